@@ -1,0 +1,1 @@
+"""How many samples, rounds and votes a question deserves: OptScale, MarkovScale and OptPO."""

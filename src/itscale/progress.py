@@ -1,0 +1,12 @@
+"""Progress bars that stay readable in a log file: a line every 15 seconds where there is no terminal."""
+
+import sys
+from collections.abc import Iterable
+
+from tqdm import tqdm
+
+
+def progress(iterable: Iterable | None = None, *, description: str, unit: str, total: int | None = None) -> tqdm:
+    """A tqdm bar over `iterable`, or one to be updated by hand when it is None."""
+    interval = 0.5 if sys.stderr.isatty() else 15.0
+    return tqdm(iterable, desc=description, unit=unit, total=total, mininterval=interval, maxinterval=interval, dynamic_ncols=True)

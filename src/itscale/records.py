@@ -1,0 +1,236 @@
+"""Problems, tables and pools: what the workflow keeps on disk, and the dense arrays that policies read.
+
+Every table is Parquet with a fixed schema and a JSON manifest beside it (`pool.parquet`, `pool.json`). The manifest is
+written last and holds the data's SHA-256: its existence means that the table is complete, and a table that no longer
+agrees with it is refused.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from itscale.errors import UserError
+
+KEY = ("problem_id", "chain", "round", "sample")
+_KEY_FIELDS = [("problem_id", pa.string()), ("chain", pa.int32()), ("round", pa.int32()), ("sample", pa.int32())]
+
+PROBLEMS = pa.schema([(name, pa.string()) for name in ("problem_id", "question", "answer", "level")])
+SAMPLES = pa.schema(
+    [
+        *_KEY_FIELDS,
+        ("seed", pa.int64()),
+        ("text", pa.string()),
+        ("finish_reason", pa.string()),
+        ("prompt_tokens", pa.int32()),
+        ("cached_prompt_tokens", pa.int32()),
+        ("completion_tokens", pa.int32()),
+    ]
+)
+SCORES = pa.schema(
+    [*_KEY_FIELDS, ("score_mean", pa.float64()), ("score_last", pa.float64()), ("verifier_tokens", pa.int32())]
+)
+GRADES = pa.schema([*_KEY_FIELDS, ("answer", pa.string()), ("cluster", pa.int32()), ("verdict", pa.string())])
+POOL = pa.unify_schemas([SAMPLES, GRADES, SCORES])
+
+
+class Verdict(StrEnum):
+    """What the grader says of one sample."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    UNANSWERED = "unanswered"
+    TIMEOUT = "timeout"
+
+
+class Unit(StrEnum):
+    """What a policy counts: parallel samples of a problem, or sequential rounds of a chain."""
+
+    SAMPLE = "sample"
+    ROUND = "round"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One question with its gold answer; `level` is a free label (difficulty, subject)."""
+
+    problem_id: str
+    question: str
+    answer: str
+    level: str = ""
+
+
+def manifest_path(path: Path) -> Path:
+    """The manifest that belongs to a table: the same name with the suffix `.json`."""
+    return Path(path).with_suffix(".json")
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that it is either wholly there or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, keys in their given order."""
+    write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        UserError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run the rule that makes it first.") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON (line {error.lineno}: {error.msg}): delete it and rerun.") from None
+
+
+def write_table(path: Path, table: pd.DataFrame | pa.Table, schema: pa.Schema, meta: dict[str, Any] | None = None) -> None:
+    """Write a table as Parquet, then its manifest: `meta`, the row count and the data's SHA-256."""
+    if isinstance(table, pd.DataFrame):
+        table = pa.Table.from_pandas(table, schema=schema, preserve_index=False)
+    table = table.select(schema.names).cast(schema)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    data = sink.getvalue().to_pybytes()
+    manifest_path(path).unlink(missing_ok=True)
+    write_atomic(path, data)
+    write_json(manifest_path(path), {**(meta or {}), "rows": table.num_rows, "sha256": hashlib.sha256(data).hexdigest()})
+
+
+def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
+    """Read a table that `write_table` wrote.
+
+    Raises:
+        UserError: the table or its manifest is missing, the data was changed since, or columns are missing.
+    """
+    manifest = read_json(manifest_path(path))
+    if not Path(path).exists():
+        raise UserError(f"{path} does not exist: run the rule that makes it first.")
+    data = Path(path).read_bytes()
+    if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
+        raise UserError(f"{path} is not the file that its manifest describes (SHA-256 differs): delete both and rerun.")
+    table = pq.read_table(pa.BufferReader(data))
+    missing = [name for name in schema.names if name not in table.schema.names]
+    if missing:
+        raise UserError(f"{path} lacks the column(s) {', '.join(missing)}: delete it and rerun.")
+    return table.select(schema.names).to_pandas()
+
+
+def write_problems(path: Path, problems: list[Problem], meta: dict[str, Any] | None = None) -> None:
+    """Write problems in their order."""
+    write_table(path, pd.DataFrame([asdict(p) for p in problems], columns=PROBLEMS.names), PROBLEMS, meta)
+
+
+def read_problems(path: Path) -> list[Problem]:
+    """Read problems in their order."""
+    return [Problem(*row) for row in read_table(path, PROBLEMS).itertuples(index=False, name=None)]
+
+
+def sort_by_key(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows in submission order: by problem, chain, round, sample."""
+    return frame.sort_values(list(KEY), kind="stable", ignore_index=True)
+
+
+def join_by_key(left: pd.DataFrame, right: pd.DataFrame, what: str) -> pd.DataFrame:
+    """Join two tables of the same samples one to one.
+
+    Raises:
+        UserError: a sample is missing on one side or comes twice; the message names the first.
+    """
+    for frame in (left, right):
+        twice = frame.duplicated(list(KEY))
+        if twice.any():
+            raise UserError(f"{what}: sample {tuple(frame.loc[twice, list(KEY)].iloc[0])} comes twice.")
+    joined = left.merge(right, on=list(KEY), how="outer", indicator=True)
+    alone = joined[joined["_merge"] != "both"]
+    if len(alone):
+        raise UserError(f"{what}: {len(alone)} sample(s) are on one side only, the first is {tuple(alone[list(KEY)].iloc[0])}.")
+    return sort_by_key(joined.drop(columns="_merge"))
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Dense arrays of a pool: R rows and K columns in submission order.
+
+    Parallel samples: a row is a problem, a column a sample. Sequential chains: a row is a (problem, chain), a column a
+    round. `cluster` is -1 for no answer, `score` NaN for no verifier score; clusters are comparable within a row only.
+    """
+
+    unit: Unit
+    problem: np.ndarray  # [R] int, index into problem_ids
+    problem_ids: tuple[str, ...]
+    cluster: np.ndarray  # [R, K] int
+    correct: np.ndarray  # [R, K] bool
+    score: np.ndarray  # [R, K] float, mean step probability
+    completion_tokens: np.ndarray  # [R, K] int
+    prompt_tokens: np.ndarray  # [R, K] int
+    cached_prompt_tokens: np.ndarray  # [R, K] int
+    verifier_tokens: np.ndarray  # [R, K] int
+
+    @property
+    def rows(self) -> int:
+        return self.cluster.shape[0]
+
+    @property
+    def size(self) -> int:
+        return self.cluster.shape[1]
+
+
+def make_pool(frame: pd.DataFrame, unit: Unit) -> Pool:
+    """Dense arrays from a pool table (schema POOL).
+
+    Raises:
+        UserError: the rows do not all have the same number of samples (or rounds); the message names one.
+    """
+    frame = sort_by_key(frame)
+    column = "sample" if unit is Unit.SAMPLE else "round"
+    sizes = frame.groupby(["problem_id", "chain"], sort=False).size()
+    k = int(sizes.max()) if len(sizes) else 0
+    uneven = sizes[sizes != k]
+    if len(uneven):
+        raise UserError(f"problem {uneven.index[0][0]}, chain {uneven.index[0][1]} has {uneven.iloc[0]} {column}s where others have {k}.")
+    columns = frame[column].to_numpy().reshape(-1, k)
+    if len(columns) and (columns != np.arange(k)).any():
+        raise UserError(f"the {column}s of a pool must be numbered 0 to {k - 1} in every row.")
+    ids, index = np.unique(frame["problem_id"].to_numpy().reshape(-1, k)[:, 0].astype(str), return_inverse=True)
+
+    def dense(name: str, dtype: type) -> np.ndarray:
+        return frame[name].to_numpy(dtype).reshape(-1, k)
+
+    return Pool(
+        unit=unit,
+        problem=index,
+        problem_ids=tuple(ids.tolist()),
+        cluster=dense("cluster", np.int64),
+        correct=(frame["verdict"] == Verdict.CORRECT).to_numpy().reshape(-1, k),
+        score=dense("score_mean", float),
+        completion_tokens=dense("completion_tokens", np.int64),
+        prompt_tokens=dense("prompt_tokens", np.int64),
+        cached_prompt_tokens=dense("cached_prompt_tokens", np.int64),
+        verifier_tokens=dense("verifier_tokens", np.int64),
+    )
+
+
+def read_pool(path: Path, unit: Unit) -> Pool:
+    """Read a pool table as dense arrays."""
+    return make_pool(read_table(path, POOL), unit)
