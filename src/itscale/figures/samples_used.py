@@ -1,0 +1,33 @@
+"""How many samples (or rounds) each adaptive method used before it stopped."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from itscale.figures.style import COLOURS, figure
+
+CAPTION = (
+    "Distribution of the number of samples (or rounds) drawn before the rule stopped, on the {benchmark} benchmark, over all "
+    "questions and orders, at the largest budget. The grey line is the mean. A bar at the right edge is the budget: there the "
+    "rule stopped without the confidence it asks for."
+)
+
+
+def draw(stops: pd.DataFrame, benchmark: str, out: Path) -> None:
+    """`stops`: columns benchmark, method, budget, samples, count; writes `out` as PDF and PNG."""
+    rows = stops[stops["benchmark"] == benchmark]
+    methods = [m for m, group in rows.groupby("method", sort=False) if group["samples"].nunique() > 1]
+    with figure(out, CAPTION.format(benchmark=benchmark), columns=max(len(methods), 1), width=2.5 * max(len(methods), 2), height=3) as (_, axes):
+        for index, (axis, method) in enumerate(zip(axes, methods, strict=False)):
+            group = rows[rows["method"] == method]
+            group = group[group["budget"] == group["budget"].max()]
+            counts = group.groupby("samples")["count"].sum()
+            share = 100 * counts / counts.sum()
+            width = 1.0 if counts.index.max() <= 16 else 2.0
+            edges = np.arange(0.5, counts.index.max() + width + 0.5, width)
+            axis.hist(share.index, bins=edges, weights=share.to_numpy(), color=COLOURS[index % len(COLOURS)], alpha=0.85)
+            axis.axvline(float(np.average(counts.index, weights=counts)), color="0.4", lw=1)
+            axis.set_title(method, fontsize=9)
+            axis.set_xlabel("rounds" if (group["unit"] == "round").all() else "samples")
+            axis.set_ylabel("share of questions (%)" if index == 0 else "")

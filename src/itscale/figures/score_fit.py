@@ -1,0 +1,30 @@
+"""Verifier scores of three questions with the truncated normal fitted to them."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from itscale.figures.style import COLOURS, figure
+from itscale.truncnormal import density
+
+CAPTION = (
+    "Verifier scores of all samples of three questions of the {benchmark} benchmark (at the lower quartile, median and upper "
+    "quartile of the mean score) with the truncated normal fitted by maximum likelihood. OptScale's guarantee is as good as this "
+    "fit; the p-value is that of a Kolmogorov-Smirnov test against the fitted curve (too lenient, since the curve was fitted)."
+)
+
+
+def draw(scores: pd.DataFrame, benchmark: str, out: Path) -> None:
+    """`scores`: columns benchmark, problem_id, score, e1, e2, p_value; writes `out` as PDF and PNG."""
+    rows = scores[scores["benchmark"] == benchmark]
+    grid = np.linspace(0, 1, 401)
+    with figure(out, CAPTION.format(benchmark=benchmark), columns=3, width=10, height=3.2) as (_, axes):
+        for axis, (problem_id, group) in zip(axes, rows.groupby("problem_id", sort=False), strict=False):
+            axis.hist(group["score"], bins=np.linspace(0, 1, 26), density=True, color=COLOURS[5], alpha=0.7, label="samples")
+            first = group.iloc[0]
+            axis.plot(grid, density(grid, first["e1"], first["e2"]), color=COLOURS[1], label="fitted truncated normal")
+            axis.set_title(f"{problem_id}   n = {len(group)}, p = {first['p_value']:.2g}", fontsize=9)
+            axis.set_xlabel("verifier score (mean step probability)")
+            axis.set_ylabel("density")
+        axes[0].legend()

@@ -1,0 +1,50 @@
+"""The one style of all figures: colour-blind-safe colours, one marker per method, PDF and PNG side by side."""
+
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito (2008), distinguishable with every common colour vision deficiency.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_RC = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "savefig.bbox": "tight",
+    "savefig.dpi": 160,
+    "pdf.fonttype": 42,
+}
+
+
+def look(index: int) -> dict[str, str]:
+    """Colour and marker of the index-th method of a figure."""
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]}
+
+
+@contextmanager
+def figure(out: Path, caption: str, columns: int = 1, width: float = 6.6, height: float = 4.2) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure of `columns` panels that is saved as `out` (.pdf) and beside it as .png, its caption below it."""
+    with plt.rc_context(_RC):
+        fig, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False)
+        yield fig, list(axes[0])
+        fig.tight_layout()
+        fig.text(0.0, -0.02, textwrap.fill(caption, int(width * 17)), va="top", ha="left", fontsize=8)
+        out = Path(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        fig.savefig(out.with_suffix(".png"), metadata={"Software": None})
+        fig.savefig(out.with_suffix(".pdf"), metadata={"CreationDate": None})
+        plt.close(fig)

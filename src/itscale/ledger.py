@@ -1,0 +1,30 @@
+"""One token ledger: every token is counted once, by its purpose, from what the engines measured."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Tokens by purpose; each field is a number or an array of the same shape.
+
+    `prompt` counts the prompt of every request, `cached_prompt` the part of it that a prefix cache served;
+    `aborted` are completion tokens of requests that were cut short.
+    """
+
+    prompt: np.ndarray | int = 0
+    cached_prompt: np.ndarray | int = 0
+    completion: np.ndarray | int = 0
+    aborted: np.ndarray | int = 0
+    verifier: np.ndarray | int = 0
+    predictor: np.ndarray | int = 0
+    training: np.ndarray | int = 0
+
+    @property
+    def total(self) -> np.ndarray | int:
+        """Tokens that were computed: everything but the prompt tokens that came out of a cache."""
+        return self.prompt - self.cached_prompt + self.completion + self.aborted + self.verifier + self.predictor + self.training
+
+    def __add__(self, other: "Ledger") -> "Ledger":
+        return Ledger(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
