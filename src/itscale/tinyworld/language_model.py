@@ -1,0 +1,154 @@
+"""The tiny world's language model: a Llama of about a million parameters, trained on worked solutions with slips.
+
+The corpus holds careless steps, so errors are diffuse and votes help; long questions and products are rare in it, so
+some errors are systematic and votes fail.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from itscale.tinyworld import problems as arithmetic
+from itscale.tinyworld.tokenizer import AFTER_PREVIOUS, BEFORE_PREVIOUS, build_tokenizer
+from itscale.tinyworld.training import FitSettings, fit
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def _levels() -> dict[int, float]:
+    return {**dict.fromkeys(range(2, 9), 2.0), 9: 1.0, 10: 1.0}
+
+
+def _operations() -> dict[str, float]:
+    return {"+": 4.0, "-": 2.0, "*": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModelSettings:
+    """Shape of the model, its corpus and its training."""
+
+    layers: int = 2
+    hidden: int = 160
+    heads: int = 5
+    intermediate: int = 480
+    steps: int = 1200
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    slip_rate: float = 0.05
+    previous_share: float = 0.4
+    previous_correct: float = 0.6
+    levels: Mapping[int, float] = field(default_factory=_levels)
+    operations: Mapping[str, float] = field(default_factory=_operations)
+
+
+def corpus(
+    rng: np.random.Generator, settings: LanguageModelSettings, exclude: set[str]
+) -> Iterator[tuple[str, str]]:
+    """Endless pairs of user turn and solution; a share of the turns carries a previous answer, right or wrong."""
+    for expression in arithmetic.draw_expressions(
+        rng, settings.levels, settings.operations, exclude
+    ):
+        turn = expression.question
+        if rng.random() < settings.previous_share:
+            turn += f"{BEFORE_PREVIOUS}{_previous(rng, expression, settings.previous_correct)}{AFTER_PREVIOUS}"
+        slips = arithmetic.draw_slips(
+            rng, len(expression.operations), settings.slip_rate
+        )
+        yield turn, "\n".join(arithmetic.solution(expression, slips))
+
+
+def _previous(
+    rng: np.random.Generator, expression: arithmetic.Expression, correct: float
+) -> int:
+    """A previous answer: right with probability `correct`, else from a solution with a slip or any other number."""
+    right = arithmetic.answer(expression)
+    if rng.random() < correct:
+        return right
+    if rng.random() < 0.5:
+        step = int(rng.integers(len(expression.operations)))
+        slipped = arithmetic.solution(
+            expression, {step: int(rng.choice(arithmetic.SLIPS))}
+        )[-1]
+        value = int(slipped.removeprefix("\\boxed{").removesuffix("}"))
+        if value != right:
+            return value
+    return int((right + rng.integers(1, arithmetic.MODULUS)) % arithmetic.MODULUS)
+
+
+def encode(
+    tokenizer: "PreTrainedTokenizerFast", turn: str, text: str
+) -> dict[str, list[int]]:
+    """Tokens of one exchange, with labels on the assistant's tokens alone."""
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": turn}],
+        add_generation_prompt=True,
+        return_dict=False,
+    )
+    completion = [
+        *tokenizer.encode(text, add_special_tokens=False),
+        tokenizer.eos_token_id,
+    ]
+    return {
+        "input_ids": prompt + completion,
+        "labels": [-100] * len(prompt) + completion,
+    }
+
+
+def train(
+    out: Path, seed: int, settings: LanguageModelSettings, exclude: set[str]
+) -> None:
+    """Train the language model and save it with its tokenizer as a Hugging Face folder.
+
+    Args:
+        out: the folder.
+        seed: of corpus, initial weights and order.
+        settings: shape, corpus and training.
+        exclude: questions that the corpus must not hold (those of every benchmark split).
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+
+    set_seed(seed)
+    tokenizer = build_tokenizer()
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=settings.hidden,
+            num_hidden_layers=settings.layers,
+            num_attention_heads=settings.heads,
+            num_key_value_heads=settings.heads,
+            head_dim=settings.hidden // settings.heads,
+            intermediate_size=settings.intermediate,
+            max_position_embeddings=tokenizer.model_max_length,
+            tie_word_embeddings=True,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            attn_implementation="eager",
+        )
+    )
+    pairs = corpus(
+        np.random.default_rng(seed),
+        settings,
+        {arithmetic.normalise(question) for question in exclude},
+    )
+    examples = [
+        encode(tokenizer, *next(pairs))
+        for _ in range(settings.steps * settings.batch_size)
+    ]
+    fit_settings = FitSettings(
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+    )
+    fit(model, tokenizer, examples, fit_settings, seed, "language model")
+    save(out, model, tokenizer)
+
+
+def save(out: Path, model: Any, tokenizer: "PreTrainedTokenizerFast") -> None:
+    """Save a model (safetensors) and its tokenizer as one folder."""
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)

@@ -1,0 +1,74 @@
+"""One thin layer over the Hugging Face trainer: fixed steps, random batches, a progress bar, no files."""
+
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from itscale.progress import progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True, slots=True)
+class FitSettings:
+    """Optimiser and schedule: AdamW, cosine decay to zero after a linear warm-up."""
+
+    steps: int = 1200
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    adam_beta2: float = 0.95
+    weight_decay: float = 0.1
+    warmup_steps: int = 50
+
+
+def fit(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerFast",
+    examples: list[dict[str, list[int]]],
+    settings: FitSettings,
+    seed: int,
+    description: str,
+) -> None:
+    """Train `model` in place on examples of `input_ids` and `labels` (one a token, -100 where there is none)."""
+    from transformers import (
+        DataCollatorForTokenClassification,
+        PrinterCallback,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+    )
+
+    bar = progress(description=description, unit="step", total=settings.steps)
+
+    class Bar(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            bar.update()
+
+    with bar, tempfile.TemporaryDirectory() as scratch:
+        arguments = TrainingArguments(
+            output_dir=scratch,
+            max_steps=settings.steps,
+            per_device_train_batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=settings.warmup_steps,
+            adam_beta2=settings.adam_beta2,
+            weight_decay=settings.weight_decay,
+            seed=seed,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+        )
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=examples,
+            data_collator=DataCollatorForTokenClassification(tokenizer),
+            callbacks=[Bar()],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    model.eval()

@@ -1,0 +1,176 @@
+"""The tiny world's benchmarks, and the bands within which a trained world shows what the methods are about."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from itscale.records import Pool, Problem
+from itscale.tinyworld import problems as arithmetic
+
+
+def _levels() -> dict[int, float]:
+    return dict.fromkeys(range(2, 11), 1.0)
+
+
+def _operations() -> dict[str, float]:
+    return {"+": 4.0, "-": 2.0, "*": 1.0}
+
+
+def _shifted_levels() -> dict[int, float]:
+    return dict.fromkeys(range(7, 10), 1.0)
+
+
+def _shifted_operations() -> dict[str, float]:
+    return {"+": 3.0, "-": 2.0, "*": 2.0}
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkSettings:
+    """Sizes of the splits, and the weights of levels (operations in a question) and operators."""
+
+    test: int = 150
+    calibration: int = 100
+    shifted: int = 60
+    predictor_train: int = 200
+    predictor_validation: int = 50
+    levels: Mapping[int, float] = field(default_factory=_levels)
+    operations: Mapping[str, float] = field(default_factory=_operations)
+    shifted_levels: Mapping[int, float] = field(default_factory=_shifted_levels)
+    shifted_operations: Mapping[str, float] = field(default_factory=_shifted_operations)
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """What a quantity of the world ought to lie in; an infinite bound is none."""
+
+    name: str
+    low: float
+    high: float
+
+
+BANDS = (
+    Band("mean accuracy", 0.40, 0.75),
+    Band("share of problems solved less than 20 %", 0.15, 1.0),
+    Band("share of problems solved more than 80 %", 0.15, 1.0),
+    Band("majority minus mean", 0.05, 1.0),
+    Band("best-of-N minus mean", 0.05, 1.0),
+    Band("verifier AUC", 0.80, 1.0),
+    Band("transitions from correct to wrong", 100, np.inf),
+    Band("transitions from wrong to correct", 100, np.inf),
+    Band("shifted: mean accuracy", 0.10, 0.45),
+    Band("shifted: majority minus mean", 0.08, 1.0),
+    Band("shifted: pass@N", 0.60, 1.0),
+)
+
+
+def build_benchmarks(
+    seed: int, settings: BenchmarkSettings
+) -> dict[str, list[Problem]]:
+    """Five splits with no question in two of them.
+
+    Returns:
+        Problems by split: test, calibration, shifted, predictor_train, predictor_validation. `level` is the number of
+        operations.
+    """
+    seen: set[str] = set()
+    splits = {}
+    for index, name in enumerate(
+        ("test", "calibration", "shifted", "predictor_train", "predictor_validation")
+    ):
+        rng = np.random.default_rng([seed, index])
+        shifted = name == "shifted"
+        levels = settings.shifted_levels if shifted else settings.levels
+        operations = settings.shifted_operations if shifted else settings.operations
+        # The set is read as it grows, so that neither this split nor a later one repeats a question.
+        drawn = arithmetic.draw_expressions(rng, levels, operations, seen)
+        split = []
+        for number in range(getattr(settings, name)):
+            expression = next(drawn)
+            seen.add(expression.question)
+            level = str(len(expression.operations))
+            split.append(
+                Problem(
+                    f"{name}-{number:04d}",
+                    expression.question,
+                    str(arithmetic.answer(expression)),
+                    level,
+                )
+            )
+        splits[name] = split
+    return splits
+
+
+def majority_accuracy(pool: Pool) -> float:
+    """Share of rows whose largest cluster is correct; ties go to the cluster that came first."""
+    right = []
+    for cluster, correct in zip(pool.cluster, pool.correct, strict=True):
+        answered = cluster >= 0
+        if not answered.any():
+            right.append(False)
+            continue
+        # Clusters are numbered in submission order, so argmax takes the earliest of a tie.
+        winner = np.bincount(cluster[answered]).argmax()
+        right.append(bool(correct[cluster == winner][0]))
+    return float(np.mean(right))
+
+
+def best_accuracy(pool: Pool) -> float:
+    """Share of rows whose sample of the highest score is correct; samples without a score never win."""
+    column = np.where(np.isnan(pool.score), -np.inf, pool.score).argmax(axis=1)
+    return float(pool.correct[np.arange(pool.rows), column].mean())
+
+
+def auc(score: np.ndarray, correct: np.ndarray) -> float:
+    """Area under the ROC curve: P(score of a correct sample > score of a wrong one), ties counted half; NaN if one-sided."""
+    known = ~np.isnan(score)
+    score, correct = score[known], correct[known].astype(bool)
+    positive, negative = int(correct.sum()), int((~correct).sum())
+    if not positive or not negative:
+        return float("nan")
+    return float(
+        (rankdata(score)[correct].sum() - positive * (positive + 1) / 2)
+        / (positive * negative)
+    )
+
+
+def measure(test: Pool, chains: Pool, shifted: Pool) -> pd.DataFrame:
+    """Every quantity of BANDS, measured.
+
+    Args:
+        test: parallel samples of the test split, scored.
+        chains: sequential chains of the test split.
+        shifted: parallel samples of the shifted split.
+
+    Returns:
+        A row a band: quantity, value, low, high, within.
+    """
+    mean, shifted_mean = test.correct.mean(), shifted.correct.mean()
+    per_problem = test.correct.mean(axis=1)
+    before, after = chains.correct[:, :-1], chains.correct[:, 1:]
+    values = (
+        mean,
+        (per_problem < 0.2).mean(),
+        (per_problem > 0.8).mean(),
+        majority_accuracy(test) - mean,
+        best_accuracy(test) - mean,
+        auc(test.score.ravel(), test.correct.ravel()),
+        (before & ~after).sum(),
+        (~before & after).sum(),
+        shifted_mean,
+        majority_accuracy(shifted) - shifted_mean,
+        shifted.correct.any(axis=1).mean(),
+    )
+    rows = [
+        (
+            band.name,
+            float(value),
+            band.low,
+            band.high,
+            bool(band.low <= value <= band.high),
+        )
+        for band, value in zip(BANDS, values, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["quantity", "value", "low", "high", "within"])
