@@ -1,0 +1,87 @@
+"""Choose every knob on the calibration split by one stated criterion, and write down what was tried.
+
+Criterion (METHODS, "How a comparison is made"): the fewest completion tokens among the settings whose accuracy is within
+one point of the same family's full budget (best-of-N, self-consistency, or the whole chain); if none is, the most accurate.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from itscale.methods import Method
+from itscale.policies import make_policy
+from itscale.policies.protocol import Calibration, Policy
+from itscale.records import Pool, Unit
+from itscale.replay import replay
+
+TOLERANCE = 0.01
+CRITERION = (
+    "fewest completion tokens among the settings whose accuracy on the calibration split is within 1 point of the same "
+    "family's full budget; the most accurate where none is"
+)
+# What "the whole budget" means in each family, and the setting that holds the budget.
+REFERENCES = {"best_of_n": "n", "self_consistency": "n", "mr_thinking": "rounds"}
+
+
+def reference(policy: Policy) -> Policy:
+    """The fixed-budget policy of the same family with the same limit."""
+    return make_policy(policy.family, **{REFERENCES[policy.family]: policy.limit})
+
+
+def measure(policy: Policy, pools: dict[Unit, Pool], orders: int, seed: int) -> tuple[float, float]:
+    """Mean accuracy and mean completion tokens of a bound policy on the calibration pools."""
+    outcomes = replay(policy, pools[policy.unit], orders=orders, seed=seed)
+    return float(outcomes.correct.mean()), float(np.mean(outcomes.ledger.completion))
+
+
+def calibrate(
+    methods: list[Method], pools: dict[Unit, Pool], known: Calibration, *, orders: int, seed: int
+) -> list[dict[str, Any]]:
+    """One record per method and swept variant: the chosen knobs, every candidate's measurement, the reference's.
+
+    Returns:
+        JSON-ready records with keys method, settings, knobs, reference_accuracy, within_tolerance, candidates.
+    """
+    records = []
+    for method in methods:
+        for settings in method.variants():
+            candidates = method.candidates(settings)
+            record: dict[str, Any] = {"method": method.name, "policy": method.policy, "settings": settings}
+            if len(candidates) == 1:
+                records.append({**record, "knobs": {}, "candidates": []})
+                continue
+            full, _ = measure(reference(candidates[0][1]), pools, orders, seed)
+            tried = []
+            for knobs, policy in candidates:
+                accuracy, tokens = measure(policy.bind(known), pools, orders, seed)
+                tried.append({"knobs": knobs, "accuracy": accuracy, "completion_tokens": tokens})
+            near = [t for t in tried if t["accuracy"] >= full - TOLERANCE]
+            best = min(near, key=lambda t: t["completion_tokens"]) if near else max(tried, key=lambda t: t["accuracy"])
+            records.append(
+                {**record, "knobs": best["knobs"], "reference_accuracy": full, "within_tolerance": bool(near), "candidates": tried}
+            )
+    return records
+
+
+def known_from_pools(pools: dict[Unit, Pool], *, strata: int, strength: float) -> Calibration:
+    """What the calibration split says beforehand: average score moments, and the strata of first answers."""
+    raise NotImplementedError
+
+
+def known_to_json(known: Calibration) -> dict[str, Any]:
+    """The calibration split's statistics as JSON values."""
+    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(known).items()}
+
+
+def known_from_json(values: dict[str, Any]) -> Calibration:
+    """The reverse of `known_to_json`."""
+    return Calibration(**{k: np.asarray(v, float) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def frozen_policies(record: dict[str, Any]) -> list[tuple[str, Policy]]:
+    """(method, bound policy) of every row of a calibration file, knobs as chosen there."""
+    known = known_from_json(record["known"])
+    return [
+        (entry["method"], make_policy(entry["policy"], **entry["settings"], **entry["knobs"]).bind(known)) for entry in record["methods"]
+    ]

@@ -1,0 +1,130 @@
+"""The tables: every method on a benchmark, its accuracy and tokens with intervals, and its stops by reason."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import kstest
+
+from itscale import markov, truncnormal
+from itscale.intervals import mean_interval, paired_difference
+from itscale.policies import make_policy
+from itscale.policies.protocol import Calibration, Policy
+from itscale.records import Pool, Unit
+from itscale.replay import Outcomes, per_problem, reason_shares, replay
+
+
+def compare(
+    policies: list[tuple[str, Policy]], pools: dict[Unit, Pool], *, benchmark: str, orders: int, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Replay every bound policy on a benchmark's pools.
+
+    Returns:
+        The main table (a row per method and budget) and the stops (a row per method, budget, samples used and reason).
+    """
+    rows, stops = [], []
+    for method, policy in policies:
+        pool = pools[policy.unit]
+        outcomes = replay(policy, pool, orders=orders, seed=seed)
+        full = replay(make_policy(policy.family, **{_budget(policy): policy.limit}), pool, orders=orders, seed=seed)
+        label = {"benchmark": benchmark, "method": method, "unit": str(policy.unit), "budget": policy.limit}
+        rows.append({**label, **_row(outcomes, full, len(pool.problem_ids))})
+        stops.append(_stops(outcomes).assign(**label))
+    return pd.DataFrame(rows), pd.concat(stops, ignore_index=True)
+
+
+def _budget(policy: Policy) -> str:
+    return "rounds" if policy.unit is Unit.ROUND else "n"
+
+
+def _row(outcomes: Outcomes, full: Outcomes, problems: int) -> dict[str, Any]:
+    row: dict[str, Any] = {"problems": problems, "used": float(outcomes.used.mean())}
+    ledger, baseline = outcomes.ledger, full.ledger
+    quantities = {
+        "accuracy": (outcomes.correct, full.correct),
+        "completion_tokens": (ledger.completion, baseline.completion),
+        "total_tokens": (ledger.total, baseline.total),
+    }
+    for name, (values, reference) in quantities.items():
+        ours, theirs = per_problem(values, outcomes, problems), per_problem(reference, full, problems)
+        for prefix, interval in ((name, mean_interval(ours)), (f"{name}_difference", paired_difference(ours, theirs))):
+            row |= {prefix: interval.mean, f"{prefix}_low": interval.low, f"{prefix}_high": interval.high}
+    row |= {f"{name}_tokens": float(np.mean(getattr(ledger, name))) for name in ("prompt", "cached_prompt", "verifier")}
+    row["stops"] = "; ".join(f"{reason} {100 * share:.0f} %" for reason, share in reason_shares(outcomes).items())
+    return row
+
+
+def _stops(outcomes: Outcomes) -> pd.DataFrame:
+    return pd.DataFrame({"samples": outcomes.used, "reason": outcomes.reason}).value_counts().rename("count").reset_index()
+
+
+def accuracy_curves(pool: Pool, *, benchmark: str, orders: int, seed: int) -> pd.DataFrame:
+    """Accuracy of the fixed rules and pass@N against N = 1, 2, 4, ... of a parallel pool, with intervals."""
+    problems = len(pool.problem_ids)
+    rows = []
+    for n in [2**i for i in range(pool.size.bit_length()) if 2**i <= pool.size]:
+        for name, label in (("best_of_n", "best-of-N"), ("self_consistency", "self-consistency")):
+            outcomes = replay(make_policy(name, n=n), pool, orders=orders, seed=seed)
+            rows.append((label, n, mean_interval(per_problem(outcomes.correct, outcomes, problems))))
+        rows.append(("pass@N", n, mean_interval(pass_at(pool, n))))
+    return pd.DataFrame(
+        {
+            "benchmark": benchmark,
+            "method": [r[0] for r in rows],
+            "n": [r[1] for r in rows],
+            "accuracy": [r[2].mean for r in rows],
+            "accuracy_low": [r[2].low for r in rows],
+            "accuracy_high": [r[2].high for r in rows],
+        }
+    )
+
+
+def pass_at(pool: Pool, n: int) -> np.ndarray:
+    """Probability [R] that any of n samples drawn without replacement is correct (Chen et al. 2021, unbiased pass@k)."""
+    wrong = pool.size - pool.correct.sum(axis=1)
+    i = np.arange(n)
+    return 1 - np.clip((wrong[:, None] - i) / (pool.size - i), 0, None).prod(axis=1)
+
+
+def accuracy_rounds(chains: Pool, calibration: Pool, known: Calibration, *, benchmark: str) -> pd.DataFrame:
+    """Observed accuracy per round and the two-state prediction p_t = pi + lambda^t (p0 - pi) (METHODS, MarkovScale).
+
+    Transition rates come from the calibration chains; only the first round's accuracy is the benchmark's own.
+    """
+    problems = len(chains.problem_ids)
+    per = [np.bincount(chains.problem, chains.correct[:, t], problems) / np.bincount(chains.problem, minlength=problems) for t in range(chains.size)]
+    intervals = [mean_interval(p) for p in per]
+    t = np.arange(chains.size)
+    counts = markov.transition_counts(calibration.correct)
+    n_c, n_cw, n_w, n_wc = (np.sum(x) for x in counts)
+    a, b = markov.shrunk_rate(n_cw, n_c, 0.5, 0.0), markov.shrunk_rate(n_wc, n_w, 0.5, 0.0)
+    stratum = known.stratum_of(chains.score[:, 0])
+    first = chains.correct[:, 0].astype(float)
+    strata = np.stack([markov.accuracy_at(first, known.strata_a[stratum], known.strata_b[stratum], s).mean() for s in t])
+    return pd.DataFrame(
+        {
+            "benchmark": benchmark,
+            "round": t + 1,
+            "observed": [i.mean for i in intervals],
+            "observed_low": [i.low for i in intervals],
+            "observed_high": [i.high for i in intervals],
+            "pooled": [float(markov.accuracy_at(intervals[0].mean, a, b, s)) for s in t],
+            "strata": strata,
+        }
+    )
+
+
+def score_fits(pool: Pool, *, benchmark: str) -> pd.DataFrame:
+    """All scores of three problems (quartiles of the mean score) with the truncated normal fitted to each."""
+    mean = np.nanmean(pool.score, axis=1)
+    order = np.argsort(mean, kind="stable")
+    chosen = order[[len(order) // 4, len(order) // 2, 3 * len(order) // 4]]
+    frames = []
+    for row in chosen:
+        scores = pool.score[row][~np.isnan(pool.score[row])]
+        fit = truncnormal.fit(np.array([scores.mean()]), np.array([np.mean(scores**2)]))
+        e1, e2 = float(fit.e1[0]), float(fit.e2[0])
+        p_value = kstest(scores, lambda x, e1=e1, e2=e2: np.exp(truncnormal.log_cdf(x, e1, e2))).pvalue
+        problem_id = pool.problem_ids[pool.problem[row]]
+        frames.append(pd.DataFrame({"benchmark": benchmark, "problem_id": problem_id, "score": scores, "e1": e1, "e2": e2, "p_value": p_value}))
+    return pd.concat(frames, ignore_index=True)

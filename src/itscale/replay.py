@@ -1,0 +1,129 @@
+"""Drive a policy over a stored pool, many orders of each problem's samples at once.
+
+I.i.d. samples have no order, so parallel pools are replayed over seeded permutations of each problem's samples; chains
+have one, so each is replayed as it was drawn. The driver shows a policy only the columns it asked for.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from itscale.ledger import Ledger
+from itscale.policies.protocol import Batch, Policy, Reason, take
+from itscale.records import Pool, Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What a policy did in B replays (problem x order, or problem x chain).
+
+    `column` is the column of the pool it answered with (-1: no answer), `used` the samples or rounds it paid for.
+    """
+
+    problem: np.ndarray  # [B] int, index into the pool's problem_ids
+    used: np.ndarray  # [B] int
+    column: np.ndarray  # [B] int
+    correct: np.ndarray  # [B] bool
+    reason: np.ndarray  # [B] int8, index into list(Reason)
+    ledger: Ledger  # arrays of [B]
+
+
+def orders_of(pool: Pool, orders: int, seed: int) -> np.ndarray:
+    """Column permutations [R, orders, K]; one order, or a pool of rounds, is the submission order itself."""
+    identity = np.broadcast_to(np.arange(pool.size), (pool.rows, 1, pool.size))
+    if pool.unit is Unit.ROUND or orders == 1:
+        return identity
+    keys = np.random.default_rng(seed).random((pool.rows, orders, pool.size), dtype=np.float32)
+    return np.argsort(keys, axis=-1)
+
+
+def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0) -> Outcomes:
+    """Replay a bound policy over a pool; nothing of the gold answers reaches the policy.
+
+    Raises:
+        ValueError: the policy counts rounds and the pool samples (or the reverse), or it asks for more than the pool has.
+    """
+    if policy.unit is not pool.unit:
+        raise ValueError(f"{policy!r} counts {policy.unit}s, the pool has {pool.unit}s")
+    if policy.limit > pool.size:
+        raise ValueError(f"{policy!r} may use {policy.limit} {policy.unit}s, the pool has {pool.size}")
+    order = orders_of(pool, orders, seed)
+    repeats = order.shape[1]
+    order = order.reshape(-1, pool.size)[:, : policy.limit]
+    row = np.repeat(np.arange(pool.rows), repeats)
+    cluster = pool.cluster[row[:, None], order]
+    score = pool.score[row[:, None], order]
+    tokens = pool.completion_tokens[row[:, None], order]
+
+    used, column, reason = _drive(policy, cluster, score, tokens)
+
+    columns = np.arange(policy.limit)
+    paid = columns < used[:, None]
+
+    def spent(field: np.ndarray) -> np.ndarray:
+        return np.where(paid, field[row[:, None], order], 0).sum(axis=1)
+
+    picked = np.where(column >= 0, order[np.arange(len(row)), np.maximum(column, 0)], -1)
+    return Outcomes(
+        problem=pool.problem[row],
+        used=used,
+        column=picked,
+        correct=np.where(picked >= 0, pool.correct[row, np.maximum(picked, 0)], False),
+        reason=reason,
+        ledger=Ledger(
+            prompt=spent(pool.prompt_tokens),
+            cached_prompt=spent(pool.cached_prompt_tokens),
+            completion=spent(pool.completion_tokens),
+            verifier=spent(pool.verifier_tokens) if policy.needs_scores else np.zeros(len(row), np.int64),
+        ),
+    )
+
+
+def _drive(policy: Policy, cluster: np.ndarray, score: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Step a policy until every row has stopped; returns used[B], column[B] (in the replayed order) and reason[B]."""
+    rows, limit = cluster.shape
+    used = np.zeros(rows, np.int64)
+    column = np.full(rows, -1, np.int64)
+    reason = np.zeros(rows, np.int8)
+    active = np.arange(rows)
+    n = np.zeros(rows, np.int64)
+    seen = n
+    state = policy.init(rows)
+    while len(active):
+        batch = _visible(cluster, score, tokens, active, n)
+        state, decision = policy.step(state, batch, seen)
+        want = np.minimum(decision.want, limit)
+        done = want <= n
+        if done.any():
+            finished = np.flatnonzero(done)
+            last = Batch(n=batch.n[finished], cluster=batch.cluster[finished], score=batch.score[finished], tokens=batch.tokens[finished])
+            used[active[finished]] = n[finished]
+            column[active[finished]] = policy.select(take(state, finished), last)
+            reason[active[finished]] = decision.reason[finished]
+            going = np.flatnonzero(~done)
+            active, state, n, want = active[going], take(state, going), n[going], want[going]
+        seen, n = n, want
+    return used, column, reason
+
+
+def _visible(cluster: np.ndarray, score: np.ndarray, tokens: np.ndarray, rows: np.ndarray, n: np.ndarray) -> Batch:
+    """The first n columns of some rows; what lies beyond is hidden."""
+    width = int(n.max(initial=0))
+    shown = np.arange(width) < n[:, None]
+    return Batch(
+        n=n,
+        cluster=np.where(shown, cluster[rows, :width], -1),
+        score=np.where(shown, score[rows, :width], np.nan),
+        tokens=np.where(shown, tokens[rows, :width], 0),
+    )
+
+
+def reason_shares(outcomes: Outcomes) -> dict[str, float]:
+    """The share of replays that stopped for each reason, reasons that never occurred left out."""
+    counts = np.bincount(outcomes.reason, minlength=len(Reason))
+    return {str(r): float(c / counts.sum()) for r, c in zip(Reason, counts, strict=True) if c}
+
+
+def per_problem(values: np.ndarray, outcomes: Outcomes, problems: int) -> np.ndarray:
+    """The mean of values [B] over each problem's replays, [problems]."""
+    return np.bincount(outcomes.problem, weights=values, minlength=problems) / np.bincount(outcomes.problem, minlength=problems)

@@ -1,0 +1,51 @@
+rule language_model:
+    input:
+        modules("tinyworld.language_model"),
+        problems=expand(f"{RESULTS}/problems/{{split}}.parquet", split=SPLITS),
+    output:
+        directory(f"{RESULTS}/models/language_model"),
+    params:
+        settings=json.dumps(config["world"]["language_model"]),
+        seed=config["seed"],
+    log:
+        f"{RESULTS}/logs/language_model.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/language_model.tsv"
+    conda:
+        ENV
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=0,
+    shell:
+        "OMP_NUM_THREADS={threads} python -m itscale train-language-model --seed {params.seed}"
+        " --settings {params.settings:q} --out {output:q} {input.problems:q} 2>&1 | tee {log:q}"
+
+
+rule reward_model:
+    input:
+        modules("tinyworld.reward_model"),
+        model=rules.language_model.output[0],
+        problems=f"{RESULTS}/problems/predictor_train.parquet",
+        samples=f"{RESULTS}/pools/predictor_train/parallel/samples.parquet",
+    output:
+        directory(f"{RESULTS}/models/reward_model"),
+    params:
+        settings=json.dumps(config["world"]["reward_model"]),
+        seed=config["seed"],
+    log:
+        f"{RESULTS}/logs/reward_model.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/reward_model.tsv"
+    conda:
+        ENV
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=0,
+    shell:
+        "OMP_NUM_THREADS={threads} python -m itscale train-reward-model --seed {params.seed}"
+        " --settings {params.settings:q} --model {input.model:q} --problems {input.problems:q}"
+        " --samples {input.samples:q} --out {output:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,145 @@
+def plan(wildcards):
+    return json.dumps(
+        {
+            **config["pools"][wildcards.benchmark][wildcards.kind],
+            "kind": wildcards.kind,
+            "seed": config["seed"],
+            "sampling": config["sampling"],
+        }
+    )
+
+
+def shards(wildcards):
+    count = config["pools"][wildcards.benchmark][wildcards.kind]["shards"]
+    return expand(
+        f"{RESULTS}/pools/{{b}}/{{k}}/samples/{{shard}}.parquet", b=wildcards.benchmark, k=wildcards.kind, shard=range(count)
+    )
+
+
+rule samples:
+    input:
+        modules("generate", "engines.transformers", "engines.vllm"),
+        model=rules.language_model.output[0],
+        problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
+    output:
+        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples/{{shard}}.parquet",
+        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples/{{shard}}.json",
+    params:
+        plan=plan,
+        engine=json.dumps(config["engine"]),
+    log:
+        f"{RESULTS}/logs/samples/{{benchmark}}_{{kind}}_{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/samples/{{benchmark}}_{{kind}}_{{shard}}.tsv"
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+        gpu=0 if config["engine"]["name"] == "transformers" else 1,
+    shell:
+        "OMP_NUM_THREADS={threads} python -m itscale generate --plan {params.plan:q} --shard {wildcards.shard}"
+        " --engine {params.engine:q} --model {input.model:q} --problems {input.problems:q} --out {output[0]:q} 2>&1 | tee {log:q}"
+
+
+rule gather:
+    input:
+        modules("records"),
+        shards=shards,
+    output:
+        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
+        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.json",
+    log:
+        f"{RESULTS}/logs/gather/{{benchmark}}_{{kind}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/gather/{{benchmark}}_{{kind}}.tsv"
+    conda:
+        ENV
+    resources:
+        mem_mb=2000,
+        runtime=10,
+        gpu=0,
+    group:
+        "pool"
+    shell:
+        "python -m itscale gather --out {output[0]:q} {input.shards:q} 2>&1 | tee {log:q}"
+
+
+rule scores:
+    input:
+        modules("verifier"),
+        model=rules.reward_model.output[0],
+        problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
+        samples=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
+    output:
+        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores.parquet",
+        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores.json",
+    params:
+        batch_size=config["verifier"]["batch_size"],
+    log:
+        f"{RESULTS}/logs/scores/{{benchmark}}_{{kind}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/scores/{{benchmark}}_{{kind}}.tsv"
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=0,
+    shell:
+        "OMP_NUM_THREADS={threads} python -m itscale score --model {input.model:q} --problems {input.problems:q}"
+        " --samples {input.samples:q} --batch-size {params.batch_size} --out {output[0]:q} 2>&1 | tee {log:q}"
+
+
+rule grades:
+    input:
+        modules("grading"),
+        problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
+        samples=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
+    output:
+        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/grades.parquet",
+        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/grades.json",
+    params:
+        time_limit=config["grading"]["time_limit"],
+    log:
+        f"{RESULTS}/logs/grades/{{benchmark}}_{{kind}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/grades/{{benchmark}}_{{kind}}.tsv"
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=0,
+    shell:
+        "python -m itscale grade --problems {input.problems:q} --samples {input.samples:q}"
+        " --time-limit {params.time_limit} --out {output[0]:q} 2>&1 | tee {log:q}"
+
+
+rule pool:
+    input:
+        modules("records"),
+        samples=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
+        scores=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores.parquet",
+        grades=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/grades.parquet",
+    output:
+        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/pool.parquet",
+        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/pool.json",
+    log:
+        f"{RESULTS}/logs/pool/{{benchmark}}_{{kind}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pool/{{benchmark}}_{{kind}}.tsv"
+    conda:
+        ENV
+    resources:
+        mem_mb=2000,
+        runtime=10,
+        gpu=0,
+    group:
+        "pool"
+    shell:
+        "python -m itscale pool --samples {input.samples:q} --scores {input.scores:q} --grades {input.grades:q}"
+        " --out {output[0]:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,120 @@
+rule calibration:
+    input:
+        modules("calibrate"),
+        parallel=pool("calibration", "parallel"),
+        chain=pool("calibration", "chain"),
+    output:
+        f"{RESULTS}/calibration.json",
+    params:
+        methods=json.dumps(config["methods"]),
+        compare=json.dumps(config["compare"]),
+        seed=config["seed"],
+    log:
+        f"{RESULTS}/logs/calibration.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/calibration.tsv"
+    conda:
+        ENV
+    resources:
+        mem_mb=4000,
+        runtime=30,
+        gpu=0,
+    shell:
+        "OMP_NUM_THREADS=1 python -m itscale calibrate --parallel {input.parallel:q} --chain {input.chain:q} --seed {params.seed}"
+        " --methods {params.methods:q} --compare {params.compare:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
+rule compare:
+    input:
+        modules("compare"),
+        calibration=rules.calibration.output[0],
+        calibration_chain=pool("calibration", "chain"),
+        parallel=pool("{benchmark}", "parallel"),
+        chain=pool("{benchmark}", "chain"),
+    output:
+        expand(f"{RESULTS}/tables/{{{{benchmark}}}}/{{name}}.csv", name=["main", "stops", "curves", "rounds", "scores"]),
+    params:
+        orders=config["compare"]["orders"],
+        seed=config["seed"],
+        out=f"{RESULTS}/tables/{{benchmark}}",
+    log:
+        f"{RESULTS}/logs/compare/{{benchmark}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/compare/{{benchmark}}.tsv"
+    conda:
+        ENV
+    resources:
+        mem_mb=4000,
+        runtime=30,
+        gpu=0,
+    shell:
+        "OMP_NUM_THREADS=1 python -m itscale compare --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
+        " --calibration-chain {input.calibration_chain:q} --parallel {input.parallel:q} --chain {input.chain:q}"
+        " --orders {params.orders} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+rule table:
+    input:
+        modules("tables"),
+        tables=expand(f"{RESULTS}/tables/{{benchmark}}/{{{{name}}}}.csv", benchmark=config["compare"]["benchmarks"]),
+    output:
+        f"{RESULTS}/tables/{{name,main|stops|curves|rounds|scores}}.csv",
+    log:
+        f"{RESULTS}/logs/table/{{name}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/table/{{name}}.tsv"
+    conda:
+        ENV
+    resources:
+        mem_mb=1000,
+        runtime=5,
+        gpu=0,
+    group:
+        "tables"
+    shell:
+        "python -m itscale concat --out {output:q} {input.tables:q} 2>&1 | tee {log:q}"
+
+
+rule table_markdown:
+    input:
+        modules("tables"),
+        table=f"{RESULTS}/tables/main.csv",
+    output:
+        report(f"{RESULTS}/tables/main.md", category="Tables", caption="../report/main.rst"),
+    log:
+        f"{RESULTS}/logs/table/main_markdown.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/table/main_markdown.tsv"
+    conda:
+        ENV
+    resources:
+        mem_mb=1000,
+        runtime=5,
+        gpu=0,
+    group:
+        "tables"
+    shell:
+        "python -m itscale markdown --table {input.table:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
+rule world:
+    input:
+        modules("tinyworld.world"),
+        test=pool("test", "parallel"),
+        chain=pool("test", "chain"),
+        shifted=pool("shifted", "parallel"),
+    output:
+        report(f"{RESULTS}/tables/world.csv", category="Tables", caption="../report/world.rst"),
+    log:
+        f"{RESULTS}/logs/world.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/world.tsv"
+    conda:
+        ENV
+    resources:
+        mem_mb=2000,
+        runtime=5,
+        gpu=0,
+    shell:
+        "python -m itscale world --test {input.test:q} --chain {input.chain:q} --shifted {input.shifted:q}"
+        " --out {output:q} 2>&1 | tee {log:q}"
