@@ -1,0 +1,31 @@
+# make: install what is pinned into .venv, then run the whole workflow on the embedded tiny world.
+PYTHON ?= python3
+SNAKEFLAGS ?=
+PYTESTFLAGS ?=
+
+export PYTHON
+# The rules call `python`: it must be the environment's.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.DEFAULT_GOAL := run
+.PHONY: run env test lock clean help
+
+run: env  ## (default) run the workflow; SNAKEFLAGS="--cores 1 -n" is passed on to snakemake
+	.venv/bin/snakemake $(SNAKEFLAGS)
+
+env:  ## install the run environment into .venv; PYTHON=python3.11 picks the interpreter
+	@envs/install.sh run
+
+test:  ## install the test environment into .venv and run the tests; PYTESTFLAGS="-k voting" picks some
+	@envs/install.sh test
+	.venv/bin/python -m pytest $(PYTESTFLAGS)
+
+lock:  ## resolve pyproject.toml into envs/*.lock and envs/*.yaml anew (needs uv)
+	@envs/lock.sh
+
+clean:  ## remove .venv, the workflow's bookkeeping and everything in results/ but its README
+	rm -rf .venv .snakemake
+	find results -mindepth 1 ! -name README.md -delete
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' Makefile
