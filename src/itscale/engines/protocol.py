@@ -1,0 +1,74 @@
+"""What an engine is: requests in, completions out, every token counted."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample; temperature 0 is greedy."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One completion to draw; its seed alone decides it, on one machine and engine."""
+
+    request_id: str
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    seed: int
+
+
+class Finish(StrEnum):
+    """Why a completion ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished request. `token_ids` end with the stop token where there was one; text is without it."""
+
+    request_id: str
+    token_ids: tuple[int, ...]
+    text: str
+    finish: Finish
+    prompt_tokens: int
+    cached_prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens so far; `aborted` are completion tokens of requests that were cut short."""
+
+    prompt: int = 0
+    cached_prompt: int = 0
+    completion: int = 0
+    aborted: int = 0
+
+
+class Engine(Protocol):
+    """Continuous generation; a context manager that closes itself."""
+
+    @property
+    def outstanding(self) -> int: ...
+
+    def encode(self, question: str, previous: str | None) -> tuple[int, ...]: ...
+
+    def submit(self, requests: list[Request]) -> None: ...
+
+    def poll(self) -> list[Completion]:
+        """Work for a while and return what has finished; empty only where nothing is outstanding."""
+        ...
+
+    def abort(self, request_ids: list[str]) -> None: ...
+
+    def usage(self) -> Usage: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,119 @@
+"""Batched sampling with transformers: one static batch at a time, longest prompts first, finished rows dropped.
+
+Every token takes one uniform number of its own request's generator, so a sample does not depend on what else is in the
+batch (but for rounding in the matrix products, which a GPU may do differently for another batch size).
+"""
+
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.cache_utils import DynamicCache
+
+from itscale.engines.protocol import Completion, Finish, Request, Usage
+from itscale.prompts import render
+
+
+class TransformersEngine:
+    """Implements `Engine`."""
+
+    def __init__(self, model: str | Path, batch_size: int) -> None:
+        self._tokenizer = AutoTokenizer.from_pretrained(model)
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._model = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True).to(self._device).eval()
+        eos = self._model.generation_config.eos_token_id
+        eos = eos if eos is not None else self._tokenizer.eos_token_id
+        self._stops = torch.tensor(eos if isinstance(eos, list) else [eos], device=self._device)
+        self._batch_size = batch_size
+        self._waiting: deque[Request] = deque()
+        self._usage = Usage()
+
+    def encode(self, question: str, previous: str | None) -> tuple[int, ...]:
+        return tuple(render(self._tokenizer, question, previous))
+
+    @property
+    def outstanding(self) -> int:
+        return len(self._waiting)
+
+    def submit(self, requests: list[Request]) -> None:
+        # Sorted by length, a batch pads little.
+        self._waiting = deque(sorted([*self._waiting, *requests], key=lambda r: (-len(r.prompt_ids), r.request_id)))
+
+    def abort(self, request_ids: list[str]) -> None:
+        gone = set(request_ids)
+        self._waiting = deque(r for r in self._waiting if r.request_id not in gone)
+
+    def usage(self) -> Usage:
+        return self._usage
+
+    def close(self) -> None:
+        self._waiting.clear()
+
+    def poll(self) -> list[Completion]:
+        batch = [self._waiting.popleft() for _ in range(min(self._batch_size, len(self._waiting)))]
+        if not batch:
+            return []
+        with torch.inference_mode():
+            ids = self._generate(batch)
+        completions = []
+        for request, (tokens, stopped) in zip(batch, ids, strict=True):
+            text = self._tokenizer.decode(tokens[:-1] if stopped else tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            finish = Finish.STOP if stopped else Finish.LENGTH
+            completions.append(Completion(request.request_id, tuple(tokens), text, finish, len(request.prompt_ids), 0))
+        self._usage = Usage(
+            self._usage.prompt + sum(c.prompt_tokens for c in completions), 0, self._usage.completion + sum(len(c.token_ids) for c in completions)
+        )
+        return completions
+
+    def _generate(self, batch: list[Request]) -> list[tuple[list[int], bool]]:
+        """(token ids, ended by a stop token) of each request."""
+        limit = max(r.sampling.max_tokens for r in batch)
+        uniforms = np.stack([np.random.default_rng(r.seed).random(limit) for r in batch])
+        width = max(len(r.prompt_ids) for r in batch)
+        pad = int(self._stops[0])
+        ids = torch.tensor([[pad] * (width - len(r.prompt_ids)) + list(r.prompt_ids) for r in batch], device=self._device)
+        lengths = torch.tensor([len(r.prompt_ids) for r in batch], device=self._device)
+        mask = (torch.arange(width, device=self._device) >= (width - lengths)[:, None]).long()
+        position = (mask.cumsum(1) - 1).clamp(min=0)
+        rows = np.arange(len(batch))
+        alive = torch.ones(len(batch), dtype=torch.bool, device=self._device)
+        cache = DynamicCache(config=self._model.config)
+        out: list[list[int]] = [[] for _ in batch]
+        stopped = [False] * len(batch)
+        for step in range(limit):
+            logits = self._model(
+                input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1
+            ).logits[:, -1]
+            token = sample(logits.float(), [batch[i] for i in rows], torch.as_tensor(uniforms[rows, step], device=self._device))
+            ended = torch.isin(token, self._stops)
+            for i, t, live, end in zip(rows, token.tolist(), alive.tolist(), ended.tolist(), strict=True):
+                if live:
+                    out[i].append(t)
+                    stopped[i] = end
+            full = torch.tensor([step + 1 >= batch[i].sampling.max_tokens for i in rows], device=self._device)
+            alive = alive & ~ended & ~full
+            if not alive.any():
+                break
+            ids, position = token[:, None], position[:, -1:] + 1
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+            if alive.sum() < 0.75 * len(rows):  # copying the cache costs about a step, so only now and then
+                keep = alive.nonzero()[:, 0]
+                cache.batch_select_indices(keep)
+                ids, position, mask, rows, alive = ids[keep], position[keep], mask[keep], rows[keep.cpu().numpy()], alive[keep]
+        return list(zip(out, stopped, strict=True))
+
+
+def sample(logits: torch.Tensor, requests: list[Request], uniform: torch.Tensor) -> torch.Tensor:
+    """Next tokens [B] from logits [B, V] by inverse CDF at uniform [B]; temperature and top_p are each request's."""
+    temperature = torch.tensor([r.sampling.temperature for r in requests], device=logits.device)
+    top_p = torch.tensor([r.sampling.top_p for r in requests], device=logits.device)
+    probability = torch.softmax(logits / temperature.clamp(min=1e-6)[:, None], dim=-1, dtype=torch.float64)
+    if (top_p < 1).any():
+        ordered, order = probability.sort(dim=-1, descending=True)
+        ordered[ordered.cumsum(-1) - ordered >= top_p[:, None]] = 0
+        probability = torch.zeros_like(probability).scatter(-1, order, ordered)
+    cumulative = probability.cumsum(-1)
+    token = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+    return torch.where(temperature > 0, token, logits.argmax(-1))

@@ -1,0 +1,39 @@
+"""The registry: from the name in the configuration to the policy class."""
+
+from dataclasses import fields
+from typing import Any
+
+from itscale.errors import UserError
+from itscale.policies.fixed import BestOfN, MultiRoundThinking, SelfConsistency
+from itscale.policies.markovscale import Gate
+from itscale.policies.optpo import VoteLead
+from itscale.policies.optscale import OptScale, Threshold
+from itscale.policies.protocol import Policy
+
+POLICIES: dict[str, type] = {
+    "best_of_n": BestOfN,
+    "self_consistency": SelfConsistency,
+    "threshold": Threshold,
+    "optscale": OptScale,
+    "vote_lead": VoteLead,
+    "mr_thinking": MultiRoundThinking,
+    "gate": Gate,
+}
+
+
+def make_policy(name: str, **settings: Any) -> Policy:
+    """A policy by its name in the configuration.
+
+    Raises:
+        UserError: the name or a setting is not known, or a setting is missing; the message lists what there is.
+    """
+    if name not in POLICIES:
+        raise UserError(f"there is no policy {name!r}: choose one of {', '.join(POLICIES)}.")
+    known = [f.name for f in fields(POLICIES[name])]
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise UserError(f"policy {name!r} has no setting {unknown[0]!r}: it takes {', '.join(known)}.")
+    try:
+        return POLICIES[name](**settings)
+    except TypeError as error:
+        raise UserError(f"policy {name!r}: {str(error).split('() ')[-1]}.") from None

@@ -1,0 +1,81 @@
+"""Fixed budgets: best-of-N, self-consistency, and re-answering for a fixed number of rounds."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+from itscale.policies.protocol import Batch, Calibration, Decision, NoState, Reason, best_scored, decide
+from itscale.records import Unit
+from itscale.voting import plurality
+
+
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """Draws `limit` at once."""
+
+    def bind(self, known: Calibration) -> Self:
+        return self
+
+    def init(self, rows: int) -> NoState:
+        return NoState()
+
+    def step(self, state: NoState, batch: Batch, seen: np.ndarray) -> tuple[NoState, Decision]:
+        return state, decide(batch.n, np.full_like(batch.n, self.limit), self.limit, Reason.FIXED)
+
+
+@dataclass(frozen=True, slots=True)
+class BestOfN(_Fixed):
+    """Highest verifier score of n samples; the first of equals, samples without an answer skipped."""
+
+    n: int
+    unit: ClassVar[Unit] = Unit.SAMPLE
+    needs_scores: ClassVar[bool] = True
+    family: ClassVar[str] = "best_of_n"
+
+    @property
+    def limit(self) -> int:
+        return self.n
+
+    def select(self, state: NoState, batch: Batch) -> np.ndarray:
+        return best_scored(batch)
+
+
+@dataclass(frozen=True, slots=True)
+class SelfConsistency(_Fixed):
+    """Plurality of n samples (Wang et al. 2023); ties go to the answer seen first, unanswered samples never vote."""
+
+    n: int
+    unit: ClassVar[Unit] = Unit.SAMPLE
+    needs_scores: ClassVar[bool] = False
+    family: ClassVar[str] = "self_consistency"
+
+    @property
+    def limit(self) -> int:
+        return self.n
+
+    def select(self, state: NoState, batch: Batch) -> np.ndarray:
+        return plurality(batch.cluster)
+
+
+@dataclass(frozen=True, slots=True)
+class MultiRoundThinking(_Fixed):
+    """The answer of the last of a fixed number of rounds (MR-Thinking, arXiv 2503.19855)."""
+
+    rounds: int
+    unit: ClassVar[Unit] = Unit.ROUND
+    needs_scores: ClassVar[bool] = False
+    family: ClassVar[str] = "mr_thinking"
+
+    @property
+    def limit(self) -> int:
+        return self.rounds
+
+    def select(self, state: NoState, batch: Batch) -> np.ndarray:
+        return last_round(batch)
+
+
+def last_round(batch: Batch) -> np.ndarray:
+    """Column [B] of the last visible round; -1 where it has no answer."""
+    last = batch.n - 1
+    return np.where(batch.cluster[np.arange(len(last)), last] >= 0, last, -1)

@@ -1,0 +1,119 @@
+"""What a policy is: a pure rule over batches of rows that says how many samples it wants and which it answers with.
+
+A driver calls `init` once, then `step` until no row wants more, then `select`. The first `step` sees nothing (n = 0) and
+says how many to draw first. A driver grants exactly what is asked for and hides every column beyond it, so a policy cannot
+look ahead, and a rule that looks at each arrival asks for one more at a time.
+"""
+
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from itscale.records import Unit
+
+
+class Reason(StrEnum):
+    """Why a row stopped; the values are what users read."""
+
+    CONTINUE = "not stopped"
+    FIXED = "fixed number drawn"
+    THRESHOLD = "score threshold reached"
+    ENOUGH = "enough samples for the target"
+    LEAD = "vote lead reached"
+    KEPT_FIRST = "first answer kept"
+    ALL_ROUNDS = "all rounds run"
+    LIMIT = "budget spent"
+
+
+CODE = {reason: np.int8(code) for code, reason in enumerate(Reason)}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B rows of which n [B] columns are visible; hidden columns hold -1, NaN and 0."""
+
+    n: np.ndarray
+    cluster: np.ndarray  # [B, K]; -1: no answer
+    score: np.ndarray  # [B, K]; NaN: none
+    tokens: np.ndarray  # [B, K]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """want [B]: total number wanted (want == n: stop); reason [B]: int8 codes, positions in `Reason`."""
+
+    want: np.ndarray
+    reason: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class NoState:
+    """The state of a rule that needs none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What the calibration split says before any test sample is seen.
+
+    mean, mean_square: average moments of a question's scores. edges [S-1], strata_a, strata_b, strata_p0 [S]: bins of the
+    first answer's score with the transition rates and the first-round accuracy of each.
+    """
+
+    mean: float
+    mean_square: float
+    edges: np.ndarray
+    strata_a: np.ndarray
+    strata_b: np.ndarray
+    strata_p0: np.ndarray
+
+    def stratum_of(self, score: np.ndarray) -> np.ndarray:
+        """Stratum of each score; an answer without a score belongs to the lowest."""
+        return np.searchsorted(self.edges, np.nan_to_num(score, nan=-np.inf), side="right")
+
+
+class Policy(Protocol):
+    """A stopping rule; `limit` is the most it may draw, `family` the fixed budget that it is measured against."""
+
+    unit: Unit
+    needs_scores: bool
+    family: str
+
+    @property
+    def limit(self) -> int: ...
+
+    def bind(self, known: Calibration) -> Self: ...
+
+    def init(self, rows: int) -> Any: ...
+
+    def step(self, state: Any, batch: Batch, seen: np.ndarray) -> tuple[Any, Decision]: ...
+
+    def select(self, state: Any, batch: Batch) -> np.ndarray: ...
+
+
+def take(state: Any, rows: np.ndarray) -> Any:
+    """The state of some rows: every array of a (nested) state dataclass indexed by rows."""
+    if isinstance(state, np.ndarray):
+        return state[rows]
+    return replace(state, **{f.name: take(getattr(state, f.name), rows) for f in fields(state)})
+
+
+def decide(n: np.ndarray, want: np.ndarray, limit: int, reason: Reason) -> Decision:
+    """Stop for `reason` where want <= n, for the budget where n has reached the limit, else go on."""
+    want = np.clip(want, n, limit)
+    codes = np.where(want > n, CODE[Reason.CONTINUE], CODE[reason])
+    return Decision(want, codes.astype(np.int8))
+
+
+def usable_scores(batch: Batch) -> np.ndarray:
+    """Scores [B, K] of the samples that have an answer, -inf for the others: what a best-of-N may return."""
+    return np.where((batch.cluster >= 0) & ~np.isnan(batch.score), batch.score, -np.inf)
+
+
+def best_scored(batch: Batch) -> np.ndarray:
+    """Column [B] of the highest score among answered samples, the first of equals; -1 where there is none."""
+    if batch.score.shape[1] == 0:
+        return np.full(len(batch.n), -1)
+    scores = usable_scores(batch)
+    return np.where(np.isfinite(scores.max(axis=1)), scores.argmax(axis=1), -1)

@@ -1,0 +1,17 @@
+"""Prompts: the question alone, or with the answer of the round before (MR-Thinking, arXiv 2503.19855)."""
+
+from typing import Any
+
+
+def user_turn(question: str, previous: str | None) -> str:
+    """The user's message; `previous` is the latest parsed answer, None in the first round or where there is none so far."""
+    if previous is None:
+        return question
+    return f"{question}\nThe assistant's previous answer is: $\\boxed{{{previous}}}$, and please re-answer."
+
+
+def render(tokenizer: Any, question: str, previous: str | None) -> list[int]:
+    """Token ids of the chat prompt, with the opening of the assistant's turn."""
+    messages = [{"role": "user", "content": user_turn(question, previous)}]
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    return tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -1,0 +1,58 @@
+"""Votes over answer clusters: counts, leads and the plurality, vectorised over rows."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Votes so far in B rows: counts [B, C], the leading cluster [B] (-1: none), its votes and the runner-up's."""
+
+    counts: np.ndarray
+    leader: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+
+
+def empty_tally(rows: int, clusters: int) -> Tally:
+    """No votes yet."""
+    return Tally(np.zeros((rows, clusters), np.int32), np.full(rows, -1), np.zeros(rows, np.int64), np.zeros(rows, np.int64))
+
+
+def vote(tally: Tally, cluster: np.ndarray) -> Tally:
+    """Add one vote per row, cluster [B]; -1 votes for nothing. Takes over the tally's counts."""
+    rows = np.flatnonzero(cluster >= 0)
+    voted = cluster[rows]
+    tally.counts[rows, voted] += 1
+    count = tally.counts[rows, voted]
+    leader, first, second = tally.leader.copy(), tally.first.copy(), tally.second.copy()
+    leads = leader[rows] == voted
+    passes = ~leads & (count > first[rows])
+    second[rows] = np.where(passes, first[rows], np.where(leads, second[rows], np.maximum(second[rows], count)))
+    first[rows] = np.where(leads | passes, count, first[rows])
+    leader[rows] = np.where(passes, voted, leader[rows])
+    return Tally(tally.counts, leader, first, second)
+
+
+def plurality(cluster: np.ndarray) -> np.ndarray:
+    """First column [B] of the cluster with the most votes in cluster [B, K]; ties go to the first seen, -1 if none voted."""
+    rows, k = cluster.shape
+    if k == 0:
+        return np.full(rows, -1)
+    size = int(cluster.max(initial=-1)) + 1
+    counts = np.zeros((rows, size + 1), np.int32)  # the last column takes the -1s
+    index = np.arange(rows)
+    for column in range(k):
+        counts[index, cluster[:, column]] += 1
+    counts[:, -1] = 0
+    votes = np.take_along_axis(counts, np.where(cluster < 0, size, cluster), axis=1)
+    return np.where(votes.max(axis=1) > 0, votes.argmax(axis=1), -1)
+
+
+def lead_needed(ratio: float, p0: float, options: int) -> int:
+    """d = ceil(ln B / ln r - 1e-9), r = p0 (m - 1) / (1 - p0) (OptPO, METHODS section 4; derived)."""
+    r = p0 * (options - 1) / (1 - p0)
+    if r <= 1:
+        raise ValueError(f"p0 = {p0} must exceed 1/m = {1 / options:.3g}, or no lead is ever enough")
+    return max(1, int(np.ceil(np.log(ratio) / np.log(r) - 1e-9)))
