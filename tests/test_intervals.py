@@ -10,7 +10,9 @@ def test_interval_is_about_two_standard_errors():
     values = np.random.default_rng(0).normal(size=400)
     interval = mean_interval(values)
     error = values.std(ddof=1) / 20
-    np.testing.assert_allclose([interval.low, interval.high], [values.mean() - 1.96 * error, values.mean() + 1.96 * error], atol=0.3 * error)
+    np.testing.assert_allclose(
+        [interval.low, interval.high], [values.mean() - 1.96 * error, values.mean() + 1.96 * error], atol=0.3 * error
+    )
 
 
 def test_interval_covers_the_truth_about_95_times_in_100():

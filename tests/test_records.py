@@ -5,18 +5,41 @@ import pandas as pd
 import pytest
 
 from itscale.errors import UserError
-from itscale.records import POOL, PROBLEMS, Problem, Unit, join_by_key, make_pool, manifest_path, read_problems, read_table, write_problems, write_table
+from itscale.records import (
+    POOL,
+    PROBLEMS,
+    Problem,
+    Unit,
+    join_by_key,
+    make_pool,
+    manifest_path,
+    read_problems,
+    read_table,
+    write_problems,
+    write_table,
+)
 
 
 def pool_frame(problems: int = 2, chains: int = 1, rounds: int = 1, samples: int = 3) -> pd.DataFrame:
     index = pd.MultiIndex.from_product(
-        [[f"p{i}" for i in range(problems)], range(chains), range(rounds), range(samples)], names=["problem_id", "chain", "round", "sample"]
+        [[f"p{i}" for i in range(problems)], range(chains), range(rounds), range(samples)],
+        names=["problem_id", "chain", "round", "sample"],
     )
     frame = index.to_frame(index=False)
     n = len(frame)
     return frame.assign(
-        seed=0, text="", finish_reason="stop", prompt_tokens=5, cached_prompt_tokens=0, completion_tokens=np.arange(n), answer="1", cluster=0,
-        verdict=["correct", "wrong"] * (n // 2) + ["unanswered"] * (n % 2), score_mean=0.5, score_last=0.5, verifier_tokens=7,
+        seed=0,
+        text="",
+        finish_reason="stop",
+        prompt_tokens=5,
+        cached_prompt_tokens=0,
+        completion_tokens=np.arange(n),
+        answer="1",
+        cluster=0,
+        verdict=["correct", "wrong"] * (n // 2) + ["unanswered"] * (n % 2),
+        score_mean=0.5,
+        score_last=0.5,
+        verifier_tokens=7,
     )
 
 

@@ -61,7 +61,13 @@ def calibrate(
             near = [t for t in tried if t["accuracy"] >= full - TOLERANCE]
             best = min(near, key=lambda t: t["completion_tokens"]) if near else max(tried, key=lambda t: t["accuracy"])
             records.append(
-                {**record, "knobs": best["knobs"], "reference_accuracy": full, "within_tolerance": bool(near), "candidates": tried}
+                {
+                    **record,
+                    "knobs": best["knobs"],
+                    "reference_accuracy": full,
+                    "within_tolerance": bool(near),
+                    "candidates": tried,
+                }
             )
     return records
 
@@ -86,5 +92,6 @@ def frozen_policies(record: dict[str, Any]) -> list[tuple[str, Policy]]:
     """(method, bound policy) of every row of a calibration file, knobs as chosen there."""
     known = known_from_json(record["known"])
     return [
-        (entry["method"], make_policy(entry["policy"], **entry["settings"], **entry["knobs"]).bind(known)) for entry in record["methods"]
+        (entry["method"], make_policy(entry["policy"], **entry["settings"], **entry["knobs"]).bind(known))
+        for entry in record["methods"]
     ]

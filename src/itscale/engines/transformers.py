@@ -59,11 +59,15 @@ class TransformersEngine:
             ids = self._generate(batch)
         completions = []
         for request, (tokens, stopped) in zip(batch, ids, strict=True):
-            text = self._tokenizer.decode(tokens[:-1] if stopped else tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            text = self._tokenizer.decode(
+                tokens[:-1] if stopped else tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
             finish = Finish.STOP if stopped else Finish.LENGTH
             completions.append(Completion(request.request_id, tuple(tokens), text, finish, len(request.prompt_ids), 0))
         self._usage = Usage(
-            self._usage.prompt + sum(c.prompt_tokens for c in completions), 0, self._usage.completion + sum(len(c.token_ids) for c in completions)
+            self._usage.prompt + sum(c.prompt_tokens for c in completions),
+            0,
+            self._usage.completion + sum(len(c.token_ids) for c in completions),
         )
         return completions
 
@@ -115,5 +119,7 @@ def sample(logits: torch.Tensor, requests: list[Request], uniform: torch.Tensor)
         ordered[ordered.cumsum(-1) - ordered >= top_p[:, None]] = 0
         probability = torch.zeros_like(probability).scatter(-1, order, ordered)
     cumulative = probability.cumsum(-1)
-    token = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+    token = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None], right=True)[:, 0].clamp(
+        max=logits.shape[-1] - 1
+    )
     return torch.where(temperature > 0, token, logits.argmax(-1))

@@ -20,7 +20,9 @@ class VllmEngine:
         cpu = {"kv_cache_memory_bytes": 256 << 20, "dtype": "float32", "enable_chunked_prefill": False, "enforce_eager": True}
         options = {} if torch.cuda.is_available() else cpu
         self._engine = LLMEngine.from_engine_args(
-            EngineArgs(model=str(model), max_num_seqs=batch_size, max_model_len=max_model_len, enable_prefix_caching=True, **options)
+            EngineArgs(
+                model=str(model), max_num_seqs=batch_size, max_model_len=max_model_len, enable_prefix_caching=True, **options
+            )
         )
         self._tokenizer = self._engine.get_tokenizer()
         self._tokens: dict[str, int] = {}

@@ -21,7 +21,9 @@ def draw(curves: pd.DataFrame, benchmark: str, out: Path) -> None:
             group = group.sort_values("n")
             style = look(index)
             axis.plot(group["n"], 100 * group["accuracy"], label=method, markersize=4.5, **style)
-            axis.fill_between(group["n"], 100 * group["accuracy_low"], 100 * group["accuracy_high"], alpha=0.15, color=style["color"], lw=0)
+            axis.fill_between(
+                group["n"], 100 * group["accuracy_low"], 100 * group["accuracy_high"], alpha=0.15, color=style["color"], lw=0
+            )
         axis.set_xscale("log", base=2)
         ticks = sorted(rows["n"].unique())
         axis.set_xticks(ticks, [str(n) for n in ticks])

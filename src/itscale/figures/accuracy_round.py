@@ -19,7 +19,13 @@ def draw(rounds: pd.DataFrame, benchmark: str, out: Path) -> None:
     rows = rounds[rounds["benchmark"] == benchmark].sort_values("round")
     with figure(out, CAPTION.format(benchmark=benchmark)) as (_, (axis,)):
         axis.fill_between(
-            rows["round"], 100 * rows["observed_low"], 100 * rows["observed_high"], color=COLOURS[0], alpha=0.18, lw=0, label="95 % interval"
+            rows["round"],
+            100 * rows["observed_low"],
+            100 * rows["observed_high"],
+            color=COLOURS[0],
+            alpha=0.18,
+            lw=0,
+            label="95 % interval",
         )
         axis.plot(rows["round"], 100 * rows["observed"], "o-", color=COLOURS[0], label="observed")
         axis.plot(rows["round"], 100 * rows["pooled"], "--", color=COLOURS[1], label="two states, pooled rates")

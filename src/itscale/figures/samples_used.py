@@ -18,7 +18,9 @@ def draw(stops: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`stops`: columns benchmark, method, budget, samples, count; writes `out` as PDF and PNG."""
     rows = stops[stops["benchmark"] == benchmark]
     methods = [m for m, group in rows.groupby("method", sort=False) if group["samples"].nunique() > 1]
-    with figure(out, CAPTION.format(benchmark=benchmark), columns=max(len(methods), 1), width=2.5 * max(len(methods), 2), height=3) as (_, axes):
+    with figure(
+        out, CAPTION.format(benchmark=benchmark), columns=max(len(methods), 1), width=2.5 * max(len(methods), 2), height=3
+    ) as (_, axes):
         for index, (axis, method) in enumerate(zip(axes, methods, strict=False)):
             group = rows[rows["method"] == method]
             group = group[group["budget"] == group["budget"].max()]

@@ -36,7 +36,9 @@ def look(index: int) -> dict[str, str]:
 
 
 @contextmanager
-def figure(out: Path, caption: str, columns: int = 1, width: float = 6.6, height: float = 4.2) -> Iterator[tuple[Figure, list[Axes]]]:
+def figure(
+    out: Path, caption: str, columns: int = 1, width: float = 6.6, height: float = 4.2
+) -> Iterator[tuple[Figure, list[Axes]]]:
     """A figure of `columns` panels that is saved as `out` (.pdf) and beside it as .png, its caption below it."""
     with plt.rc_context(_RC):
         fig, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False)

@@ -45,43 +45,31 @@ class LanguageModelSettings:
     operations: Mapping[str, float] = field(default_factory=_operations)
 
 
-def corpus(
-    rng: np.random.Generator, settings: LanguageModelSettings, exclude: set[str]
-) -> Iterator[tuple[str, str]]:
+def corpus(rng: np.random.Generator, settings: LanguageModelSettings, exclude: set[str]) -> Iterator[tuple[str, str]]:
     """Endless pairs of user turn and solution; a share of the turns carries a previous answer, right or wrong."""
-    for expression in arithmetic.draw_expressions(
-        rng, settings.levels, settings.operations, exclude
-    ):
+    for expression in arithmetic.draw_expressions(rng, settings.levels, settings.operations, exclude):
         turn = expression.question
         if rng.random() < settings.previous_share:
             turn += f"{BEFORE_PREVIOUS}{_previous(rng, expression, settings.previous_correct)}{AFTER_PREVIOUS}"
-        slips = arithmetic.draw_slips(
-            rng, len(expression.operations), settings.slip_rate
-        )
+        slips = arithmetic.draw_slips(rng, len(expression.operations), settings.slip_rate)
         yield turn, "\n".join(arithmetic.solution(expression, slips))
 
 
-def _previous(
-    rng: np.random.Generator, expression: arithmetic.Expression, correct: float
-) -> int:
+def _previous(rng: np.random.Generator, expression: arithmetic.Expression, correct: float) -> int:
     """A previous answer: right with probability `correct`, else from a solution with a slip or any other number."""
     right = arithmetic.answer(expression)
     if rng.random() < correct:
         return right
     if rng.random() < 0.5:
         step = int(rng.integers(len(expression.operations)))
-        slipped = arithmetic.solution(
-            expression, {step: int(rng.choice(arithmetic.SLIPS))}
-        )[-1]
+        slipped = arithmetic.solution(expression, {step: int(rng.choice(arithmetic.SLIPS))})[-1]
         value = int(slipped.removeprefix("\\boxed{").removesuffix("}"))
         if value != right:
             return value
     return int((right + rng.integers(1, arithmetic.MODULUS)) % arithmetic.MODULUS)
 
 
-def encode(
-    tokenizer: "PreTrainedTokenizerFast", turn: str, text: str
-) -> dict[str, list[int]]:
+def encode(tokenizer: "PreTrainedTokenizerFast", turn: str, text: str) -> dict[str, list[int]]:
     """Tokens of one exchange, with labels on the assistant's tokens alone."""
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": turn}],
@@ -98,9 +86,7 @@ def encode(
     }
 
 
-def train(
-    out: Path, seed: int, settings: LanguageModelSettings, exclude: set[str]
-) -> None:
+def train(out: Path, seed: int, settings: LanguageModelSettings, exclude: set[str]) -> None:
     """Train the language model and save it with its tokenizer as a Hugging Face folder.
 
     Args:
@@ -135,10 +121,7 @@ def train(
         settings,
         {arithmetic.normalise(question) for question in exclude},
     )
-    examples = [
-        encode(tokenizer, *next(pairs))
-        for _ in range(settings.steps * settings.batch_size)
-    ]
+    examples = [encode(tokenizer, *next(pairs)) for _ in range(settings.steps * settings.batch_size)]
     fit_settings = FitSettings(
         steps=settings.steps,
         batch_size=settings.batch_size,

@@ -30,9 +30,7 @@ class Expression:
 
     @property
     def question(self) -> str:
-        return str(self.start) + "".join(
-            f"{operator}{operand}" for operator, operand in self.operations
-        )
+        return str(self.start) + "".join(f"{operator}{operand}" for operator, operand in self.operations)
 
 
 def parse(question: str) -> Expression:
@@ -46,10 +44,7 @@ def parse(question: str) -> Expression:
         raise ValueError(f"{question!r} is not a question of the tiny world")
     return Expression(
         int(match[1]),
-        tuple(
-            (operator, int(operand))
-            for operator, operand in _OPERATION.findall(match[2])
-        ),
+        tuple((operator, int(operand)) for operator, operand in _OPERATION.findall(match[2])),
     )
 
 
@@ -75,9 +70,7 @@ def answer(expression: Expression) -> int:
     return value
 
 
-def solution(
-    expression: Expression, slips: Mapping[int, int] | None = None
-) -> list[str]:
+def solution(expression: Expression, slips: Mapping[int, int] | None = None) -> list[str]:
     """The lines of a worked solution; `slips` maps a step to what is added to its written result and carried on."""
     slips = slips or {}
     value, lines = expression.start, []
@@ -103,18 +96,13 @@ def right_lines(expression: Expression, lines: list[str]) -> list[str]:
             # An illegible step is wrong; what follows is judged as if it had been right.
             value = int(written[1]) if written else result
         else:
-            right.append(
-                f"\\boxed{{{value}}}" if step == len(expression.operations) else ""
-            )
+            right.append(f"\\boxed{{{value}}}" if step == len(expression.operations) else "")
     return right
 
 
 def step_truth(question: str, lines: list[str]) -> list[bool]:
     """Whether each written line follows from the one before it."""
-    return [
-        line == right
-        for line, right in zip(lines, right_lines(parse(question), lines), strict=True)
-    ]
+    return [line == right for line, right in zip(lines, right_lines(parse(question), lines), strict=True)]
 
 
 def split_steps(text: str) -> list[str]:
@@ -122,9 +110,7 @@ def split_steps(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def draw_expression(
-    rng: np.random.Generator, level: int, operations: Mapping[str, float]
-) -> Expression:
+def draw_expression(rng: np.random.Generator, level: int, operations: Mapping[str, float]) -> Expression:
     """A random expression of `level` operations; `operations` maps the operators to their weights."""
     weights = np.fromiter(operations.values(), float)
     operators = rng.choice(list(operations), size=level, p=weights / weights.sum())
@@ -137,10 +123,7 @@ def draw_expression(
 
 def draw_slips(rng: np.random.Generator, steps: int, rate: float) -> dict[int, int]:
     """Careless slips: each step's result is off by 1, 2 or 10 with probability `rate`."""
-    return {
-        int(step): int(rng.choice(SLIPS))
-        for step in np.flatnonzero(rng.random(steps) < rate)
-    }
+    return {int(step): int(rng.choice(SLIPS)) for step in np.flatnonzero(rng.random(steps) < rate)}
 
 
 def draw_expressions(

@@ -22,7 +22,8 @@ _SYMBOLS = [*"0123456789+-*=", "\n", BEFORE_PREVIOUS, AFTER_PREVIOUS, "\\boxed{"
 _TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if message['role'] == 'user' %}<user>{{ message['content'] }}"
-    "{% elif message['role'] == 'assistant' %}<assistant>{% generation %}{{ message['content'] }}{{ eos_token }}{% endgeneration %}"
+    "{% elif message['role'] == 'assistant' %}<assistant>"
+    "{% generation %}{{ message['content'] }}{{ eos_token }}{% endgeneration %}"
     "{% else %}{{ raise_exception('the tiny world knows no role but user and assistant') }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 )
@@ -48,17 +49,10 @@ def build_tokenizer() -> "PreTrainedTokenizerFast":
         )
     )
     # Longest first: an alternation takes the first that matches.
-    pattern = "|".join(
-        re.escape(symbol) for symbol in sorted(_SYMBOLS, key=len, reverse=True)
-    )
+    pattern = "|".join(re.escape(symbol) for symbol in sorted(_SYMBOLS, key=len, reverse=True))
     core.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
     core.decoder = decoders.Fuse()
-    core.add_special_tokens(
-        [
-            AddedToken(name, special=True, normalized=False)
-            for name in (*_SPECIAL.values(), *_MARKERS)
-        ]
-    )
+    core.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in (*_SPECIAL.values(), *_MARKERS)])
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         **_SPECIAL,

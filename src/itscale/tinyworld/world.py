@@ -66,9 +66,7 @@ BANDS = (
 )
 
 
-def build_benchmarks(
-    seed: int, settings: BenchmarkSettings
-) -> dict[str, list[Problem]]:
+def build_benchmarks(seed: int, settings: BenchmarkSettings) -> dict[str, list[Problem]]:
     """Five splits with no question in two of them.
 
     Returns:
@@ -77,9 +75,7 @@ def build_benchmarks(
     """
     seen: set[str] = set()
     splits = {}
-    for index, name in enumerate(
-        ("test", "calibration", "shifted", "predictor_train", "predictor_validation")
-    ):
+    for index, name in enumerate(("test", "calibration", "shifted", "predictor_train", "predictor_validation")):
         rng = np.random.default_rng([seed, index])
         shifted = name == "shifted"
         levels = settings.shifted_levels if shifted else settings.levels
@@ -130,10 +126,7 @@ def auc(score: np.ndarray, correct: np.ndarray) -> float:
     positive, negative = int(correct.sum()), int((~correct).sum())
     if not positive or not negative:
         return float("nan")
-    return float(
-        (rankdata(score)[correct].sum() - positive * (positive + 1) / 2)
-        / (positive * negative)
-    )
+    return float((rankdata(score)[correct].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
 def measure(test: Pool, chains: Pool, shifted: Pool) -> pd.DataFrame:

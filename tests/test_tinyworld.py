@@ -1,0 +1,221 @@
+"""The tiny world: its arithmetic against Python's own, its tokenizer's texts, its folders through the Auto classes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from itscale.errors import UserError
+from itscale.records import Pool, Problem, Unit
+from itscale.tinyworld import language_model, reward_model, world
+from itscale.tinyworld import problems as arithmetic
+from itscale.tinyworld.tokenizer import SEPARATOR, build_tokenizer
+
+REANSWER = "\nThe assistant's previous answer is: $\\boxed{15}$, and please re-answer."
+operations = st.lists(st.tuples(st.sampled_from("+-*"), st.integers(1, 9)), min_size=1, max_size=10)
+expressions = st.builds(arithmetic.Expression, st.integers(0, 99), operations.map(tuple))
+
+
+@given(expressions)
+def test_answer_is_python_s_own(expression):
+    nested = str(expression.start)
+    for operator, operand in expression.operations:
+        nested = f"({nested}{operator}{operand})"
+    assert arithmetic.answer(expression) == eval(nested) % 100
+    assert arithmetic.parse(f" {expression.question}\n") == expression
+
+
+def test_solution_by_hand():
+    expression = arithmetic.parse("12+3-4*2")
+    assert arithmetic.solution(expression) == ["12+3=15", "15-4=11", "11*2=22", "\\boxed{22}"]
+    slipped = arithmetic.solution(expression, {1: -10})
+    assert slipped == ["12+3=15", "15-4=1", "1*2=2", "\\boxed{2}"]
+    assert arithmetic.step_truth("12+3-4*2", slipped) == [True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "truth"),
+    [
+        ("12+3=15\n15-4=11\n11*2=22\n\\boxed{23}", [True, True, True, False]),
+        ("12+3=15\n15-4=11\n\\boxed{11}", [True, True, False]),
+        ("12+3=\n\n15-4=11\n11*2=22\n\\boxed{22}\n1", [False, True, True, True, False]),
+        ("12+3=15\n16-4=12\n12*2=24\n\\boxed{24}", [True, False, True, True]),
+    ],
+)
+def test_step_truth_by_hand(text, truth):
+    assert arithmetic.step_truth("12+3-4*2", arithmetic.split_steps(text)) == truth
+
+
+@given(expressions, st.dictionaries(st.integers(0, 9), st.sampled_from(arithmetic.SLIPS)))
+def test_step_truth_finds_the_slips(expression, slips):
+    slips = {step: slip for step, slip in slips.items() if step < len(expression.operations)}
+    truth = arithmetic.step_truth(expression.question, arithmetic.solution(expression, slips))
+    assert [step for step, right in enumerate(truth) if not right] == sorted(slips)
+
+
+def test_parse_refuses_other_text():
+    with pytest.raises(ValueError, match="not a question"):
+        arithmetic.parse("What is 1+1?")
+
+
+def test_slips_come_at_their_rate():
+    drawn = [len(arithmetic.draw_slips(np.random.default_rng(seed), 10, 0.05)) for seed in range(2000)]
+    assert np.mean(drawn) == pytest.approx(0.5, abs=4 * np.sqrt(10 * 0.05 * 0.95 / 2000))
+
+
+@settings(deadline=None)  # the first call imports transformers
+@given(expressions, st.booleans())
+def test_tokenizer_decodes_to_the_text(expression, again):
+    tokenizer = build_tokenizer()
+    text = expression.question + REANSWER * again + "\n".join(arithmetic.solution(expression))
+    assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False), skip_special_tokens=True) == text
+
+
+def test_chat_template_and_cost_of_a_previous_answer():
+    tokenizer = build_tokenizer()
+    turn = "12+3" + REANSWER
+    chat = [{"role": "user", "content": turn}, {"role": "assistant", "content": f"12+3=15{SEPARATOR}"}]
+    assert tokenizer.apply_chat_template(chat, tokenize=False) == f"<bos><user>{turn}<assistant>12+3=15<extra_0><eos>"
+    prompt = tokenizer.apply_chat_template(chat[:1], tokenize=False, add_generation_prompt=True)
+    assert prompt == f"<bos><user>{turn}<assistant>"
+    assert len(tokenizer.tokenize(turn)) == len(tokenizer.tokenize("12+3")) + 4
+    assert tokenizer.unk_token not in tokenizer.tokenize(turn)
+
+
+def test_benchmarks_are_disjoint_and_reproducible():
+    sizes = world.BenchmarkSettings(test=40, calibration=30, shifted=20, predictor_train=30, predictor_validation=10)
+    splits = world.build_benchmarks(3, sizes)
+    assert splits == world.build_benchmarks(3, sizes) != world.build_benchmarks(4, sizes)
+    assert {name: len(split) for name, split in splits.items()} == {
+        "test": 40,
+        "calibration": 30,
+        "shifted": 20,
+        "predictor_train": 30,
+        "predictor_validation": 10,
+    }
+    problems = [problem for split in splits.values() for problem in split]
+    assert len({arithmetic.normalise(problem.question) for problem in problems}) == len(problems) == 130
+    assert len({problem.problem_id for problem in problems}) == 130
+    for problem in problems:
+        assert str(arithmetic.answer(arithmetic.parse(problem.question))) == problem.answer
+    assert {problem.level for problem in splits["shifted"]} <= {"7", "8", "9"}
+
+
+def test_corpus_excludes_and_carries_previous_answers():
+    additions = language_model.LanguageModelSettings(levels={2: 1.0}, operations={"+": 1.0}, slip_rate=0.0)
+    excluded = {f"{start}+{one}+{two}" for start in range(50) for one in range(1, 10) for two in range(1, 10)}
+    pairs = language_model.corpus(np.random.default_rng(0), additions, excluded)
+    drawn = [next(pairs) for _ in range(3000)]
+    carried = right = 0
+    for turn, text in drawn:
+        question, _, sentence = turn.partition("\n")
+        assert question not in excluded
+        assert text.endswith(f"\\boxed{{{arithmetic.answer(arithmetic.parse(question))}}}")
+        carried += bool(sentence)
+        right += f"$\\boxed{{{arithmetic.answer(arithmetic.parse(question))}}}$" in sentence
+    assert carried / 3000 == pytest.approx(0.4, abs=0.04)
+    assert right / carried == pytest.approx(0.6, abs=0.06)
+
+
+def test_reward_labels_by_hand():
+    tokenizer = build_tokenizer()
+    encoded = reward_model.encode(tokenizer, "12+3", ["12+3=25", "\\boxed{25}"])
+    tokens = tokenizer.convert_ids_to_tokens(encoded["input_ids"])
+    judged = [(token, label) for token, label in zip(tokens, encoded["labels"], strict=True) if label >= 0]
+    first = [("1", 1), ("2", 1), ("+", 1), ("3", 1), ("=", 1), ("2", 0), ("5", 0), (SEPARATOR, 0)]
+    assert judged == [*first, ("\\boxed{", 1), ("2", 1), ("5", 1), ("}", 1), (SEPARATOR, 1)]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tiny")
+    small = {"layers": 1, "hidden": 64, "heads": 2, "intermediate": 64, "steps": 4, "batch_size": 4}
+    shape = language_model.LanguageModelSettings(**small)
+    for name in ("one", "two"):
+        language_model.train(root / name, 5, shape, set())
+    samples = pd.DataFrame({"problem_id": ["p", "p"], "text": ["1+1=2\n\\boxed{2}", "1+1=3\n\\boxed{3}"]})
+    reward = reward_model.RewardModelSettings(steps=4, batch_size=4)
+    reward_model.train(root / "reward", root / "one", samples, [Problem("p", "1+1", "2")], 5, reward)
+    return root
+
+
+def test_language_model_loads_generates_and_repeats(folders):
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folders / "one")
+    tokenizer = AutoTokenizer.from_pretrained(folders / "one")
+    assert tokenizer.chat_template == build_tokenizer().chat_template
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "1+1"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    assert model.generate(**prompt, max_new_tokens=3).shape[1] > prompt["input_ids"].shape[1]
+    one, two = (load_file(folders / name / "model.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert all((one[name] == two[name]).all() for name in one)
+    assert not list(folders.rglob("*.bin")) + list(folders.rglob("*.pt"))
+
+
+def test_reward_model_loads_as_a_token_classifier(folders):
+    import torch
+    from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folders / "reward")
+    model, information = AutoModelForTokenClassification.from_pretrained(
+        folders / "reward", num_labels=2, output_loading_info=True
+    )
+    assert not information["missing_keys"]
+    assert not information["unexpected_keys"]
+    assert len(tokenizer.encode(SEPARATOR, add_special_tokens=False)) == 1
+    ids = torch.tensor([tokenizer.encode(f"1+1=2{SEPARATOR}", add_special_tokens=False)])
+    assert model(ids).logits.shape == (1, 6, 2)
+
+
+def test_reward_model_names_an_unknown_problem():
+    samples = pd.DataFrame({"problem_id": ["elsewhere"], "text": ["\\boxed{1}"]})
+    with pytest.raises(UserError, match="elsewhere"):
+        reward_model.sampled(samples, [Problem("p", "1+1", "2")])
+
+
+def pool(cluster, correct, score, unit=Unit.SAMPLE):
+    cluster, correct, score = np.array(cluster), np.array(correct, bool), np.array(score, float)
+    rows = len(cluster)
+    zeros = np.zeros_like(cluster)
+    ids = tuple(f"p{row}" for row in range(rows))
+    return Pool(unit, np.arange(rows), ids, cluster, correct, score, zeros, zeros, zeros, zeros)
+
+
+def test_measure_by_hand():
+    test = pool([[0, 1, 1], [0, -1, 0]], [[1, 0, 0], [1, 0, 1]], [[0.9, 0.2, 0.3], [0.1, np.nan, 0.8]])
+    chains = pool([[0, 1, 0, 0]], [[1, 0, 1, 1]], [[0.5] * 4], Unit.ROUND)
+    shifted = pool([[0, 0, 1], [-1, -1, -1]], [[0, 0, 1], [0, 0, 0]], np.full((2, 3), 0.5))
+    table = world.measure(test, chains, shifted).set_index("quantity")
+    wanted = {
+        "mean accuracy": 0.5,
+        "share of problems solved less than 20 %": 0.0,
+        "majority minus mean": 0.0,
+        "best-of-N minus mean": 0.5,
+        "verifier AUC": 4 / 6,
+        "transitions from correct to wrong": 1,
+        "transitions from wrong to correct": 1,
+        "shifted: mean accuracy": 1 / 6,
+        "shifted: majority minus mean": -1 / 6,
+        "shifted: pass@N": 0.5,
+    }
+    assert {name: table.loc[name, "value"] for name in wanted} == pytest.approx(wanted)
+    assert list(table.index) == [band.name for band in world.BANDS]
+    assert table.loc["mean accuracy", "within"]
+    assert not table.loc["verifier AUC", "within"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30))
+def test_auc_is_the_share_of_ordered_pairs(rows):
+    score, correct = np.array([row[0] for row in rows], float), np.array([row[1] for row in rows])
+    good, bad = score[correct], score[~correct]
+    value = world.auc(score, correct)
+    if not len(good) or not len(bad):
+        assert np.isnan(value)
+        return
+    gap = good[:, None] - bad
+    assert value == pytest.approx(((gap > 0) + 0.5 * (gap == 0)).mean())
