@@ -83,7 +83,7 @@ def test_one_figure_needs_one_job_even_without_the_pools(results, tmp_path):
     shutil.move(results / "pools", tmp_path / "pools")
     try:
         dry = snakemake("-n", str(figure.relative_to(ROOT)))
-        assert jobs(dry.stdout + dry.stderr) == {"figure": 1, "total": 1}
+        assert jobs(dry.stdout + dry.stderr) == {"figure_accuracy_n": 1, "total": 1}
         snakemake("--cores", "1", str(figure.relative_to(ROOT)))
         assert figure.stat().st_size > 1000
     finally:

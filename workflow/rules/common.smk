@@ -4,7 +4,13 @@ import json
 
 RESULTS = config["results"]
 SPLITS = ["test", "calibration", "shifted", "predictor_train", "predictor_validation"]
-FIGURES = ["accuracy_tokens", "accuracy_n", "accuracy_round", "samples_used", "score_fit"]
+FIGURES = [
+    "accuracy_tokens",
+    "accuracy_n",
+    "accuracy_round",
+    "samples_used",
+    "score_fit",
+]
 ENV = "../../envs/cpu.yaml"
 
 
@@ -15,7 +21,9 @@ wildcard_constraints:
 
 
 # Rules that run under --use-conda find the package here without an installation.
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={workflow.basedir}/src; export TOKENIZERS_PARALLELISM=false; ")
+shell.prefix(
+    f"set -euo pipefail; export PYTHONPATH={workflow.basedir}/src; export TOKENIZERS_PARALLELISM=false; "
+)
 
 
 def modules(*names):
@@ -25,9 +33,15 @@ def modules(*names):
     graph = _graph()
     files = set()
     for name in names:
-        for module in {f"itscale.{name}"} | graph.find_upstream_modules(f"itscale.{name}"):
+        for module in {f"itscale.{name}"} | graph.find_upstream_modules(
+            f"itscale.{name}"
+        ):
             path = Path(workflow.basedir, "src", *module.split("."))
-            found = path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
+            found = (
+                path.with_suffix(".py")
+                if path.with_suffix(".py").exists()
+                else path / "__init__.py"
+            )
             files.add(os.path.relpath(found))
     return sorted(files)
 

@@ -7,30 +7,37 @@ TABLE_OF = {
     "score_fit": "scores",
 }
 
+# A rule for each figure: a report's caption may hold no wildcard.
+for figure, table in TABLE_OF.items():
 
-rule figure:
-    input:
-        lambda wildcards: modules(f"figures.{wildcards.name}"),
-        table=lambda wildcards: f"{RESULTS}/tables/{TABLE_OF[wildcards.name]}.csv",
-    output:
-        pdf=f"{RESULTS}/figures/{{name}}.pdf",
-        png=report(f"{RESULTS}/figures/{{name}}.png", category="Figures", caption="../report/{name}.rst"),
-    params:
-        benchmark=config["compare"]["benchmarks"][0],
-    wildcard_constraints:
-        name="|".join(TABLE_OF),
-    log:
-        f"{RESULTS}/logs/figures/{{name}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/figures/{{name}}.tsv"
-    conda:
-        ENV
-    resources:
-        mem_mb=1000,
-        runtime=5,
-        gpu=0,
-    group:
-        "figures"
-    shell:
-        "python -m itscale figure {wildcards.name} --table {input.table:q} --benchmark {params.benchmark}"
-        " --out {output.pdf:q} 2>&1 | tee {log:q}"
+    rule:
+        name:
+            f"figure_{figure}"
+        input:
+            modules(f"figures.{figure}"),
+            table=f"{RESULTS}/tables/{table}.csv",
+        output:
+            pdf=f"{RESULTS}/figures/{figure}.pdf",
+            png=report(
+                f"{RESULTS}/figures/{figure}.png",
+                category="Figures",
+                caption=f"../report/{figure}.rst",
+            ),
+        log:
+            f"{RESULTS}/logs/figures/{figure}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/figures/{figure}.tsv"
+        group:
+            "figures"
+        conda:
+            ENV
+        resources:
+            mem_mb=1000,
+            runtime=5,
+            gpu=0,
+        params:
+            figure=figure,
+            benchmark=config["compare"]["benchmarks"][0],
+        shell:
+            "python -m itscale figure {params.figure} --table {input.table:q} --benchmark {params.benchmark}"
+            " --out {output.pdf:q} 2>&1 | tee {log:q}"

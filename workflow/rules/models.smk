@@ -4,9 +4,6 @@ rule language_model:
         problems=expand(f"{RESULTS}/problems/{{split}}.parquet", split=SPLITS),
     output:
         directory(f"{RESULTS}/models/language_model"),
-    params:
-        settings=json.dumps(config["world"]["language_model"]),
-        seed=config["seed"],
     log:
         f"{RESULTS}/logs/language_model.log",
     benchmark:
@@ -18,6 +15,9 @@ rule language_model:
         mem_mb=4000,
         runtime=60,
         gpu=0,
+    params:
+        settings=json.dumps(config["world"]["language_model"]),
+        seed=config["seed"],
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale train-language-model --seed {params.seed}"
         " --settings {params.settings:q} --out {output:q} {input.problems:q} 2>&1 | tee {log:q}"
@@ -31,9 +31,6 @@ rule reward_model:
         samples=f"{RESULTS}/pools/predictor_train/parallel/samples.parquet",
     output:
         directory(f"{RESULTS}/models/reward_model"),
-    params:
-        settings=json.dumps(config["world"]["reward_model"]),
-        seed=config["seed"],
     log:
         f"{RESULTS}/logs/reward_model.log",
     benchmark:
@@ -45,6 +42,9 @@ rule reward_model:
         mem_mb=4000,
         runtime=60,
         gpu=0,
+    params:
+        settings=json.dumps(config["world"]["reward_model"]),
+        seed=config["seed"],
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale train-reward-model --seed {params.seed}"
         " --settings {params.settings:q} --model {input.model:q} --problems {input.problems:q}"

@@ -12,7 +12,10 @@ def plan(wildcards):
 def shards(wildcards):
     count = config["pools"][wildcards.benchmark][wildcards.kind]["shards"]
     return expand(
-        f"{RESULTS}/pools/{{b}}/{{k}}/samples/{{shard}}.parquet", b=wildcards.benchmark, k=wildcards.kind, shard=range(count)
+        f"{RESULTS}/pools/{{b}}/{{k}}/samples/{{shard}}.parquet",
+        b=wildcards.benchmark,
+        k=wildcards.kind,
+        shard=range(count),
     )
 
 
@@ -24,9 +27,6 @@ rule samples:
     output:
         f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples/{{shard}}.parquet",
         f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples/{{shard}}.json",
-    params:
-        plan=plan,
-        engine=json.dumps(config["engine"]),
     log:
         f"{RESULTS}/logs/samples/{{benchmark}}_{{kind}}_{{shard}}.log",
     benchmark:
@@ -38,6 +38,9 @@ rule samples:
         mem_mb=4000,
         runtime=120,
         gpu=0 if config["engine"]["name"] == "transformers" else 1,
+    params:
+        plan=plan,
+        engine=json.dumps(config["engine"]),
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale generate --plan {params.plan:q} --shard {wildcards.shard}"
         " --engine {params.engine:q} --model {input.model:q} --problems {input.problems:q} --out {output[0]:q} 2>&1 | tee {log:q}"
@@ -54,14 +57,14 @@ rule gather:
         f"{RESULTS}/logs/gather/{{benchmark}}_{{kind}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/gather/{{benchmark}}_{{kind}}.tsv"
+    group:
+        "pool"
     conda:
         ENV
     resources:
         mem_mb=2000,
         runtime=10,
         gpu=0,
-    group:
-        "pool"
     shell:
         "python -m itscale gather --out {output[0]:q} {input.shards:q} 2>&1 | tee {log:q}"
 
@@ -75,8 +78,6 @@ rule scores:
     output:
         f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores.parquet",
         f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores.json",
-    params:
-        batch_size=config["verifier"]["batch_size"],
     log:
         f"{RESULTS}/logs/scores/{{benchmark}}_{{kind}}.log",
     benchmark:
@@ -88,6 +89,8 @@ rule scores:
         mem_mb=4000,
         runtime=60,
         gpu=0,
+    params:
+        batch_size=config["verifier"]["batch_size"],
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale score --model {input.model:q} --problems {input.problems:q}"
         " --samples {input.samples:q} --batch-size {params.batch_size} --out {output[0]:q} 2>&1 | tee {log:q}"
@@ -101,8 +104,6 @@ rule grades:
     output:
         f"{RESULTS}/pools/{{benchmark}}/{{kind}}/grades.parquet",
         f"{RESULTS}/pools/{{benchmark}}/{{kind}}/grades.json",
-    params:
-        time_limit=config["grading"]["time_limit"],
     log:
         f"{RESULTS}/logs/grades/{{benchmark}}_{{kind}}.log",
     benchmark:
@@ -114,6 +115,8 @@ rule grades:
         mem_mb=4000,
         runtime=60,
         gpu=0,
+    params:
+        time_limit=config["grading"]["time_limit"],
     shell:
         "python -m itscale grade --problems {input.problems:q} --samples {input.samples:q}"
         " --time-limit {params.time_limit} --out {output[0]:q} 2>&1 | tee {log:q}"
@@ -132,14 +135,14 @@ rule pool:
         f"{RESULTS}/logs/pool/{{benchmark}}_{{kind}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/pool/{{benchmark}}_{{kind}}.tsv"
+    group:
+        "pool"
     conda:
         ENV
     resources:
         mem_mb=2000,
         runtime=10,
         gpu=0,
-    group:
-        "pool"
     shell:
         "python -m itscale pool --samples {input.samples:q} --scores {input.scores:q} --grades {input.grades:q}"
         " --out {output[0]:q} 2>&1 | tee {log:q}"

@@ -4,10 +4,6 @@ rule problems:
     output:
         expand(f"{RESULTS}/problems/{{split}}.parquet", split=SPLITS),
         expand(f"{RESULTS}/problems/{{split}}.json", split=SPLITS),
-    params:
-        settings=json.dumps(config["world"]["benchmarks"]),
-        seed=config["seed"],
-        out=f"{RESULTS}/problems",
     log:
         f"{RESULTS}/logs/problems.log",
     benchmark:
@@ -18,5 +14,9 @@ rule problems:
         mem_mb=1000,
         runtime=5,
         gpu=0,
+    params:
+        settings=json.dumps(config["world"]["benchmarks"]),
+        seed=config["seed"],
+        out=f"{RESULTS}/problems",
     shell:
         "python -m itscale problems --seed {params.seed} --settings {params.settings:q} --out {params.out:q} 2>&1 | tee {log:q}"

@@ -5,10 +5,6 @@ rule calibration:
         chain=pool("calibration", "chain"),
     output:
         f"{RESULTS}/calibration.json",
-    params:
-        methods=json.dumps(config["methods"]),
-        compare=json.dumps(config["compare"]),
-        seed=config["seed"],
     log:
         f"{RESULTS}/logs/calibration.log",
     benchmark:
@@ -19,6 +15,10 @@ rule calibration:
         mem_mb=4000,
         runtime=30,
         gpu=0,
+    params:
+        methods=json.dumps(config["methods"]),
+        compare=json.dumps(config["compare"]),
+        seed=config["seed"],
     shell:
         "OMP_NUM_THREADS=1 python -m itscale calibrate --parallel {input.parallel:q} --chain {input.chain:q} --seed {params.seed}"
         " --methods {params.methods:q} --compare {params.compare:q} --out {output:q} 2>&1 | tee {log:q}"
@@ -32,11 +32,10 @@ rule compare:
         parallel=pool("{benchmark}", "parallel"),
         chain=pool("{benchmark}", "chain"),
     output:
-        expand(f"{RESULTS}/tables/{{{{benchmark}}}}/{{name}}.csv", name=["main", "stops", "curves", "rounds", "scores"]),
-    params:
-        orders=config["compare"]["orders"],
-        seed=config["seed"],
-        out=f"{RESULTS}/tables/{{benchmark}}",
+        expand(
+            f"{RESULTS}/tables/{{{{benchmark}}}}/{{name}}.csv",
+            name=["main", "stops", "curves", "rounds", "scores"],
+        ),
     log:
         f"{RESULTS}/logs/compare/{{benchmark}}.log",
     benchmark:
@@ -47,6 +46,10 @@ rule compare:
         mem_mb=4000,
         runtime=30,
         gpu=0,
+    params:
+        orders=config["compare"]["orders"],
+        seed=config["seed"],
+        out=f"{RESULTS}/tables/{{benchmark}}",
     shell:
         "OMP_NUM_THREADS=1 python -m itscale compare --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
         " --calibration-chain {input.calibration_chain:q} --parallel {input.parallel:q} --chain {input.chain:q}"
@@ -56,21 +59,24 @@ rule compare:
 rule table:
     input:
         modules("tables"),
-        tables=expand(f"{RESULTS}/tables/{{benchmark}}/{{{{name}}}}.csv", benchmark=config["compare"]["benchmarks"]),
+        tables=expand(
+            f"{RESULTS}/tables/{{benchmark}}/{{{{name}}}}.csv",
+            benchmark=config["compare"]["benchmarks"],
+        ),
     output:
         f"{RESULTS}/tables/{{name,main|stops|curves|rounds|scores}}.csv",
     log:
         f"{RESULTS}/logs/table/{{name}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/table/{{name}}.tsv"
+    group:
+        "tables"
     conda:
         ENV
     resources:
         mem_mb=1000,
         runtime=5,
         gpu=0,
-    group:
-        "tables"
     shell:
         "python -m itscale concat --out {output:q} {input.tables:q} 2>&1 | tee {log:q}"
 
@@ -80,19 +86,23 @@ rule table_markdown:
         modules("tables"),
         table=f"{RESULTS}/tables/main.csv",
     output:
-        report(f"{RESULTS}/tables/main.md", category="Tables", caption="../report/main.rst"),
+        report(
+            f"{RESULTS}/tables/main.md",
+            category="Tables",
+            caption="../report/main.rst",
+        ),
     log:
         f"{RESULTS}/logs/table/main_markdown.log",
     benchmark:
         f"{RESULTS}/benchmarks/table/main_markdown.tsv"
+    group:
+        "tables"
     conda:
         ENV
     resources:
         mem_mb=1000,
         runtime=5,
         gpu=0,
-    group:
-        "tables"
     shell:
         "python -m itscale markdown --table {input.table:q} --out {output:q} 2>&1 | tee {log:q}"
 
@@ -104,7 +114,11 @@ rule world:
         chain=pool("test", "chain"),
         shifted=pool("shifted", "parallel"),
     output:
-        report(f"{RESULTS}/tables/world.csv", category="Tables", caption="../report/world.rst"),
+        report(
+            f"{RESULTS}/tables/world.csv",
+            category="Tables",
+            caption="../report/world.rst",
+        ),
     log:
         f"{RESULTS}/logs/world.log",
     benchmark:
