@@ -73,7 +73,7 @@ def samples_needed(s_min: float, alpha: float, fit: Fit, n_max: int) -> np.ndarr
     A degenerate fit needs one sample where its mass is at or above s_min, and n_max where it is below.
     """
     survival = np.exp(log_survival(s_min, fit.e1, fit.e2))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         needed = np.ceil(np.log1p(-alpha) / np.log1p(-survival) - 1e-9)
     needed = np.where(survival >= 1, 1, np.where(survival <= 0, n_max, needed))
     needed = np.where(fit.degenerate, np.where(fit.mean >= s_min, 1, n_max), needed)

@@ -15,24 +15,26 @@ class Tally:
     second: np.ndarray
 
 
-def empty_tally(rows: int, clusters: int) -> Tally:
+def empty_tally(rows: int) -> Tally:
     """No votes yet."""
-    return Tally(np.zeros((rows, clusters), np.int32), np.full(rows, -1), np.zeros(rows, np.int64), np.zeros(rows, np.int64))
+    return Tally(np.zeros((rows, 0), np.int32), np.full(rows, -1), np.zeros(rows, np.int64), np.zeros(rows, np.int64))
 
 
 def vote(tally: Tally, cluster: np.ndarray) -> Tally:
-    """Add one vote per row, cluster [B]; -1 votes for nothing. Takes over the tally's counts."""
+    """Add one vote per row, cluster [B]; -1 votes for nothing. Takes over the tally's counts, widened for new clusters."""
     rows = np.flatnonzero(cluster >= 0)
     voted = cluster[rows]
-    tally.counts[rows, voted] += 1
-    count = tally.counts[rows, voted]
+    missing = int(voted.max(initial=-1)) + 1 - tally.counts.shape[1]
+    counts = np.pad(tally.counts, ((0, 0), (0, 2 * missing))) if missing > 0 else tally.counts
+    counts[rows, voted] += 1
+    count = counts[rows, voted]
     leader, first, second = tally.leader.copy(), tally.first.copy(), tally.second.copy()
     leads = leader[rows] == voted
     passes = ~leads & (count > first[rows])
     second[rows] = np.where(passes, first[rows], np.where(leads, second[rows], np.maximum(second[rows], count)))
     first[rows] = np.where(leads | passes, count, first[rows])
     leader[rows] = np.where(passes, voted, leader[rows])
-    return Tally(tally.counts, leader, first, second)
+    return Tally(counts, leader, first, second)
 
 
 def plurality(cluster: np.ndarray) -> np.ndarray:

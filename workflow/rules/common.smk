@@ -58,3 +58,24 @@ def _graph():
 
 def pool(benchmark, kind):
     return f"{RESULTS}/pools/{benchmark}/{kind}/pool.parquet"
+
+
+def plan(wildcards):
+    return json.dumps(
+        {
+            **config["pools"][wildcards.benchmark][wildcards.kind],
+            "kind": wildcards.kind,
+            "seed": config["seed"],
+            "sampling": config["sampling"],
+        }
+    )
+
+
+def shards(wildcards):
+    count = config["pools"][wildcards.benchmark][wildcards.kind]["shards"]
+    return expand(
+        f"{RESULTS}/pools/{{b}}/{{k}}/samples/{{shard}}.parquet",
+        b=wildcards.benchmark,
+        k=wildcards.kind,
+        shard=range(count),
+    )

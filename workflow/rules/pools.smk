@@ -1,32 +1,11 @@
-def plan(wildcards):
-    return json.dumps(
-        {
-            **config["pools"][wildcards.benchmark][wildcards.kind],
-            "kind": wildcards.kind,
-            "seed": config["seed"],
-            "sampling": config["sampling"],
-        }
-    )
-
-
-def shards(wildcards):
-    count = config["pools"][wildcards.benchmark][wildcards.kind]["shards"]
-    return expand(
-        f"{RESULTS}/pools/{{b}}/{{k}}/samples/{{shard}}.parquet",
-        b=wildcards.benchmark,
-        k=wildcards.kind,
-        shard=range(count),
-    )
-
-
 rule samples:
     input:
         modules("generate", "engines.transformers", "engines.vllm"),
         model=rules.language_model.output[0],
         problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
     output:
-        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples/{{shard}}.parquet",
-        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples/{{shard}}.json",
+        table=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples/{{shard}}.parquet",
+        manifest=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples/{{shard}}.json",
     log:
         f"{RESULTS}/logs/samples/{{benchmark}}_{{kind}}_{{shard}}.log",
     benchmark:
@@ -43,7 +22,7 @@ rule samples:
         engine=json.dumps(config["engine"]),
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale generate --plan {params.plan:q} --shard {wildcards.shard}"
-        " --engine {params.engine:q} --model {input.model:q} --problems {input.problems:q} --out {output[0]:q} 2>&1 | tee {log:q}"
+        " --engine {params.engine:q} --model {input.model:q} --problems {input.problems:q} --out {output.table:q} 2>&1 | tee {log:q}"
 
 
 rule gather:
@@ -51,8 +30,8 @@ rule gather:
         modules("records"),
         shards=shards,
     output:
-        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
-        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.json",
+        table=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
+        manifest=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.json",
     log:
         f"{RESULTS}/logs/gather/{{benchmark}}_{{kind}}.log",
     benchmark:
@@ -66,7 +45,7 @@ rule gather:
         runtime=10,
         gpu=0,
     shell:
-        "python -m itscale gather --out {output[0]:q} {input.shards:q} 2>&1 | tee {log:q}"
+        "python -m itscale gather --out {output.table:q} {input.shards:q} 2>&1 | tee {log:q}"
 
 
 rule scores:
@@ -76,8 +55,8 @@ rule scores:
         problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
         samples=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
     output:
-        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores.parquet",
-        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores.json",
+        table=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores.parquet",
+        manifest=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores.json",
     log:
         f"{RESULTS}/logs/scores/{{benchmark}}_{{kind}}.log",
     benchmark:
@@ -93,7 +72,7 @@ rule scores:
         batch_size=config["verifier"]["batch_size"],
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale score --model {input.model:q} --problems {input.problems:q}"
-        " --samples {input.samples:q} --batch-size {params.batch_size} --out {output[0]:q} 2>&1 | tee {log:q}"
+        " --samples {input.samples:q} --batch-size {params.batch_size} --out {output.table:q} 2>&1 | tee {log:q}"
 
 
 rule grades:
@@ -102,8 +81,8 @@ rule grades:
         problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
         samples=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
     output:
-        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/grades.parquet",
-        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/grades.json",
+        table=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/grades.parquet",
+        manifest=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/grades.json",
     log:
         f"{RESULTS}/logs/grades/{{benchmark}}_{{kind}}.log",
     benchmark:
@@ -119,7 +98,7 @@ rule grades:
         time_limit=config["grading"]["time_limit"],
     shell:
         "python -m itscale grade --problems {input.problems:q} --samples {input.samples:q}"
-        " --time-limit {params.time_limit} --out {output[0]:q} 2>&1 | tee {log:q}"
+        " --time-limit {params.time_limit} --out {output.table:q} 2>&1 | tee {log:q}"
 
 
 rule pool:
@@ -129,8 +108,8 @@ rule pool:
         scores=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores.parquet",
         grades=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/grades.parquet",
     output:
-        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/pool.parquet",
-        f"{RESULTS}/pools/{{benchmark}}/{{kind}}/pool.json",
+        table=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/pool.parquet",
+        manifest=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/pool.json",
     log:
         f"{RESULTS}/logs/pool/{{benchmark}}_{{kind}}.log",
     benchmark:
@@ -145,4 +124,4 @@ rule pool:
         gpu=0,
     shell:
         "python -m itscale pool --samples {input.samples:q} --scores {input.scores:q} --grades {input.grades:q}"
-        " --out {output[0]:q} 2>&1 | tee {log:q}"
+        " --out {output.table:q} 2>&1 | tee {log:q}"

@@ -17,6 +17,6 @@ rule problems:
     params:
         settings=json.dumps(config["world"]["benchmarks"]),
         seed=config["seed"],
-        out=f"{RESULTS}/problems",
+        out=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
         "python -m itscale problems --seed {params.seed} --settings {params.settings:q} --out {params.out:q} 2>&1 | tee {log:q}"

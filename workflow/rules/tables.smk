@@ -49,7 +49,7 @@ rule compare:
     params:
         orders=config["compare"]["orders"],
         seed=config["seed"],
-        out=f"{RESULTS}/tables/{{benchmark}}",
+        out=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
         "OMP_NUM_THREADS=1 python -m itscale compare --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
         " --calibration-chain {input.calibration_chain:q} --parallel {input.parallel:q} --chain {input.chain:q}"

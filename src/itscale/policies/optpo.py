@@ -34,7 +34,7 @@ class VoteLead:
         return self
 
     def init(self, rows: int) -> Tally:
-        return empty_tally(rows, self.n_max)
+        return empty_tally(rows)
 
     def step(self, state: Tally, batch: Batch, seen: np.ndarray) -> tuple[Tally, Decision]:
         for column in range(int(seen.min(initial=self.n_max)), batch.cluster.shape[1]):
