@@ -1,0 +1,199 @@
+"""Every policy against a plain loop over one sequence, and the promises that all of them make."""
+
+from collections import Counter
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pools import KNOWN, random_pool
+
+from itscale import markov, truncnormal
+from itscale.errors import UserError
+from itscale.policies import POLICIES, make_policy
+from itscale.policies.markovscale import fit_strata
+from itscale.policies.protocol import CODE, Reason
+from itscale.records import Unit
+from itscale.replay import replay
+
+SETTINGS = {
+    "best_of_n": {"n": 8},
+    "self_consistency": {"n": 8},
+    "threshold": {"s_min": 0.75, "n_max": 16},
+    "optscale": {"s_min": 0.8, "alpha": 0.9, "n_max": 16},
+    "vote_lead": {"lead": 3, "n_max": 16},
+    "mr_thinking": {"rounds": 5},
+    "gate": {"rounds": 16},
+}
+CASES = [*SETTINGS.items(), ("optscale", {"variant": "paper", "s_min": 0.8, "alpha": 0.9, "n_max": 16})]
+REASONS = list(Reason)
+
+
+def run(name, options, pool, orders=1, seed=0):
+    policy = make_policy(name, **options).bind(KNOWN)
+    return replay(policy, replace(pool, unit=policy.unit), orders=orders, seed=seed)
+
+
+def test_every_registered_policy_is_tested():
+    assert {name for name, _ in CASES} == set(POLICIES)
+
+
+# The same rules, written as plainly as can be: (columns used, column returned, reason) of one row.
+
+
+def best(cluster, score, n):
+    usable = [i for i in range(n) if cluster[i] >= 0 and not np.isnan(score[i])]
+    return max(usable, key=lambda i: score[i]) if usable else -1
+
+
+def majority(cluster, n):
+    votes = [c for c in cluster[:n].tolist() if c >= 0]
+    return cluster.tolist().index(Counter(votes).most_common(1)[0][0]) if votes else -1
+
+
+def needed(scores, s_min, alpha, n_max, prior=()):
+    """N* of a list of scores; `prior` holds weight, mean and mean square of pseudo-samples."""
+    scores = scores[~np.isnan(scores)]
+    count, total, square = len(scores), scores.sum(), (scores**2).sum()
+    if prior:
+        count, total, square = count + prior[0], total + prior[0] * prior[1], square + prior[0] * prior[2]
+    if count == 0:
+        return n_max
+    fit = truncnormal.fit(np.array([total / count]), np.array([square / count]))
+    return int(truncnormal.samples_needed(s_min, alpha, fit, n_max)[0])
+
+
+def plain(name, options, cluster, score):
+    if name in ("best_of_n", "self_consistency", "mr_thinking"):
+        n = options.get("n") or options["rounds"]
+        column = {"best_of_n": best(cluster, score, n), "self_consistency": majority(cluster, n)}
+        return n, column.get(name, n - 1 if cluster[n - 1] >= 0 else -1), Reason.FIXED
+    if name == "gate":
+        s = score[0] if not np.isnan(score[0]) else -np.inf
+        stratum = int((s >= KNOWN.edges).sum())
+        a, b, p0 = KNOWN.strata_a[stratum], KNOWN.strata_b[stratum], KNOWN.strata_p0[stratum]
+        n = options["rounds"] if p0 < b / (a + b) else 1
+        return n, n - 1 if cluster[n - 1] >= 0 else -1, Reason.ALL_ROUNDS if n > 1 else Reason.KEPT_FIRST
+    n_max = options["n_max"]
+    if name == "threshold":
+        for n in range(1, n_max + 1):
+            if cluster[n - 1] >= 0 and score[n - 1] >= options["s_min"]:
+                return n, best(cluster, score, n), Reason.THRESHOLD
+        return n_max, best(cluster, score, n_max), Reason.LIMIT
+    if name == "vote_lead":
+        for n in range(1, n_max + 1):
+            counts = sorted(Counter(c for c in cluster[:n].tolist() if c >= 0).values(), reverse=True) + [0, 0]
+            if counts[0] - counts[1] >= options["lead"]:
+                return n, majority(cluster, n), Reason.LEAD
+        return n_max, majority(cluster, n_max), Reason.LIMIT
+    if options.get("variant") == "paper":
+        n = max(5, needed(score[:5], options["s_min"], options["alpha"], n_max))
+        return n, best(cluster, score, n), Reason.ENOUGH if n < n_max else Reason.LIMIT
+    n = 1
+    while True:
+        want = needed(score[:n], options["s_min"], options["alpha"], n_max, (1.0, KNOWN.mean, KNOWN.mean_square))
+        if n >= want:
+            return n, best(cluster, score, n), Reason.ENOUGH
+        if n == n_max:
+            return n, best(cluster, score, n), Reason.LIMIT
+        n = min(want, n + 1 if n < 4 else int(np.ceil(1.25 * n)), n_max)
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_replay_does_what_the_plain_rule_does(name, options, seed):
+    pool = random_pool(seed, rows=30)
+    outcomes = run(name, options, pool)
+    for i in range(pool.rows):
+        expected = plain(name, options, pool.cluster[i], pool.score[i])
+        got = int(outcomes.used[i]), int(outcomes.column[i]), REASONS[outcomes.reason[i]]
+        assert got == expected, (i, pool.cluster[i], pool.score[i])
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_what_lies_beyond_the_samples_used_changes_nothing(name, options):
+    pool = random_pool(5, rows=30)
+    before = run(name, options, pool)
+    hidden = np.arange(pool.size) >= before.used[:, None]
+    other = random_pool(6, rows=30)
+    changed = replace(
+        pool,
+        cluster=np.where(hidden, other.cluster, pool.cluster),
+        score=np.where(hidden, other.score, pool.score),
+    )
+    after = run(name, options, changed)
+    assert (before.used == after.used).all() and (before.column == after.column).all()
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_gold_answers_change_no_decision(name, options):
+    pool = random_pool(7, rows=30)
+    shuffled = replace(pool, correct=np.random.default_rng(0).permutation(pool.correct.ravel()).reshape(pool.correct.shape))
+    one, two = run(name, options, pool, orders=3), run(name, options, shuffled, orders=3)
+    assert (one.used == two.used).all() and (one.column == two.column).all() and (one.reason == two.reason).all()
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_rows_do_not_touch_each_other(name, options):
+    pool = random_pool(8, rows=10)
+    whole = run(name, options, pool)
+    for i in range(pool.rows):
+        parts = {f.name: getattr(pool, f.name)[[i]] for f in fields(pool) if isinstance(getattr(pool, f.name), np.ndarray)}
+        parts |= {"problem": np.zeros(1, int), "problem_ids": ("p",)}
+        alone = run(name, options, replace(pool, **parts))
+        assert (alone.used[0], alone.column[0]) == (whole.used[i], whole.column[i])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 6))
+def test_votes_counted_in_chunks_overshoot_and_nothing_else(seed, chunk):
+    pool = random_pool(seed, rows=6)
+    one, many = (run("vote_lead", {"lead": 2, "n_max": 16, "chunk": k}, pool) for k in (1, chunk))
+    stopped = one.reason == CODE[Reason.LEAD]
+    assert (many.used >= one.used).all()
+    assert (many.used[~stopped] == 16).all()
+
+
+def test_no_policy_answers_with_an_unanswered_sample():
+    pool = random_pool(9, rows=30)
+    for name, options in CASES:
+        outcomes = run(name, options, pool, orders=4)
+        picked = outcomes.column >= 0
+        rows = np.repeat(np.arange(30), len(picked) // 30)
+        assert (pool.cluster[rows[picked], outcomes.column[picked]] >= 0).all()
+
+
+def test_no_sample_with_an_answer_is_no_answer():
+    pool = random_pool(10, rows=3)
+    blank = replace(pool, cluster=np.full_like(pool.cluster, -1), correct=np.zeros_like(pool.correct))
+    for name, options in CASES:
+        assert (run(name, options, blank).column == -1).all(), name
+
+
+def test_strata_are_quantiles_with_shrunken_rates():
+    pool = random_pool(11, rows=40, unit=Unit.ROUND)
+    known = fit_strata(pool, 4, 10.0)
+    first = np.nan_to_num(pool.score[:, 0], nan=-np.inf)
+    stratum = np.searchsorted(known["edges"], first, side="right")
+    n_c, n_cw, _, _ = markov.transition_counts(pool.correct)
+    overall = n_cw.sum() / n_c.sum()
+    for s in range(len(known["edges"]) + 1):
+        inside = stratum == s
+        expected = (n_cw[inside].sum() + 10 * overall) / (n_c[inside].sum() + 10)
+        assert known["strata_a"][s] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("best_of_m", {}, "no policy 'best_of_m'"),
+        ("threshold", {"smin": 0.5, "n_max": 4}, "no setting 'smin'"),
+        ("threshold", {"n_max": 4}, "s_min"),
+        ("optscale", {"s_min": 0.5, "alpha": 1.5, "n_max": 4}, "alpha"),
+        ("optscale", {"s_min": 0.5, "alpha": 0.5, "n_max": 4, "variant": "official"}, "choose paper or ours"),
+    ],
+)
+def test_a_wrong_setting_is_named(name, options, message):
+    with pytest.raises(UserError, match=message):
+        make_policy(name, **options)

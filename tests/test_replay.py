@@ -1,0 +1,107 @@
+"""The replay driver: orders, the ledger, and the calibration that precedes it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pools import KNOWN, random_pool
+
+from itscale import calibrate as stage
+from itscale.compare import accuracy_curves, compare, pass_at
+from itscale.errors import UserError
+from itscale.methods import read_methods
+from itscale.policies import make_policy
+from itscale.records import Unit
+from itscale.replay import orders_of, per_problem, reason_shares, replay
+
+POOLS = {Unit.SAMPLE: random_pool(1, rows=12), Unit.ROUND: random_pool(2, rows=12, size=6, unit=Unit.ROUND, chains=2)}
+METHODS = {
+    "best-of-N": {"policy": "best_of_n", "sweep": {"n": [1, 16]}},
+    "threshold": {"policy": "threshold", "sweep": {"n_max": [16]}, "grid": {"s_min": [0.5, 0.7, 0.9]}},
+    "gate": {"policy": "gate", "settings": {"rounds": 6}},
+}
+
+
+def test_orders_are_permutations_and_one_order_is_that_of_submission():
+    order = orders_of(POOLS[Unit.SAMPLE], 5, seed=0)
+    assert (np.sort(order, axis=-1) == np.arange(16)).all()
+    assert (order[:, 0] != order[:, 1]).any()
+    assert (orders_of(POOLS[Unit.SAMPLE], 1, seed=0)[:, 0] == np.arange(16)).all()
+    assert orders_of(POOLS[Unit.ROUND], 5, seed=0).shape == (12, 1, 6)
+
+
+def test_ledger_adds_up_the_samples_used():
+    pool = POOLS[Unit.SAMPLE]
+    outcomes = replay(make_policy("threshold", s_min=0.8, n_max=16), pool, orders=1)
+    for i in range(pool.rows):
+        n = outcomes.used[i]
+        expected = (pool.prompt_tokens - pool.cached_prompt_tokens + pool.completion_tokens + pool.verifier_tokens)[i, :n].sum()
+        assert outcomes.ledger.total[i] == expected
+    votes = replay(make_policy("self_consistency", n=16), pool, orders=1)
+    assert (votes.ledger.verifier == 0).all()
+
+
+def test_accuracy_of_one_sample_over_many_orders_is_the_mean():
+    pool = random_pool(3, rows=40)
+    pool = replace(pool, cluster=np.maximum(pool.cluster, 0), score=np.nan_to_num(pool.score))
+    outcomes = replay(make_policy("best_of_n", n=1), pool, orders=2000)
+    assert np.allclose(per_problem(outcomes.correct, outcomes, 40), pool.correct.mean(axis=1), atol=0.06)
+
+
+def test_shares_of_reasons_add_up_to_one():
+    outcomes = replay(make_policy("threshold", s_min=0.9, n_max=8), POOLS[Unit.SAMPLE], orders=7)
+    assert sum(reason_shares(outcomes).values()) == pytest.approx(1)
+
+
+def test_a_policy_that_does_not_fit_the_pool_is_refused():
+    with pytest.raises(ValueError, match="may use 99"):
+        replay(make_policy("best_of_n", n=99), POOLS[Unit.SAMPLE])
+    with pytest.raises(ValueError, match="counts rounds"):
+        replay(make_policy("mr_thinking", rounds=2), POOLS[Unit.SAMPLE])
+
+
+def test_calibration_takes_the_cheapest_within_a_point_of_the_full_budget():
+    record = stage.calibrate(read_methods(METHODS), POOLS, KNOWN, orders=20, seed=0)[2]
+    assert record["method"] == "threshold" and len(record["candidates"]) == 3
+    near = [c for c in record["candidates"] if c["accuracy"] >= record["reference_accuracy"] - 0.01]
+    if near:
+        assert record["knobs"] == min(near, key=lambda c: c["completion_tokens"])["knobs"]
+    else:
+        assert record["knobs"] == max(record["candidates"], key=lambda c: c["accuracy"])["knobs"]
+
+
+def test_calibration_survives_json():
+    known = stage.known_from_pools(POOLS, strata=3, strength=5.0)
+    again = stage.known_from_json(stage.known_to_json(known))
+    assert again.mean == known.mean and (again.edges == known.edges).all()
+
+
+def test_main_table_compares_a_full_budget_with_itself_as_equal():
+    policies = [("best-of-N", make_policy("best_of_n", n=16)), ("gate", make_policy("gate", rounds=6).bind(KNOWN))]
+    main, stops = compare(policies, POOLS, benchmark="b", orders=5, seed=0)
+    assert main.loc[0, ["accuracy_difference", "accuracy_difference_low", "accuracy_difference_high"]].tolist() == [0, 0, 0]
+    assert stops.groupby("method")["count"].sum().to_dict() == {"best-of-N": 60, "gate": 12}
+
+
+def test_pass_at_n_is_the_share_of_subsets_with_a_correct_sample():
+    pool = random_pool(4, rows=5, size=6)
+    from itertools import combinations
+
+    for row in range(5):
+        subsets = list(combinations(pool.correct[row], 3))
+        assert pass_at(pool, 3)[row] == pytest.approx(np.mean([any(s) for s in subsets]))
+    curves = accuracy_curves(pool, benchmark="b", orders=3, seed=0)
+    assert curves["n"].max() == 4
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"policy": "best_of_n", "swep": {"n": [1]}}, "unknown key 'swep'"),
+        ({"settings": {"n": 1}}, "no 'policy'"),
+        ({"policy": "best_of_n", "settings": {"m": 1}}, r"methods.x in the configuration: .*'m'"),
+    ],
+)
+def test_a_wrong_method_is_named(entry, message):
+    with pytest.raises(UserError, match=message):
+        read_methods({"x": entry})
