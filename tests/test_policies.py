@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pools import KNOWN, random_pool
 
 from itscale import markov, truncnormal
 from itscale.errors import UserError
@@ -16,6 +15,7 @@ from itscale.policies.markovscale import fit_strata
 from itscale.policies.protocol import CODE, Reason
 from itscale.records import Unit
 from itscale.replay import replay
+from pools import KNOWN, random_pool
 
 SETTINGS = {
     "best_of_n": {"n": 8},
@@ -83,7 +83,7 @@ def plain(name, options, cluster, score):
         return n_max, best(cluster, score, n_max), Reason.LIMIT
     if name == "vote_lead":
         for n in range(1, n_max + 1):
-            counts = sorted(Counter(c for c in cluster[:n].tolist() if c >= 0).values(), reverse=True) + [0, 0]
+            counts = [*sorted(Counter(c for c in cluster[:n].tolist() if c >= 0).values(), reverse=True), 0, 0]
             if counts[0] - counts[1] >= options["lead"]:
                 return n, majority(cluster, n), Reason.LEAD
         return n_max, majority(cluster, n_max), Reason.LIMIT

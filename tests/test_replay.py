@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pools import KNOWN, random_pool
 
 from itscale import calibrate as stage
 from itscale.compare import accuracy_curves, compare, pass_at
@@ -13,6 +12,7 @@ from itscale.methods import read_methods
 from itscale.policies import make_policy
 from itscale.records import Unit
 from itscale.replay import orders_of, per_problem, reason_shares, replay
+from pools import KNOWN, random_pool
 
 POOLS = {Unit.SAMPLE: random_pool(1, rows=12), Unit.ROUND: random_pool(2, rows=12, size=6, unit=Unit.ROUND, chains=2)}
 METHODS = {

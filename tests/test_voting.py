@@ -27,7 +27,7 @@ def test_tally_holds_the_two_highest_counts(votes):
     tally = empty_tally(1)
     for v in votes:
         tally = vote(tally, np.array([v]))
-    counts = sorted(Counter(v for v in votes if v >= 0).values(), reverse=True) + [0, 0]
+    counts = [*sorted(Counter(v for v in votes if v >= 0).values(), reverse=True), 0, 0]
     assert [int(tally.first[0]), int(tally.second[0])] == counts[:2]
 
 

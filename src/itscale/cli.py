@@ -169,6 +169,49 @@ def pool(
 
 
 @app.command()
+def benchmark(
+    source: Annotated[str, typer.Option(help="BenchmarkSource as JSON: path, split, revision, and the columns' names.")],
+    label: Annotated[str, typer.Option(help="Name of the benchmark, the prefix of its problems' ids.")],
+    out: Out,
+    exclude: Annotated[list[Path] | None, typer.Option(help="Problems that must not come again; may be repeated.")] = None,
+) -> None:
+    """Read a benchmark from the hub (pinned revision) or from a local folder."""
+    from itscale.benchmarks import BenchmarkSource, load_benchmark, normalise
+    from itscale.records import read_problems, write_problems
+
+    seen = frozenset(normalise(p.question) for path in exclude or () for p in read_problems(path))
+    found = load_benchmark(_settings(BenchmarkSource, source, "--source"), label, seen)
+    write_problems(out, found, {"source": _json(source, "--source")})
+    print(f"{out}: {len(found)} problems")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="Scored samples, .jsonl or .parquet, one row a sample.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: problems, samples, scores, grades and pool.")],
+    columns: Annotated[str, typer.Option(help='Names of columns as JSON, ours to yours: {"text": "output"}.')] = "{}",
+    time_limit: Annotated[float, typer.Option(help="Seconds that one comparison may take.")] = 5.0,
+) -> None:
+    """Read anyone's scored samples, grade them, and write a pool that every method can be replayed on.
+
+    Columns: problem_id, question, gold, text, completion_tokens; and where there are: sample, score_mean, score_last,
+    prompt_tokens, cached_prompt_tokens, verifier_tokens, finish_reason.
+    """
+    from itscale.importing import import_samples
+    from itscale.records import SAMPLES, SCORES, write_problems, write_table
+
+    if not file.exists():
+        raise UserError(f"{file} does not exist: give the file of your samples.")
+    found, samples, scores = import_samples(file, _json(columns, "--columns"))
+    write_problems(out / "problems.parquet", found, {"imported": file.name})
+    write_table(out / "samples.parquet", samples, SAMPLES, {"imported": file.name})
+    write_table(out / "scores.parquet", scores, SCORES, {"imported": file.name})
+    grade(out / "problems.parquet", out / "samples.parquet", out / "grades.parquet", time_limit)
+    pool(out / "samples.parquet", out / "grades.parquet", out / "scores.parquet", out / "pool.parquet")
+    print(f"{out / 'pool.parquet'}: {len(found)} problems, {len(samples)} samples")
+
+
+@app.command()
 def calibrate(
     parallel: Annotated[Path, typer.Option(help="Parallel pool of the calibration split.")],
     chain: Annotated[Path, typer.Option(help="Chain pool of the calibration split.")],

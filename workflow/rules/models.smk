@@ -37,7 +37,8 @@ rule reward_model:
         f"{RESULTS}/benchmarks/reward_model.tsv"
     conda:
         ENV
-    threads: 2
+    threads: 1
+    priority: 10
     resources:
         mem_mb=4000,
         runtime=60,

@@ -5,10 +5,11 @@ language model, whose prediction of the next symbol is what a written symbol mus
 layers on top to compare and to gather.
 """
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from itscale.tinyworld.tokenizer import SEPARATOR
 from itscale.tinyworld.training import FitSettings, fit
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerFast
 
 
@@ -28,44 +30,73 @@ if TYPE_CHECKING:
 class RewardModelSettings:
     """Layers above the language model's, the generated solutions, and the training."""
 
-    extra_layers: int = 2
-    steps: int = 1000
+    extra_layers: int = 3
+    steps: int = 350
     batch_size: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     slip_rate: float = 0.15
+    misprint_rate: float = 0.1
     sampled_share: float = 0.3
     corpus: LanguageModelSettings = field(default_factory=LanguageModelSettings)
 
 
 def encode(tokenizer: "PreTrainedTokenizerFast", question: str, lines: list[str]) -> dict[str, list[int]]:
-    """Tokens of a judged solution, with a label (1 right, 0 wrong) on each token of its steps.
+    """Tokens of a judged solution, labelled with the token that ought to stand there (-100 outside its steps).
 
-    The label of a separator says whether its step is right; that of a token within a step says whether the step is right
-    so far, which teaches the comparison symbol by symbol. Readers of the model look at separators only.
+    What is written is right where it equals its label; the label of the separator after a wrong step is the end token.
     """
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": question}],
         add_generation_prompt=True,
         return_dict=False,
     )
-    separator = tokenizer.convert_tokens_to_ids(SEPARATOR)
+    separator, end = tokenizer.convert_tokens_to_ids(SEPARATOR), tokenizer.eos_token_id
     ids, labels = list(prompt), [-100] * len(prompt)
     for line, right in zip(lines, arithmetic.right_lines(arithmetic.parse(question), lines), strict=True):
-        written, wanted = ([*tokenizer.encode(text, add_special_tokens=False), separator] for text in (line, right))
-        ids += written
-        labels += [int(written[: end + 1] == wanted[: end + 1]) for end in range(len(written))]
-    return {"input_ids": [*ids, tokenizer.eos_token_id], "labels": [*labels, -100]}
+        written, wanted = (tokenizer.encode(text, add_special_tokens=False) for text in (line, right))
+        ids += [*written, separator]
+        labels += [wanted[i] if i < len(wanted) else end for i in range(len(written))]
+        labels.append(separator if line == right else end)
+    return {"input_ids": [*ids, end], "labels": [*labels, -100]}
+
+
+def judgement_loss(separator: int, layer: int) -> "Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]":
+    """Cross-entropy of the two classes, plus that of naming the right token for what is written, read off hidden `layer`.
+
+    The second part is what makes the first learnable: a comparison has no gradient to speak of until what is to be
+    compared is there. Readers of the trained model look at separators only.
+    """
+    from torch.nn.functional import cross_entropy
+
+    def loss(model: Any, inputs: "dict[str, torch.Tensor]") -> "torch.Tensor":
+        ids, labels = inputs["input_ids"], inputs["labels"]
+        out = model.model(input_ids=ids, attention_mask=inputs["attention_mask"], output_hidden_states=True)
+        known = labels != -100
+        judged = cross_entropy(model.score(out.last_hidden_state)[known], (labels == ids)[known].long())
+        symbols = known & (ids != separator)
+        return judged + cross_entropy(model.reader(out.hidden_states[layer][symbols]), labels[symbols])
+
+    return loss
 
 
 def generated(rng: np.random.Generator, settings: RewardModelSettings) -> Iterator[tuple[str, list[str]]]:
-    """Endless pairs of question and worked solution; half of the slips are the corpus's, half any other number."""
+    """Endless pairs of question and worked solution, every other one careless in its results, the others in any symbol."""
     corpus = settings.corpus
-    for expression in arithmetic.draw_expressions(rng, corpus.levels, corpus.operations, set()):
-        slips = arithmetic.draw_slips(rng, len(expression.operations), settings.slip_rate)
-        for step in slips:
+    drawn = arithmetic.draw_expressions(rng, corpus.levels, corpus.operations, set())
+    for number, expression in enumerate(drawn):
+        careless = number % 2 == 0
+        slips = arithmetic.draw_slips(rng, len(expression.operations), settings.slip_rate if careless else corpus.slip_rate)
+        for step in slips if careless else ():
             if rng.random() < 0.5:
                 slips[step] = int(rng.integers(1, arithmetic.MODULUS))
-        yield expression.question, arithmetic.solution(expression, slips)
+        lines = arithmetic.solution(expression, slips)
+        yield expression.question, lines if careless else [misprint(rng, line, settings.misprint_rate) for line in lines]
+
+
+def misprint(rng: np.random.Generator, line: str, rate: float) -> str:
+    """A line of which digits and operators are replaced at random with probability `rate` each."""
+    kinds = {**dict.fromkeys("0123456789", "0123456789"), **dict.fromkeys("+-*", "+-*")}
+    return "".join(str(rng.choice(list(kinds[c]))) if c in kinds and rng.random() < rate else c for c in line)
 
 
 def sampled(samples: pd.DataFrame, problems: list[Problem]) -> list[tuple[str, list[str]]]:
@@ -78,7 +109,8 @@ def sampled(samples: pd.DataFrame, problems: list[Problem]) -> list[tuple[str, l
     unknown = set(samples["problem_id"]) - questions.keys()
     if unknown:
         raise UserError(
-            f"the reward model's samples name the problem {min(unknown)}, which is not among its problems: give the split they were drawn from."
+            f"the reward model's samples name the problem {min(unknown)}, which is not among its problems: "
+            "give the split they were drawn from."
         )
     pairs = zip(samples["problem_id"], samples["text"], strict=True)
     return [(questions[problem], arithmetic.split_steps(text)) for problem, text in pairs]
@@ -105,6 +137,7 @@ def train(
     Raises:
         UserError: a sample belongs to no problem given.
     """
+    from torch import nn
     from transformers import (
         AutoModelForCausalLM,
         AutoTokenizer,
@@ -126,6 +159,8 @@ def train(
     model = LlamaForTokenClassification(config)
     # Not strict: the layers on top have no counterpart.
     model.model.load_state_dict(base.model.state_dict(), strict=False)
+    # For training only: what names the right token, as the language model's own head does.
+    model.reader = nn.Sequential(copy.deepcopy(base.model.norm), copy.deepcopy(base.lm_head))
 
     total = settings.steps * settings.batch_size
     drawn = sampled(samples, problems) if samples is not None and len(samples) else []
@@ -139,5 +174,7 @@ def train(
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
     )
-    fit(model, tokenizer, examples, fit_settings, seed, "reward model")
+    loss = judgement_loss(tokenizer.convert_tokens_to_ids(SEPARATOR), base.config.num_hidden_layers + 1)
+    fit(model, tokenizer, examples, fit_settings, seed, "reward model", loss)
+    del model.reader
     save(out, model, tokenizer)

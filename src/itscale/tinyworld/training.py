@@ -1,12 +1,14 @@
 """One thin layer over the Hugging Face trainer: fixed steps, random batches, a progress bar, no files."""
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from itscale.progress import progress
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
@@ -29,8 +31,12 @@ def fit(
     settings: FitSettings,
     seed: int,
     description: str,
+    loss: "Callable[[PreTrainedModel, dict[str, torch.Tensor]], torch.Tensor] | None" = None,
 ) -> None:
-    """Train `model` in place on examples of `input_ids` and `labels` (one a token, -100 where there is none)."""
+    """Train `model` in place on examples of `input_ids` and `labels` (one a token, -100 where there is none).
+
+    `loss` maps the model and a padded batch to what is minimised; by default it is the model's own.
+    """
     from transformers import (
         DataCollatorForTokenClassification,
         PrinterCallback,
@@ -44,6 +50,12 @@ def fit(
     class Bar(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
             bar.update()
+
+    class LossTrainer(Trainer):
+        def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
+            if loss is None:
+                return super().compute_loss(model, inputs, *arguments, **options)
+            return loss(model, inputs)
 
     with bar, tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
@@ -62,7 +74,7 @@ def fit(
             disable_tqdm=True,
             dataloader_pin_memory=False,
         )
-        trainer = Trainer(
+        trainer = LossTrainer(
             model=model,
             args=arguments,
             train_dataset=examples,
