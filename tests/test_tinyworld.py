@@ -122,9 +122,11 @@ def test_reward_labels_by_hand():
     tokenizer = build_tokenizer()
     encoded = reward_model.encode(tokenizer, "12+3", ["12+3=25", "\\boxed{25}"])
     tokens = tokenizer.convert_ids_to_tokens(encoded["input_ids"])
-    judged = [(token, label) for token, label in zip(tokens, encoded["labels"], strict=True) if label >= 0]
-    first = [("1", 1), ("2", 1), ("+", 1), ("3", 1), ("=", 1), ("2", 0), ("5", 0), (SEPARATOR, 0)]
-    assert judged == [*first, ("\\boxed{", 1), ("2", 1), ("5", 1), ("}", 1), (SEPARATOR, 1)]
+    wanted = [tokenizer.convert_ids_to_tokens(label) if label >= 0 else None for label in encoded["labels"]]
+    judged = [(token, label) for token, label in zip(tokens, wanted, strict=True) if label is not None]
+    # 12+3 is 15, not 25; the step after it is right, given what was written.
+    first = [("1", "1"), ("2", "2"), ("+", "+"), ("3", "3"), ("=", "="), ("2", "1"), ("5", "5"), (SEPARATOR, "<eos>")]
+    assert judged == [*first, ("\\boxed{", "\\boxed{"), ("2", "2"), ("5", "5"), ("}", "}"), (SEPARATOR, SEPARATOR)]
 
 
 @pytest.fixture(scope="module")

@@ -51,6 +51,7 @@ class Comparer:
     def __init__(self, time_limit: float) -> None:
         self._limit = time_limit
         self._known: dict[tuple[str, str], bool | None] = {}
+        self._warm = False
         self._pool = ProcessPool(max_workers=1, initializer=_limit_memory, context=multiprocessing.get_context("spawn"))
 
     def __enter__(self) -> Self:
@@ -69,18 +70,20 @@ class Comparer:
         new = [pair for pair in new if pair not in self._known]
         for start in range(0, len(new), _CHUNK):
             chunk = new[start : start + _CHUNK]
-            results = self._run(chunk, _START_S + self._limit)
+            results = self._run(chunk, self._limit)
             if results is None:  # somebody in it hangs: find out who
-                results = [
-                    (self._run([pair], self._limit + (_START_S if i == 0 else 0)) or [None])[0] for i, pair in enumerate(chunk)
-                ]
+                results = [(self._run([pair], self._limit) or [None])[0] for pair in chunk]
             self._known.update(zip(chunk, results, strict=True))
         return [self._known[pair] for pair in pairs]
 
     def _run(self, pairs: list[tuple[str, str]], limit: float) -> list[bool] | None:
+        if not self._warm:  # a fresh worker imports first, on its own time
+            self._pool.schedule(_equal, args=[[("1", "2")]], timeout=_START_S).result()
+            self._warm = True
         try:
             return self._pool.schedule(_equal, args=[pairs], timeout=limit).result()
         except (OutOfTime, ProcessExpired, MemoryError):
+            self._warm = False
             return None
 
 

@@ -35,7 +35,7 @@ class LanguageModelSettings:
     hidden: int = 160
     heads: int = 5
     intermediate: int = 480
-    steps: int = 1100
+    steps: int = 1200
     batch_size: int = 32
     learning_rate: float = 3e-3
     slip_rate: float = 0.05
