@@ -33,4 +33,4 @@ def draw(rounds: pd.DataFrame, benchmark: str, out: Path) -> None:
         axis.set_xlabel("round")
         axis.set_ylabel("accuracy (%)")
         axis.set_xticks(rows["round"])
-        axis.legend()
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)

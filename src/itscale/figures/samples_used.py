@@ -17,13 +17,13 @@ CAPTION = (
 def draw(stops: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`stops`: columns benchmark, method, budget, samples, count; writes `out` as PDF and PNG."""
     rows = stops[stops["benchmark"] == benchmark]
+    rows = rows[rows["budget"] == rows.groupby("method")["budget"].transform("max")]
     methods = [m for m, group in rows.groupby("method", sort=False) if group["samples"].nunique() > 1]
     with figure(
         out, CAPTION.format(benchmark=benchmark), columns=max(len(methods), 1), width=2.5 * max(len(methods), 2), height=3
     ) as (_, axes):
         for index, (axis, method) in enumerate(zip(axes, methods, strict=False)):
             group = rows[rows["method"] == method]
-            group = group[group["budget"] == group["budget"].max()]
             counts = group.groupby("samples")["count"].sum()
             share = 100 * counts / counts.sum()
             width = 1.0 if counts.index.max() <= 16 else 2.0
