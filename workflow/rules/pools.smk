@@ -36,8 +36,6 @@ rule gather:
         f"{RESULTS}/logs/gather/{{benchmark}}_{{kind}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/gather/{{benchmark}}_{{kind}}.tsv"
-    group:
-        "pool"
     conda:
         ENV
     resources:
@@ -114,8 +112,6 @@ rule pool:
         f"{RESULTS}/logs/pool/{{benchmark}}_{{kind}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/pool/{{benchmark}}_{{kind}}.tsv"
-    group:
-        "pool"
     conda:
         ENV
     resources:
