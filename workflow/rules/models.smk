@@ -35,10 +35,10 @@ rule reward_model:
         f"{RESULTS}/logs/reward_model.log",
     benchmark:
         f"{RESULTS}/benchmarks/reward_model.tsv"
+    priority: 10
     conda:
         ENV
     threads: 1
-    priority: 10
     resources:
         mem_mb=4000,
         runtime=60,
