@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itscale.errors import UserError
+from itscale.prompts import SEPARATOR, split_steps
 from itscale.records import Pool, Problem, Unit
 from itscale.tinyworld import language_model, reward_model, world
 from itscale.tinyworld import problems as arithmetic
-from itscale.tinyworld.tokenizer import SEPARATOR, build_tokenizer
+from itscale.tinyworld.tokenizer import build_tokenizer
 
 REANSWER = "\nThe assistant's previous answer is: $\\boxed{15}$, and please re-answer."
 operations = st.lists(st.tuples(st.sampled_from("+-*"), st.integers(1, 9)), min_size=1, max_size=10)
@@ -44,7 +45,7 @@ def test_solution_by_hand():
     ],
 )
 def test_step_truth_by_hand(text, truth):
-    assert arithmetic.step_truth("12+3-4*2", arithmetic.split_steps(text)) == truth
+    assert arithmetic.step_truth("12+3-4*2", split_steps(text)) == truth
 
 
 @given(expressions, st.dictionaries(st.integers(0, 9), st.sampled_from(arithmetic.SLIPS)))

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from itscale.errors import UserError
@@ -42,8 +43,6 @@ def load_benchmark(source: BenchmarkSource, label: str, exclude: frozenset[str] 
         UserError: a hub id without a pinned revision, a missing folder, split or column, or a row without question or
             answer; the message names the row.
     """
-    from pathlib import Path
-
     from datasets import load_dataset
 
     local = Path(source.path).is_dir()

@@ -27,11 +27,14 @@ def _json(text: str, option: str) -> Any:
         raise UserError(f"{option} is not valid JSON ({error.msg}, position {error.pos}): quote it as one argument.") from None
 
 
-def _settings(cls: type, text: str, option: str) -> Any:
-    """An instance of a settings class from JSON; an unknown key is named."""
+def _settings(cls: type, text: str, option: str, **given: Any) -> Any:
+    """An instance of a settings class from JSON and what is given beside it; an unknown key is named."""
+    return _build(cls, {**_json(text, option), **given}, option)
+
+
+def _build(cls: type, values: dict[str, Any], option: str) -> Any:
     from dataclasses import fields
 
-    values = _json(text, option)
     known = [f.name for f in fields(cls)]
     unknown = sorted(set(values) - set(known))
     if unknown:
@@ -98,13 +101,11 @@ def generate(
     from itscale.records import read_problems
 
     values = _json(plan, "--plan")
-    sampling = _settings(Sampling, json.dumps(values.pop("sampling", {})), "--plan sampling")
-    chosen = _settings(Plan, json.dumps({**values, "shard": shard}), "--plan")
-    from dataclasses import replace
-
-    settings = EngineSettings(model=str(model), **_json(engine, "--engine"))
+    sampling = _build(Sampling, values.get("sampling", {}), "--plan sampling")
+    chosen = _build(Plan, {**values, "sampling": sampling, "shard": shard}, "--plan")
+    settings = _settings(EngineSettings, engine, "--engine", model=str(model))
     with open_engine(settings) as opened:
-        generate_shard(read_problems(problems), opened, replace(chosen, sampling=sampling), out, {"model": str(model)})
+        generate_shard(read_problems(problems), opened, chosen, out, {"model": str(model)})
 
 
 @app.command()

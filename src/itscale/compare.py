@@ -1,5 +1,6 @@
 """The tables: every method on a benchmark, its accuracy and tokens with intervals, and its stops by reason."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 from scipy.stats import kstest
 
 from itscale import markov, truncnormal
+from itscale.calibrate import reference
 from itscale.intervals import mean_interval, paired_difference
 from itscale.policies import make_policy
 from itscale.policies.protocol import Calibration, Policy
@@ -22,19 +24,16 @@ def compare(
     Returns:
         The main table (a row per method and budget) and the stops (a row per method, budget, samples used and reason).
     """
+    full_budget = cache(lambda fixed: replay(fixed, pools[fixed.unit], orders=orders, seed=seed))
     rows, stops = [], []
     for method, policy in policies:
         pool = pools[policy.unit]
         outcomes = replay(policy, pool, orders=orders, seed=seed)
-        full = replay(make_policy(policy.family, **{_budget(policy): policy.limit}), pool, orders=orders, seed=seed)
+        full = full_budget(reference(policy))
         label = {"benchmark": benchmark, "method": method, "unit": str(policy.unit), "budget": policy.limit}
         rows.append({**label, **_row(outcomes, full, len(pool.problem_ids))})
         stops.append(_stops(outcomes).assign(**label))
     return pd.DataFrame(rows), pd.concat(stops, ignore_index=True)
-
-
-def _budget(policy: Policy) -> str:
-    return "rounds" if policy.unit is Unit.ROUND else "n"
 
 
 def _row(outcomes: Outcomes, full: Outcomes, problems: int) -> dict[str, Any]:
@@ -45,8 +44,8 @@ def _row(outcomes: Outcomes, full: Outcomes, problems: int) -> dict[str, Any]:
         "completion_tokens": (ledger.completion, baseline.completion),
         "total_tokens": (ledger.total, baseline.total),
     }
-    for name, (values, reference) in quantities.items():
-        ours, theirs = per_problem(values, outcomes, problems), per_problem(reference, full, problems)
+    for name, (values, baseline_values) in quantities.items():
+        ours, theirs = per_problem(values, outcomes, problems), per_problem(baseline_values, full, problems)
         for prefix, interval in ((name, mean_interval(ours)), (f"{name}_difference", paired_difference(ours, theirs))):
             row |= {prefix: interval.mean, f"{prefix}_low": interval.low, f"{prefix}_high": interval.high}
     row |= {f"{name}_tokens": float(np.mean(getattr(ledger, name))) for name in ("prompt", "cached_prompt", "verifier")}
@@ -98,9 +97,7 @@ def accuracy_rounds(chains: Pool, calibration: Pool, known: Calibration, *, benc
     ]
     intervals = [mean_interval(p) for p in per]
     t = np.arange(chains.size)
-    counts = markov.transition_counts(calibration.correct)
-    n_c, n_cw, n_w, n_wc = (np.sum(x) for x in counts)
-    a, b = markov.shrunk_rate(n_cw, n_c, 0.5, 0.0), markov.shrunk_rate(n_wc, n_w, 0.5, 0.0)
+    a, b = markov.pooled_rates(calibration.correct)
     stratum = known.stratum_of(chains.score[:, 0])
     first = chains.correct[:, 0].astype(float)
     strata = np.stack([markov.accuracy_at(first, known.strata_a[stratum], known.strata_b[stratum], s).mean() for s in t])

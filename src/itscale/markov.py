@@ -33,6 +33,12 @@ def transition_counts(correct: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
     return before.sum(1), (before & ~after).sum(1), (~before).sum(1), (~before & after).sum(1)
 
 
+def pooled_rates(correct: np.ndarray) -> tuple[float, float]:
+    """(a, b) of all chains of correct [R, K] together; 0.5 for a state that was never left."""
+    n_c, n_cw, n_w, n_wc = (counts.sum() for counts in transition_counts(correct))
+    return float(shrunk_rate(n_cw, n_c, 0.5, 0.0)), float(shrunk_rate(n_wc, n_w, 0.5, 0.0))
+
+
 def shrunk_rate(moves: np.ndarray, rounds: np.ndarray, mean: float, strength: float) -> np.ndarray:
     """(n_moves + k m) / (n_rounds + k): a rate drawn towards m with the weight of k observations; m without any."""
     weight = np.asarray(rounds, float) + strength

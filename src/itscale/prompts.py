@@ -2,12 +2,22 @@
 
 from typing import Any
 
+BEFORE_PREVIOUS = "\nThe assistant's previous answer is: $\\boxed{"
+AFTER_PREVIOUS = "}$, and please re-answer."
+# Stands after every step that a process reward model judges (Qwen2.5-Math-PRM).
+SEPARATOR = "<extra_0>"
+
 
 def user_turn(question: str, previous: str | None) -> str:
     """The user's message; `previous` is the latest parsed answer, None in the first round or where there is none so far."""
     if previous is None:
         return question
-    return f"{question}\nThe assistant's previous answer is: $\\boxed{{{previous}}}$, and please re-answer."
+    return f"{question}{BEFORE_PREVIOUS}{previous}{AFTER_PREVIOUS}"
+
+
+def split_steps(text: str) -> list[str]:
+    """Steps of a solution: its lines, blank ones left out."""
+    return [step for step in text.split("\n") if step.strip()]
 
 
 def render(tokenizer: Any, question: str, previous: str | None) -> list[int]:

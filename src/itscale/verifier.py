@@ -12,15 +12,8 @@ import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from itscale.progress import progress
-from itscale.prompts import render
+from itscale.prompts import SEPARATOR, render, split_steps
 from itscale.records import KEY, SCORES, Problem
-
-SEPARATOR = "<extra_0>"
-
-
-def split_steps(text: str, delimiter: str = "\n") -> list[str]:
-    """Steps of a solution, blank ones left out."""
-    return [step for step in text.split(delimiter) if step.strip()]
 
 
 def encode_solution(tokenizer, question: str, steps: list[str]) -> list[int]:

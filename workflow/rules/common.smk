@@ -1,17 +1,18 @@
 """Paths and helpers that every rule file uses."""
 
 import json
+import sys
+
+import grimp
 
 RESULTS = config["results"]
 SPLITS = ["test", "calibration", "shifted", "predictor_train", "predictor_validation"]
-FIGURES = [
-    "accuracy_tokens",
-    "accuracy_n",
-    "accuracy_round",
-    "samples_used",
-    "score_fit",
-]
 ENV = "../../envs/cpu.yaml"
+
+
+# grimp finds the package as Python does.
+sys.path.insert(0, str(Path(workflow.basedir, "src")))
+IMPORTS = grimp.build_graph("itscale", cache_dir=None)
 
 
 wildcard_constraints:
@@ -28,12 +29,9 @@ shell.prefix(
 
 def modules(*names):
     """Source files that a command depends on: the named modules and all that they import."""
-    import grimp
-
-    graph = _graph()
     files = set()
     for name in names:
-        for module in {f"itscale.{name}"} | graph.find_upstream_modules(
+        for module in {f"itscale.{name}"} | IMPORTS.find_upstream_modules(
             f"itscale.{name}"
         ):
             path = Path(workflow.basedir, "src", *module.split("."))
@@ -44,16 +42,6 @@ def modules(*names):
             )
             files.add(os.path.relpath(found))
     return sorted(files)
-
-
-def _graph():
-    import sys
-    import grimp
-
-    source = str(Path(workflow.basedir, "src"))
-    if source not in sys.path:
-        sys.path.insert(0, source)
-    return grimp.build_graph("itscale", cache_dir=None)
 
 
 def pool(benchmark, kind):

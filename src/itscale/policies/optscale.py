@@ -7,7 +7,17 @@ import numpy as np
 
 from itscale import truncnormal
 from itscale.errors import UserError
-from itscale.policies.protocol import Batch, Calibration, Decision, NoState, Reason, best_scored, decide, usable_scores
+from itscale.policies.protocol import (
+    Batch,
+    Calibration,
+    Decision,
+    NoState,
+    Reason,
+    best_scored,
+    decide,
+    stop_or_limit,
+    usable_scores,
+)
 from itscale.records import Pool, Unit
 
 # How many scores the released code fits, by its maximum number of samples.
@@ -36,7 +46,7 @@ class Threshold:
 
     def step(self, state: NoState, batch: Batch, seen: np.ndarray) -> tuple[NoState, Decision]:
         reached = usable_scores(batch).max(axis=1, initial=-np.inf) >= self.s_min
-        return state, _stop_or_limit(batch.n, np.where(reached, batch.n, batch.n + 1), self.n_max, Reason.THRESHOLD, reached)
+        return state, stop_or_limit(batch.n, np.where(reached, batch.n, batch.n + 1), self.n_max, Reason.THRESHOLD, reached)
 
     def select(self, state: NoState, batch: Batch) -> np.ndarray:
         return best_scored(batch)
@@ -92,13 +102,13 @@ class OptScale:
         if not batch.n.any():
             return state, decide(batch.n, np.full_like(batch.n, self.first), self.n_max, Reason.ENOUGH)
         if self.variant == "paper" and (seen > 0).all():  # the one fit was made before: its N* are here
-            return state, _stop_or_limit(batch.n, batch.n, self.n_max, Reason.ENOUGH, batch.n < self.n_max)
+            return state, stop_or_limit(batch.n, batch.n, self.n_max, Reason.ENOUGH, batch.n < self.n_max)
         needed = self.needed(batch)
         enough = batch.n >= needed
         if self.variant == "ours":
             look = np.where(batch.n < 4, batch.n + 1, np.ceil(1.25 * batch.n).astype(np.int64))
             needed = np.where(enough, batch.n, np.minimum(needed, look))
-        return state, _stop_or_limit(batch.n, np.maximum(needed, batch.n), self.n_max, Reason.ENOUGH, enough)
+        return state, stop_or_limit(batch.n, np.maximum(needed, batch.n), self.n_max, Reason.ENOUGH, enough)
 
     def needed(self, batch: Batch) -> np.ndarray:
         """N* [B] from the visible scores."""
@@ -116,12 +126,6 @@ class OptScale:
 
     def select(self, state: NoState, batch: Batch) -> np.ndarray:
         return best_scored(batch)
-
-
-def _stop_or_limit(n: np.ndarray, want: np.ndarray, limit: int, reason: Reason, met: np.ndarray) -> Decision:
-    """A decision in which a stop at the limit counts as the rule's own only where its condition is met."""
-    own, spent = decide(n, want, limit, reason), decide(n, want, limit, Reason.LIMIT)
-    return Decision(own.want, np.where(met, own.reason, spent.reason))
 
 
 def average_moments(pool: Pool) -> tuple[float, float]:

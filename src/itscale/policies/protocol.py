@@ -106,6 +106,12 @@ def decide(n: np.ndarray, want: np.ndarray, limit: int, reason: Reason) -> Decis
     return Decision(want, codes.astype(np.int8))
 
 
+def stop_or_limit(n: np.ndarray, want: np.ndarray, limit: int, reason: Reason, met: np.ndarray) -> Decision:
+    """A decision in which a stop at the limit counts as the rule's own only where its condition is met."""
+    own, spent = decide(n, want, limit, reason), decide(n, want, limit, Reason.LIMIT)
+    return Decision(own.want, np.where(met, own.reason, spent.reason))
+
+
 def usable_scores(batch: Batch) -> np.ndarray:
     """Scores [B, K] of the samples that have an answer, -inf for the others: what a best-of-N may return."""
     return np.where((batch.cluster >= 0) & ~np.isnan(batch.score), batch.score, -np.inf)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from itscale.prompts import user_turn
 from itscale.tinyworld import problems as arithmetic
-from itscale.tinyworld.tokenizer import AFTER_PREVIOUS, BEFORE_PREVIOUS, build_tokenizer
+from itscale.tinyworld.tokenizer import build_tokenizer
 from itscale.tinyworld.training import FitSettings, fit
 
 if TYPE_CHECKING:
@@ -48,11 +49,10 @@ class LanguageModelSettings:
 def corpus(rng: np.random.Generator, settings: LanguageModelSettings, exclude: set[str]) -> Iterator[tuple[str, str]]:
     """Endless pairs of user turn and solution; a share of the turns carries a previous answer, right or wrong."""
     for expression in arithmetic.draw_expressions(rng, settings.levels, settings.operations, exclude):
-        turn = expression.question
-        if rng.random() < settings.previous_share:
-            turn += f"{BEFORE_PREVIOUS}{_previous(rng, expression, settings.previous_correct)}{AFTER_PREVIOUS}"
+        carries = rng.random() < settings.previous_share
+        previous = str(_previous(rng, expression, settings.previous_correct)) if carries else None
         slips = arithmetic.draw_slips(rng, len(expression.operations), settings.slip_rate)
-        yield turn, "\n".join(arithmetic.solution(expression, slips))
+        yield user_turn(expression.question, previous), "\n".join(arithmetic.solution(expression, slips))
 
 
 def _previous(rng: np.random.Generator, expression: arithmetic.Expression, correct: float) -> int:

@@ -105,11 +105,6 @@ def step_truth(question: str, lines: list[str]) -> list[bool]:
     return [line == right for line, right in zip(lines, right_lines(parse(question), lines), strict=True)]
 
 
-def split_steps(text: str) -> list[str]:
-    """The lines of a solution, white space and empty lines dropped."""
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
 def draw_expression(rng: np.random.Generator, level: int, operations: Mapping[str, float]) -> Expression:
     """A random expression of `level` operations; `operations` maps the operators to their weights."""
     weights = np.fromiter(operations.values(), float)

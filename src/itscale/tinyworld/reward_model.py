@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from itscale.errors import UserError
+from itscale.prompts import SEPARATOR, split_steps
 from itscale.records import Problem
 from itscale.tinyworld import problems as arithmetic
 from itscale.tinyworld.language_model import LanguageModelSettings, save
-from itscale.tinyworld.tokenizer import SEPARATOR
 from itscale.tinyworld.training import FitSettings, fit
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def sampled(samples: pd.DataFrame, problems: list[Problem]) -> list[tuple[str, l
             "give the split they were drawn from."
         )
     pairs = zip(samples["problem_id"], samples["text"], strict=True)
-    return [(questions[problem], arithmetic.split_steps(text)) for problem, text in pairs]
+    return [(questions[problem], split_steps(text)) for problem, text in pairs]
 
 
 def train(
@@ -151,11 +151,9 @@ def train(
     base = AutoModelForCausalLM.from_pretrained(language_model)
     config = base.config.__class__.from_dict(base.config.to_dict())
     config.num_hidden_layers += settings.extra_layers
-    config.num_labels, config.classifier_dropout, config._attn_implementation = (
-        2,
-        0.0,
-        "eager",
-    )
+    config.num_labels = 2
+    config.classifier_dropout = 0.0
+    config._attn_implementation = "eager"
     model = LlamaForTokenClassification(config)
     # Not strict: the layers on top have no counterpart.
     model.model.load_state_dict(base.model.state_dict(), strict=False)

@@ -3,14 +3,13 @@
 import re
 from typing import TYPE_CHECKING
 
+from itscale.prompts import AFTER_PREVIOUS, BEFORE_PREVIOUS, SEPARATOR
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-SEPARATOR = "<extra_0>"
 # The sentence of a re-answer round around the previous answer. It is one symbol on either side, so that such a prompt
 # costs a model of a million parameters hardly more than the first one; its text is kept and decodes to itself.
-BEFORE_PREVIOUS = "\nThe assistant's previous answer is: $\\boxed{"
-AFTER_PREVIOUS = "}$, and please re-answer."
 _SPECIAL = {
     "pad_token": "<pad>",
     "bos_token": "<bos>",

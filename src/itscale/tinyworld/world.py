@@ -9,6 +9,7 @@ from scipy.stats import rankdata
 
 from itscale.records import Pool, Problem
 from itscale.tinyworld import problems as arithmetic
+from itscale.voting import plurality
 
 
 def _levels() -> dict[int, float]:
@@ -101,16 +102,8 @@ def build_benchmarks(seed: int, settings: BenchmarkSettings) -> dict[str, list[P
 
 def majority_accuracy(pool: Pool) -> float:
     """Share of rows whose largest cluster is correct; ties go to the cluster that came first."""
-    right = []
-    for cluster, correct in zip(pool.cluster, pool.correct, strict=True):
-        answered = cluster >= 0
-        if not answered.any():
-            right.append(False)
-            continue
-        # Clusters are numbered in submission order, so argmax takes the earliest of a tie.
-        winner = np.bincount(cluster[answered]).argmax()
-        right.append(bool(correct[cluster == winner][0]))
-    return float(np.mean(right))
+    column = plurality(pool.cluster)
+    return float((pool.correct[np.arange(pool.rows), column] & (column >= 0)).mean())
 
 
 def best_accuracy(pool: Pool) -> float:
