@@ -6,19 +6,20 @@ import numpy as np
 import pandas as pd
 
 from itscale.figures.style import COLOURS, figure
+from itscale.policies.protocol import CODE, Reason
 
 CAPTION = (
     "Distribution of the number of samples (or rounds) drawn before the rule stopped, on the {benchmark} benchmark, over all "
-    "questions and orders, at the largest budget. The grey line is the mean. A bar at the right edge is the budget: there the "
-    "rule stopped without the confidence it asks for."
+    "questions and orders, at the largest budget, where the axis ends. The grey line is the mean. A bar at the end means that a "
+    "rule over samples ran out of budget without the confidence it asks for; the gate runs all rounds where it expects a gain."
 )
 
 
 def draw(stops: pd.DataFrame, benchmark: str, out: Path) -> None:
-    """`stops`: columns benchmark, method, budget, samples, count; writes `out` as PDF and PNG."""
+    """`stops`: columns benchmark, method, unit, budget, samples, reason, count; writes `out` as PDF and PNG."""
     rows = stops[stops["benchmark"] == benchmark]
     rows = rows[rows["budget"] == rows.groupby("method")["budget"].transform("max")]
-    methods = [m for m, group in rows.groupby("method", sort=False) if group["samples"].nunique() > 1]
+    methods = [m for m, group in rows.groupby("method", sort=False) if (group["reason"] != CODE[Reason.FIXED]).any()]
     with figure(
         out, CAPTION.format(benchmark=benchmark), columns=max(len(methods), 1), width=2.5 * max(len(methods), 2), height=3
     ) as (_, axes):
@@ -26,8 +27,9 @@ def draw(stops: pd.DataFrame, benchmark: str, out: Path) -> None:
             group = rows[rows["method"] == method]
             counts = group.groupby("samples")["count"].sum()
             share = 100 * counts / counts.sum()
-            width = 1.0 if counts.index.max() <= 16 else 2.0
-            edges = np.arange(0.5, counts.index.max() + width + 0.5, width)
+            budget = int(group["budget"].max())
+            width = 1.0 if budget <= 16 else 2.0
+            edges = np.arange(0.5, budget + width + 0.5, width)
             axis.hist(share.index, bins=edges, weights=share.to_numpy(), color=COLOURS[index % len(COLOURS)], alpha=0.85)
             axis.axvline(float(np.average(counts.index, weights=counts)), color="0.4", lw=1)
             axis.set_title(method, fontsize=9)
