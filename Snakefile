@@ -30,4 +30,4 @@ rule all:
         f"{RESULTS}/tables/main.csv",
         f"{RESULTS}/tables/main.md",
         f"{RESULTS}/tables/world.csv",
-        expand(f"{RESULTS}/figures/{{name}}.pdf", name=TABLE_OF),
+        figures(*TABLE_OF),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from itscale.policies.protocol import Calibration
+from itscale.policies.calibration import Calibration, Moments, Strata
 from itscale.records import Pool, Unit
 
 
@@ -28,10 +28,11 @@ def random_pool(seed: int = 0, rows: int = 12, size: int = 16, unit: Unit = Unit
 
 
 KNOWN = Calibration(
-    mean=0.6,
-    mean_square=0.42,
-    edges=np.array([0.4, 0.6]),
-    strata_a=np.array([0.3, 0.2, 0.1]),
-    strata_b=np.array([0.2, 0.3, 0.1]),
-    strata_p0=np.array([0.2, 0.5, 0.8]),
+    moments=Moments(mean=0.6, mean_square=0.42),
+    strata=Strata(
+        edges=np.array([0.4, 0.6]),
+        a=np.array([0.3, 0.2, 0.1]),
+        b=np.array([0.2, 0.3, 0.1]),
+        p0=np.array([0.2, 0.5, 0.8]),
+    ),
 )

@@ -71,8 +71,8 @@ def plain(name, options, cluster, score):
         return n, column.get(name, n - 1 if cluster[n - 1] >= 0 else -1), Reason.FIXED
     if name == "gate":
         s = score[0] if not np.isnan(score[0]) else -np.inf
-        stratum = int((s >= KNOWN.edges).sum())
-        a, b, p0 = KNOWN.strata_a[stratum], KNOWN.strata_b[stratum], KNOWN.strata_p0[stratum]
+        stratum = int((s >= KNOWN.strata.edges).sum())
+        a, b, p0 = KNOWN.strata.a[stratum], KNOWN.strata.b[stratum], KNOWN.strata.p0[stratum]
         n = options["rounds"] if p0 < b / (a + b) else 1
         return n, n - 1 if cluster[n - 1] >= 0 else -1, Reason.ALL_ROUNDS if n > 1 else Reason.KEPT_FIRST
     n_max = options["n_max"]
@@ -92,7 +92,7 @@ def plain(name, options, cluster, score):
         return n, best(cluster, score, n), Reason.ENOUGH if n < n_max else Reason.LIMIT
     n = 1
     while True:
-        want = needed(score[:n], options["s_min"], options["alpha"], n_max, (1.0, KNOWN.mean, KNOWN.mean_square))
+        want = needed(score[:n], options["s_min"], options["alpha"], n_max, (1.0, KNOWN.moments.mean, KNOWN.moments.mean_square))
         if n >= want:
             return n, best(cluster, score, n), Reason.ENOUGH
         if n == n_max:
@@ -175,13 +175,13 @@ def test_strata_are_quantiles_with_shrunken_rates():
     pool = random_pool(11, rows=40, unit=Unit.ROUND)
     known = fit_strata(pool, 4, 10.0)
     first = np.nan_to_num(pool.score[:, 0], nan=-np.inf)
-    stratum = np.searchsorted(known["edges"], first, side="right")
+    stratum = np.searchsorted(known.edges, first, side="right")
     n_c, n_cw, _, _ = markov.transition_counts(pool.correct)
     overall = n_cw.sum() / n_c.sum()
-    for s in range(len(known["edges"]) + 1):
+    for s in range(len(known.edges) + 1):
         inside = stratum == s
         expected = (n_cw[inside].sum() + 10 * overall) / (n_c[inside].sum() + 10)
-        assert known["strata_a"][s] == pytest.approx(expected)
+        assert known.a[s] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ Criterion (METHODS, "How a comparison is made"): the fewest completion tokens am
 one point of the same family's full budget (best-of-N, self-consistency, or the whole chain); if none is, the most accurate.
 """
 
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, fields
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from itscale.methods import Method
 from itscale.policies import make_policy
 from itscale.policies.markovscale import fit_strata
 from itscale.policies.optscale import average_moments
-from itscale.policies.protocol import Calibration, Policy
+from itscale.policies.calibration import Calibration
+from itscale.policies.protocol import Policy
 from itscale.records import Pool, Unit
 from itscale.replay import replay
 
@@ -73,19 +74,38 @@ def calibrate(
 
 
 def known_from_pools(pools: dict[Unit, Pool], *, strata: int, strength: float) -> Calibration:
-    """What the calibration split says beforehand: average score moments, and the strata of first answers."""
-    mean, mean_square = average_moments(pools[Unit.SAMPLE])
-    return Calibration(mean=mean, mean_square=mean_square, **fit_strata(pools[Unit.ROUND], strata, strength))
+    """What the calibration split says beforehand; a part is None where the kind of pool that it needs is missing."""
+    samples, rounds = pools.get(Unit.SAMPLE), pools.get(Unit.ROUND)
+    return Calibration(
+        moments=average_moments(samples) if samples else None,
+        strata=fit_strata(rounds, strata, strength) if rounds else None,
+    )
 
 
 def known_to_json(known: Calibration) -> dict[str, Any]:
     """The calibration split's statistics as JSON values."""
-    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(known).items()}
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(v) for name, v in value.items()}
+        return value.tolist() if isinstance(value, np.ndarray) else value
+
+    return plain(asdict(known))
 
 
 def known_from_json(values: dict[str, Any]) -> Calibration:
     """The reverse of `known_to_json`."""
-    return Calibration(**{k: np.asarray(v, float) if isinstance(v, list) else v for k, v in values.items()})
+
+
+    def part(kind: type, content: dict[str, Any] | None) -> Any:
+        if content is None:
+            return None
+        cls = next(c for c in get_args(kind) if c is not type(None))
+        types = get_type_hints(cls)
+        return cls(**{k: np.asarray(v, float) if types[k] is np.ndarray else v for k, v in content.items()})
+
+    hints = get_type_hints(Calibration)
+    return Calibration(**{f.name: part(hints[f.name], values.get(f.name)) for f in fields(Calibration)})
 
 
 def frozen_policies(record: dict[str, Any]) -> list[tuple[str, Policy]]:

@@ -11,7 +11,8 @@ from itscale import markov, truncnormal
 from itscale.calibrate import reference
 from itscale.intervals import mean_interval, paired_difference
 from itscale.policies import make_policy
-from itscale.policies.protocol import Calibration, Policy
+from itscale.policies.calibration import Calibration
+from itscale.policies.protocol import Policy
 from itscale.records import Pool, Unit
 from itscale.replay import Outcomes, per_problem, reason_shares, replay
 
@@ -98,9 +99,9 @@ def accuracy_rounds(chains: Pool, calibration: Pool, known: Calibration, *, benc
     intervals = [mean_interval(p) for p in per]
     t = np.arange(chains.size)
     a, b = markov.pooled_rates(calibration.correct)
-    stratum = known.stratum_of(chains.score[:, 0])
+    stratum = known.strata.of(chains.score[:, 0])
     first = chains.correct[:, 0].astype(float)
-    strata = np.stack([markov.accuracy_at(first, known.strata_a[stratum], known.strata_b[stratum], s).mean() for s in t])
+    strata = np.stack([markov.accuracy_at(first, known.strata.a[stratum], known.strata.b[stratum], s).mean() for s in t])
     return pd.DataFrame(
         {
             "benchmark": benchmark,

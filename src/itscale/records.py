@@ -8,7 +8,8 @@ agrees with it is refused.
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,10 @@ SAMPLES = pa.schema(
 )
 SCORES = pa.schema([*_KEY_FIELDS, ("score_mean", pa.float64()), ("score_last", pa.float64()), ("verifier_tokens", pa.int32())])
 GRADES = pa.schema([*_KEY_FIELDS, ("answer", pa.string()), ("cluster", pa.int32()), ("verdict", pa.string())])
+FEATURES = ("score_mean", "score_sd", "p0", "a", "b")
+PREDICTIONS = pa.schema(
+    [("problem_id", pa.string()), ("predictor_tokens", pa.int32()), *((name, pa.float64()) for name in FEATURES)]
+)
 POOL = pa.unify_schemas([SAMPLES, GRADES, SCORES])
 
 
@@ -184,6 +189,8 @@ class Pool:
     prompt_tokens: np.ndarray  # [R, K] int
     cached_prompt_tokens: np.ndarray  # [R, K] int
     verifier_tokens: np.ndarray  # [R, K] int
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)  # name -> [R], predicted from the question alone
+    predictor_tokens: np.ndarray | int = 0  # [R] int, what the predictor read of the row's question
 
     @property
     def rows(self) -> int:
@@ -234,3 +241,20 @@ def make_pool(frame: pd.DataFrame, unit: Unit) -> Pool:
 def read_pool(path: Path, unit: Unit) -> Pool:
     """Read a pool table as dense arrays."""
     return make_pool(read_table(path, POOL), unit)
+
+
+def with_predictions(pool: Pool, predictions: pd.DataFrame) -> Pool:
+    """The pool with each row's predicted features (a table of schema PREDICTIONS; all-NaN features are left out).
+
+    Raises:
+        UserError: a question of the pool has no prediction, or two.
+    """
+    table = predictions.set_index("problem_id")
+    if not table.index.is_unique:
+        raise UserError(f"the predictions name problem {table.index[table.index.duplicated()][0]} twice.")
+    missing = sorted(set(pool.problem_ids) - set(table.index))
+    if missing:
+        raise UserError(f"the predictions lack problem {missing[0]}: predict for this benchmark anew.")
+    rows = table.loc[list(pool.problem_ids)].iloc[pool.problem]
+    features = {name: rows[name].to_numpy(float) for name in FEATURES if rows[name].notna().any()}
+    return replace(pool, features=features, predictor_tokens=rows["predictor_tokens"].to_numpy(np.int64))

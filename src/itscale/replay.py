@@ -55,7 +55,12 @@ def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0) -> O
     score = pool.score[row[:, None], order]
     tokens = pool.completion_tokens[row[:, None], order]
 
-    used, column, reason = _drive(policy, cluster, score, tokens)
+    missing = [name for name in policy.needs_features if name not in pool.features]
+    if missing:
+        raise ValueError(f"{policy!r} reads the predicted feature {missing[0]!r}, which the pool does not have")
+    features = {name: pool.features[name][row] for name in policy.needs_features}
+
+    used, column, reason = _drive(policy, Batch(np.zeros(len(row), np.int64), cluster, score, tokens, features))
 
     columns = np.arange(policy.limit)
     paid = columns < used[:, None]
@@ -75,13 +80,14 @@ def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0) -> O
             cached_prompt=spent(pool.cached_prompt_tokens),
             completion=spent(pool.completion_tokens),
             verifier=spent(pool.verifier_tokens) if policy.needs_scores else np.zeros(len(row), np.int64),
+            predictor=np.broadcast_to(pool.predictor_tokens, pool.rows)[row] if policy.needs_features else 0,
         ),
     )
 
 
-def _drive(policy: Policy, cluster: np.ndarray, score: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, ...]:
+def _drive(policy: Policy, whole: Batch) -> tuple[np.ndarray, ...]:
     """Step a policy until every row has stopped; returns used[B], column[B] (in the replayed order) and reason[B]."""
-    rows, limit = cluster.shape
+    rows, limit = whole.cluster.shape
     used = np.zeros(rows, np.int64)
     column = np.full(rows, -1, np.int64)
     reason = np.zeros(rows, np.int8)
@@ -90,17 +96,14 @@ def _drive(policy: Policy, cluster: np.ndarray, score: np.ndarray, tokens: np.nd
     seen = n
     state = policy.init(rows)
     while len(active):
-        batch = _visible(cluster, score, tokens, active, n)
+        batch = visible(whole, active, n)
         state, decision = policy.step(state, batch, seen)
         want = np.minimum(decision.want, limit)
         done = want <= n
         if done.any():
             finished = np.flatnonzero(done)
-            last = Batch(
-                n=batch.n[finished], cluster=batch.cluster[finished], score=batch.score[finished], tokens=batch.tokens[finished]
-            )
             used[active[finished]] = n[finished]
-            column[active[finished]] = policy.select(take(state, finished), last)
+            column[active[finished]] = policy.select(take(state, finished), batch.rows(finished))
             reason[active[finished]] = decision.reason[finished]
             going = np.flatnonzero(~done)
             active, state, n, want = active[going], take(state, going), n[going], want[going]
@@ -108,15 +111,16 @@ def _drive(policy: Policy, cluster: np.ndarray, score: np.ndarray, tokens: np.nd
     return used, column, reason
 
 
-def _visible(cluster: np.ndarray, score: np.ndarray, tokens: np.ndarray, rows: np.ndarray, n: np.ndarray) -> Batch:
+def visible(whole: Batch, rows: np.ndarray, n: np.ndarray) -> Batch:
     """The first n columns of some rows; what lies beyond is hidden."""
     width = int(n.max(initial=0))
     shown = np.arange(width) < n[:, None]
     return Batch(
         n=n,
-        cluster=np.where(shown, cluster[rows, :width], -1),
-        score=np.where(shown, score[rows, :width], np.nan),
-        tokens=np.where(shown, tokens[rows, :width], 0),
+        cluster=np.where(shown, whole.cluster[rows, :width], -1),
+        score=np.where(shown, whole.score[rows, :width], np.nan),
+        tokens=np.where(shown, whole.tokens[rows, :width], 0),
+        features={name: values[rows] for name, values in whole.features.items()},
     )
 
 

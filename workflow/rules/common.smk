@@ -27,6 +27,20 @@ shell.prefix(
 )
 
 
+# The table that each figure reads; a figure reads nothing else. Each rule file adds its own.
+TABLE_OF = {
+    "accuracy_tokens": "main",
+    "accuracy_n": "curves",
+    "accuracy_round": "rounds",
+    "samples_used": "stops",
+    "score_fit": "scores",
+}
+
+
+def figures(*names):
+    return expand(f"{RESULTS}/figures/{{name}}.pdf", name=names)
+
+
 def modules(*names):
     """Source files that a command depends on: the named modules and all that they import."""
     files = set()

@@ -1,12 +1,3 @@
-# The table that each figure reads; a figure reads nothing else.
-TABLE_OF = {
-    "accuracy_tokens": "main",
-    "accuracy_n": "curves",
-    "accuracy_round": "rounds",
-    "samples_used": "stops",
-    "score_fit": "scores",
-}
-
 # A rule for each figure: a report's caption may hold no wildcard.
 for figure, table in TABLE_OF.items():
 

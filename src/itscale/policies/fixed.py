@@ -5,7 +5,8 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from itscale.policies.protocol import Batch, Calibration, Decision, NoState, Reason, best_scored, decide
+from itscale.policies.calibration import Calibration
+from itscale.policies.protocol import Batch, Decision, NoState, Reason, best_scored, decide
 from itscale.records import Unit
 from itscale.voting import plurality
 
@@ -31,6 +32,7 @@ class BestOfN(_Fixed):
     n: int
     unit: ClassVar[Unit] = Unit.SAMPLE
     needs_scores: ClassVar[bool] = True
+    needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "best_of_n"
 
     @property
@@ -48,6 +50,7 @@ class SelfConsistency(_Fixed):
     n: int
     unit: ClassVar[Unit] = Unit.SAMPLE
     needs_scores: ClassVar[bool] = False
+    needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "self_consistency"
 
     @property
@@ -65,6 +68,7 @@ class MultiRoundThinking(_Fixed):
     rounds: int
     unit: ClassVar[Unit] = Unit.ROUND
     needs_scores: ClassVar[bool] = False
+    needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "mr_thinking"
 
     @property

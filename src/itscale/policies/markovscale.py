@@ -7,7 +7,8 @@ import numpy as np
 
 from itscale import markov
 from itscale.policies.fixed import last_round
-from itscale.policies.protocol import CODE, Batch, Calibration, Decision, NoState, Reason
+from itscale.policies.calibration import Calibration, Strata
+from itscale.policies.protocol import CODE, Batch, Decision, NoState, Reason
 from itscale.records import Pool, Unit
 
 
@@ -16,9 +17,10 @@ class Gate:
     """All rounds where the first answer's stratum has p0 < pi, else the first answer; the last round's answer counts."""
 
     rounds: int
-    known: Calibration | None = None
+    strata: Strata | None = None
     unit: ClassVar[Unit] = Unit.ROUND
     needs_scores: ClassVar[bool] = True
+    needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "mr_thinking"
 
     @property
@@ -26,7 +28,7 @@ class Gate:
         return self.rounds
 
     def bind(self, known: Calibration) -> Self:
-        return replace(self, known=known)
+        return replace(self, strata=known.strata)
 
     def init(self, rows: int) -> NoState:
         return NoState()
@@ -34,10 +36,10 @@ class Gate:
     def step(self, state: NoState, batch: Batch, seen: np.ndarray) -> tuple[NoState, Decision]:
         if not batch.n.any():
             return state, Decision(np.ones_like(batch.n), np.full(len(batch.n), CODE[Reason.CONTINUE]))
-        if self.known is None:
+        if self.strata is None:
             raise ValueError("bind the policy to a calibration first")
-        stratum = self.known.stratum_of(batch.score[:, 0])
-        p0, a, b = self.known.strata_p0[stratum], self.known.strata_a[stratum], self.known.strata_b[stratum]
+        stratum = self.strata.of(batch.score[:, 0])
+        p0, a, b = self.strata.p0[stratum], self.strata.a[stratum], self.strata.b[stratum]
         helps = p0 < markov.fixed_point(a, b, p0)
         want = np.where(helps, self.rounds, 1)
         stopped = np.where(helps, CODE[Reason.ALL_ROUNDS], CODE[Reason.KEPT_FIRST])
@@ -47,7 +49,7 @@ class Gate:
         return last_round(batch)
 
 
-def fit_strata(pool: Pool, strata: int, strength: float) -> dict[str, np.ndarray]:
+def fit_strata(pool: Pool, strata: int, strength: float) -> Strata:
     """Transition rates and first-round accuracy per stratum of the first answer's score, drawn towards the overall rates.
 
     Strata are quantile bins of the first score; bins that coincide are merged. Labels are the calibration split's.
@@ -59,9 +61,9 @@ def fit_strata(pool: Pool, strata: int, strength: float) -> dict[str, np.ndarray
     n_c, n_cw, n_w, n_wc = counts
     overall_a, overall_b = markov.pooled_rates(pool.correct)
     right, size = np.bincount(stratum, pool.correct[:, 0], len(edges) + 1), np.bincount(stratum, minlength=len(edges) + 1)
-    return {
-        "edges": edges,
-        "strata_a": markov.shrunk_rate(n_cw, n_c, overall_a, strength),
-        "strata_b": markov.shrunk_rate(n_wc, n_w, overall_b, strength),
-        "strata_p0": markov.shrunk_rate(right, size, float(pool.correct[:, 0].mean()), strength),
-    }
+    return Strata(
+        edges,
+        a=markov.shrunk_rate(n_cw, n_c, overall_a, strength),
+        b=markov.shrunk_rate(n_wc, n_w, overall_b, strength),
+        p0=markov.shrunk_rate(right, size, float(pool.correct[:, 0].mean()), strength),
+    )

@@ -5,7 +5,8 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from itscale.policies.protocol import Batch, Calibration, Decision, Reason, stop_or_limit
+from itscale.policies.calibration import Calibration
+from itscale.policies.protocol import Batch, Decision, Reason, stop_or_limit
 from itscale.records import Unit
 from itscale.voting import Tally, empty_tally, plurality, vote
 
@@ -24,6 +25,7 @@ class VoteLead:
     chunk: int = 1
     unit: ClassVar[Unit] = Unit.SAMPLE
     needs_scores: ClassVar[bool] = False
+    needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "self_consistency"
 
     @property

@@ -7,9 +7,9 @@ import numpy as np
 
 from itscale import truncnormal
 from itscale.errors import UserError
+from itscale.policies.calibration import Calibration, Moments
 from itscale.policies.protocol import (
     Batch,
-    Calibration,
     Decision,
     NoState,
     Reason,
@@ -32,6 +32,7 @@ class Threshold:
     n_max: int
     unit: ClassVar[Unit] = Unit.SAMPLE
     needs_scores: ClassVar[bool] = True
+    needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "best_of_n"
 
     @property
@@ -67,10 +68,10 @@ class OptScale:
     variant: Literal["paper", "ours"] = "ours"
     peek: int | None = None
     n0: float = 1.0
-    prior_mean: float | None = None
-    prior_square: float | None = None
+    prior: Moments | None = None
     unit: ClassVar[Unit] = Unit.SAMPLE
     needs_scores: ClassVar[bool] = True
+    needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "best_of_n"
 
     def __post_init__(self) -> None:
@@ -93,7 +94,7 @@ class OptScale:
         return min(self.peek if self.peek is not None else _PEEK[self.n_max], self.n_max)
 
     def bind(self, known: Calibration) -> Self:
-        return replace(self, prior_mean=known.mean, prior_square=known.mean_square)
+        return replace(self, prior=known.moments)
 
     def init(self, rows: int) -> NoState:
         return NoState()
@@ -116,9 +117,9 @@ class OptScale:
         score = np.where(valid, batch.score, 0.0)
         count, total, square = valid.sum(axis=1), score.sum(axis=1), (score**2).sum(axis=1)
         if self.variant == "ours":
-            if self.prior_mean is None:
+            if self.prior is None:
                 raise ValueError("bind the policy to a calibration first")
-            count, total, square = count + self.n0, total + self.n0 * self.prior_mean, square + self.n0 * self.prior_square
+            count, total, square = count + self.n0, total + self.n0 * self.prior.mean, square + self.n0 * self.prior.mean_square
         known = np.maximum(count, 1e-9)
         fit = truncnormal.fit(total / known, square / known)
         needed = truncnormal.samples_needed(self.s_min, self.alpha, fit, self.n_max)
@@ -128,6 +129,6 @@ class OptScale:
         return best_scored(batch)
 
 
-def average_moments(pool: Pool) -> tuple[float, float]:
+def average_moments(pool: Pool) -> Moments:
     """Average over rows of the mean and the mean square of their scores."""
-    return float(np.nanmean(np.nanmean(pool.score, axis=1))), float(np.nanmean(np.nanmean(pool.score**2, axis=1)))
+    return Moments(float(np.nanmean(np.nanmean(pool.score, axis=1))), float(np.nanmean(np.nanmean(pool.score**2, axis=1))))

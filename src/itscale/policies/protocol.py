@@ -5,12 +5,14 @@ says how many to draw first. A driver grants exactly what is asked for and hides
 look ahead, and a rule that looks at each arrival asks for one more at a time.
 """
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Protocol, Self
 
 import numpy as np
 
+from itscale.policies.calibration import Calibration
 from itscale.records import Unit
 
 
@@ -38,6 +40,12 @@ class Batch:
     cluster: np.ndarray  # [B, K]; -1: no answer
     score: np.ndarray  # [B, K]; NaN: none
     tokens: np.ndarray  # [B, K]
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)  # name -> [B], predicted from the question alone
+
+    def rows(self, index: np.ndarray) -> "Batch":
+        """Some of the rows."""
+        features = {name: values[index] for name, values in self.features.items()}
+        return Batch(self.n[index], self.cluster[index], self.score[index], self.tokens[index], features)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +61,15 @@ class NoState:
     """The state of a rule that needs none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What the calibration split says before any test sample is seen.
-
-    mean, mean_square: average moments of a question's scores. edges [S-1], strata_a, strata_b, strata_p0 [S]: bins of the
-    first answer's score with the transition rates and the first-round accuracy of each.
-    """
-
-    mean: float
-    mean_square: float
-    edges: np.ndarray
-    strata_a: np.ndarray
-    strata_b: np.ndarray
-    strata_p0: np.ndarray
-
-    def stratum_of(self, score: np.ndarray) -> np.ndarray:
-        """Stratum of each score; an answer without a score belongs to the lowest."""
-        return np.searchsorted(self.edges, np.nan_to_num(score, nan=-np.inf), side="right")
-
-
 class Policy(Protocol):
-    """A stopping rule; `limit` is the most it may draw, `family` the fixed budget that it is measured against."""
+    """A stopping rule; `limit` is the most it may draw, `family` the fixed budget that it is measured against.
+
+    `needs_features` names the predicted features that the rule reads; a rule without any costs no predictor tokens.
+    """
 
     unit: Unit
     needs_scores: bool
+    needs_features: tuple[str, ...]
     family: str
 
     @property

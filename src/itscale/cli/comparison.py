@@ -1,0 +1,103 @@
+"""Commands that compare methods: calibration, replays, tables and figures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from itscale.cli.options import Out, Seed, app, parse_json
+from itscale.errors import UserError
+
+
+@app.command()
+def calibrate(
+    parallel: Annotated[Path, typer.Option(help="Parallel pool of the calibration split.")],
+    chain: Annotated[Path, typer.Option(help="Chain pool of the calibration split.")],
+    methods: Annotated[str, typer.Option(help="The configuration's methods as JSON.")],
+    compare: Annotated[str, typer.Option(help="The configuration's section `compare` as JSON.")],
+    seed: Seed,
+    out: Out,
+) -> None:
+    """Choose every knob on the calibration split and write down what was tried."""
+    from itscale import calibrate as stage
+    from itscale.methods import read_methods
+    from itscale.records import Unit, read_pool, write_json
+
+    options = parse_json(compare, "--compare")
+    pools = {Unit.SAMPLE: read_pool(parallel, Unit.SAMPLE), Unit.ROUND: read_pool(chain, Unit.ROUND)}
+    known = stage.known_from_pools(pools, strata=options["strata"], strength=options["strength"])
+    chosen = stage.calibrate(
+        read_methods(parse_json(methods, "--methods")), pools, known, orders=options["calibration_orders"], seed=seed
+    )
+    writeparse_json(out, {"criterion": stage.CRITERION, "known": stage.known_toparse_json(known), "methods": chosen})
+
+
+@app.command()
+def compare(
+    benchmark: Annotated[str, typer.Option(help="Name of the benchmark, for the tables.")],
+    calibration: Annotated[Path, typer.Option(help="What `itscale calibrate` wrote.")],
+    calibration_chain: Annotated[Path, typer.Option(help="Chain pool of the calibration split.")],
+    parallel: Annotated[Path, typer.Option(help="Parallel pool of the benchmark.")],
+    chain: Annotated[Path, typer.Option(help="Chain pool of the benchmark.")],
+    seed: Seed,
+    out: Out,
+    orders: Annotated[int, typer.Option(help="Random orders per problem; 1 is the order of submission.")] = 100,
+) -> None:
+    """Replay every method, knobs frozen, over a benchmark and write its tables."""
+    from itscale import compare as stage
+    from itscale.calibrate import frozen_policies, known_from_json
+    from itscale.records import Unit, read_json, read_pool
+    from itscale.tables import write_csv
+
+    frozen = readparse_json(calibration)
+    pools = {Unit.SAMPLE: read_pool(parallel, Unit.SAMPLE), Unit.ROUND: read_pool(chain, Unit.ROUND)}
+    main, stops = stage.compare(frozen_policies(frozen), pools, benchmark=benchmark, orders=orders, seed=seed)
+    known = known_fromparse_json(frozen["known"])
+    write_csv(out / "main.csv", main)
+    write_csv(out / "stops.csv", stops)
+    write_csv(out / "curves.csv", stage.accuracy_curves(pools[Unit.SAMPLE], benchmark=benchmark, orders=orders, seed=seed))
+    observed, fitted = pools[Unit.ROUND], read_pool(calibration_chain, Unit.ROUND)
+    write_csv(out / "rounds.csv", stage.accuracy_rounds(observed, fitted, known, benchmark=benchmark))
+    write_csv(out / "scores.csv", stage.score_fits(pools[Unit.SAMPLE], benchmark=benchmark))
+
+
+@app.command()
+def concat(tables: Annotated[list[Path], typer.Argument(help="The same table of several benchmarks.")], out: Out) -> None:
+    """Put the same table of several benchmarks under each other."""
+    from itscale import tables as stage
+
+    stage.write_csv(out, stage.concat(tables))
+
+
+@app.command()
+def markdown(table: Annotated[Path, typer.Option(help="The main table (CSV).")], out: Out) -> None:
+    """Write the main table for people."""
+    import pandas as pd
+
+    from itscale import tables as stage
+    from itscale.records import write_atomic
+
+    text = stage.markdown(pd.read_csv(table))
+    write_atomic(out, text.encode())
+    print(text)
+
+
+@app.command()
+def figure(
+    name: Annotated[str, typer.Argument(help="Which figure, by the name of its module.")],
+    table: Annotated[Path, typer.Option(help="The table (CSV) that it reads.")],
+    benchmark: Annotated[str, typer.Option(help="The benchmark to show.")],
+    out: Out,
+) -> None:
+    """Draw one figure from one table, as PDF and PNG."""
+    import importlib
+    import pkgutil
+
+    import pandas as pd
+
+    from itscale import figures
+
+    names = sorted(m.name for m in pkgutil.iter_modules(figures.__path__) if m.name != "style")
+    if name not in names:
+        raise UserError(f"There is no figure {name!r}: choose one of {', '.join(names)}.")
+    importlib.import_module(f"itscale.figures.{name}").draw(pd.read_csv(table), benchmark, out)

@@ -1,0 +1,136 @@
+"""Commands that make pools: benchmarks, samples, scores, grades, and imports."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from itscale.cli.options import Out, Problems, Samples, app, build, parse_json, settings_of
+from itscale.errors import UserError
+
+
+@app.command()
+def generate(
+    plan: Annotated[str, typer.Option(help="The plan as JSON: kind, samples or chains and rounds, shards, seed, sampling.")],
+    model: Annotated[Path, typer.Option(help="Model folder (or hub id at a pinned revision).")],
+    problems: Problems,
+    out: Out,
+    shard: Annotated[int, typer.Option(help="Which part of the problems, from 0.")] = 0,
+    engine: Annotated[str, typer.Option(help="EngineSettings as JSON, but for the model.")] = "{}",
+) -> None:
+    """Draw parallel samples or sequential chains; a killed job resumes where it stopped."""
+    from itscale.engines import EngineSettings, open_engine
+    from itscale.engines.protocol import Sampling
+    from itscale.generate import Plan, generate_shard
+    from itscale.records import read_problems
+
+    values = parse_json(plan, "--plan")
+    sampling = build(Sampling, values.get("sampling", {}), "--plan sampling")
+    chosen = build(Plan, {**values, "sampling": sampling, "shard": shard}, "--plan")
+    settings = settings_of(EngineSettings, engine, "--engine", model=str(model))
+    with open_engine(settings) as opened:
+        generate_shard(read_problems(problems), opened, chosen, out, {"model": str(model)})
+
+
+@app.command()
+def gather(shards: Annotated[list[Path], typer.Argument(help="Sample tables of all shards.")], out: Out) -> None:
+    """Put the shards of one pool together."""
+    import pandas as pd
+
+    from itscale.records import SAMPLES, manifest_path, read_json, read_table, sort_by_key, write_table
+
+    table = sort_by_key(pd.concat([read_table(path, SAMPLES) for path in shards], ignore_index=True))
+    write_table(out, table, SAMPLES, {"shards": [readparse_json(manifest_path(path)) for path in shards]})
+    print(f"{out}: {len(table)} samples, {table['completion_tokens'].sum()} completion tokens")
+
+
+@app.command()
+def score(
+    model: Annotated[Path, typer.Option(help="Process reward model folder.")],
+    problems: Problems,
+    samples: Samples,
+    out: Out,
+    batch_size: Annotated[int, typer.Option(help="Solutions per forward pass.")] = 64,
+) -> None:
+    """Score every step of every sample with a process reward model."""
+    from itscale.records import SAMPLES, SCORES, read_problems, read_table, write_table
+    from itscale.verifier import score_table
+
+    scores = score_table(read_table(samples, SAMPLES), read_problems(problems), model, batch_size)
+    write_table(out, scores, SCORES, {"verifier": str(model)})
+
+
+@app.command()
+def grade(
+    problems: Problems,
+    samples: Samples,
+    out: Out,
+    time_limit: Annotated[float, typer.Option(help="Seconds that one comparison may take.")] = 5.0,
+) -> None:
+    """Extract answers, cluster them without sight of the gold answer, and compare each cluster with it."""
+    from itscale.grading import grade_table
+    from itscale.records import GRADES, SAMPLES, read_problems, read_table, write_table
+
+    grades = grade_table(read_table(samples, SAMPLES), read_problems(problems), time_limit)
+    write_table(out, grades, GRADES, {"time_limit_s": time_limit})
+    print(grades["verdict"].value_counts().to_string())
+
+
+@app.command()
+def pool(
+    samples: Samples,
+    grades: Annotated[Path, typer.Option(help="What `itscale grade` wrote.")],
+    scores: Annotated[Path, typer.Option(help="What `itscale score` wrote.")],
+    out: Out,
+) -> None:
+    """Join samples, grades and scores into a pool."""
+    from itscale.records import GRADES, POOL, SAMPLES, SCORES, join_by_key, manifest_path, read_json, read_table, write_table
+
+    table = read_table(samples, SAMPLES)
+    for path, schema in ((grades, GRADES), (scores, SCORES)):
+        table = join_by_key(table, read_table(path, schema), str(path))
+    parts = {"samples": samples, "grades": grades, "scores": scores}
+    write_table(out, table, POOL, {name: readparse_json(manifest_path(path)) for name, path in parts.items()})
+
+
+@app.command()
+def benchmark(
+    source: Annotated[str, typer.Option(help="BenchmarkSource as JSON: path, split, revision, and the columns' names.")],
+    label: Annotated[str, typer.Option(help="Name of the benchmark, the prefix of its problems' ids.")],
+    out: Out,
+    exclude: Annotated[list[Path] | None, typer.Option(help="Problems that must not come again; may be repeated.")] = None,
+) -> None:
+    """Read a benchmark from the hub (pinned revision) or from a local folder."""
+    from itscale.benchmarks import BenchmarkSource, load_benchmark, normalise
+    from itscale.records import read_problems, write_problems
+
+    seen = frozenset(normalise(p.question) for path in exclude or () for p in read_problems(path))
+    found = load_benchmark(settings_of(BenchmarkSource, source, "--source"), label, seen)
+    write_problems(out, found, {"source": parse_json(source, "--source")})
+    print(f"{out}: {len(found)} problems")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="Scored samples, .jsonl or .parquet, one row a sample.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: problems, samples, scores, grades and pool.")],
+    columns: Annotated[str, typer.Option(help='Names of columns as JSON, ours to yours: {"text": "output"}.')] = "{}",
+    time_limit: Annotated[float, typer.Option(help="Seconds that one comparison may take.")] = 5.0,
+) -> None:
+    """Read anyone's scored samples, grade them, and write a pool that every method can be replayed on.
+
+    Columns: problem_id, question, gold, text, completion_tokens; and where there are: sample, score_mean, score_last,
+    prompt_tokens, cached_prompt_tokens, verifier_tokens, finish_reason.
+    """
+    from itscale.importing import import_samples
+    from itscale.records import SAMPLES, SCORES, write_problems, write_table
+
+    if not file.exists():
+        raise UserError(f"{file} does not exist: give the file of your samples.")
+    found, samples, scores = import_samples(file, parse_json(columns, "--columns"))
+    write_problems(out / "problems.parquet", found, {"imported": file.name})
+    write_table(out / "samples.parquet", samples, SAMPLES, {"imported": file.name})
+    write_table(out / "scores.parquet", scores, SCORES, {"imported": file.name})
+    grade(out / "problems.parquet", out / "samples.parquet", out / "grades.parquet", time_limit)
+    pool(out / "samples.parquet", out / "grades.parquet", out / "scores.parquet", out / "pool.parquet")
+    print(f"{out / 'pool.parquet'}: {len(found)} problems, {len(samples)} samples")

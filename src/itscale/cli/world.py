@@ -1,0 +1,68 @@
+"""Commands of the tiny world: its problems, its two models, its measurement."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from itscale.cli.options import Out, Problems, Samples, Seed, app, settings_of
+
+
+@app.command()
+def problems(seed: Seed, out: Out, settings: Annotated[str, typer.Option(help="BenchmarkSettings as JSON.")] = "{}") -> None:
+    """Make the tiny world's benchmarks: test, calibration, shifted and the predictor's splits, disjoint by text."""
+    from itscale.records import write_problems
+    from itscale.tinyworld.world import BenchmarkSettings, build_benchmarks
+
+    for split, members in build_benchmarks(seed, settings_of(BenchmarkSettings, settings, "--settings")).items():
+        write_problems(out / f"{split}.parquet", members, {"seed": seed, "split": split})
+        print(f"{split}: {len(members)} problems")
+
+
+@app.command()
+def train_language_model(
+    problems: Annotated[list[Path], typer.Argument(help="Benchmarks whose questions the corpus must not contain.")],
+    seed: Seed,
+    out: Out,
+    settings: Annotated[str, typer.Option(help="LanguageModelSettings as JSON.")] = "{}",
+) -> None:
+    """Train the tiny world's causal language model into a Hugging Face folder."""
+    from itscale.records import read_problems
+    from itscale.tinyworld.language_model import LanguageModelSettings, train
+
+    exclude = {p.question for path in problems for p in read_problems(path)}
+    train(out, seed, settings_of(LanguageModelSettings, settings, "--settings"), exclude)
+
+
+@app.command()
+def train_reward_model(
+    model: Annotated[Path, typer.Option(help="Language model folder to start from.")],
+    problems: Problems,
+    samples: Samples,
+    seed: Seed,
+    out: Out,
+    settings: Annotated[str, typer.Option(help="RewardModelSettings as JSON.")] = "{}",
+) -> None:
+    """Train the tiny world's process reward model on solutions whose step truth the generator knows."""
+    from itscale.records import SAMPLES, read_problems, read_table
+    from itscale.tinyworld.reward_model import RewardModelSettings, train
+
+    chosen = settings_of(RewardModelSettings, settings, "--settings")
+    train(out, model, read_table(samples, SAMPLES), read_problems(problems), seed, chosen)
+
+
+@app.command()
+def world(
+    test: Annotated[Path, typer.Option(help="Parallel pool of the test split.")],
+    chain: Annotated[Path, typer.Option(help="Chain pool of the test split.")],
+    shifted: Annotated[Path, typer.Option(help="Parallel pool of the shifted benchmark.")],
+    out: Out,
+) -> None:
+    """Measure the tiny world against the bands that make it worth studying."""
+    from itscale.records import Unit, read_pool
+    from itscale.tables import write_csv
+    from itscale.tinyworld.world import measure
+
+    table = measure(read_pool(test, Unit.SAMPLE), read_pool(chain, Unit.ROUND), read_pool(shifted, Unit.SAMPLE))
+    write_csv(out, table)
+    print(table.to_string(index=False))
