@@ -2,12 +2,13 @@
 
 from collections import Counter
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itscale.voting import empty_tally, lead_needed, plurality, vote
+from itscale.voting import asc_confidence, empty_tally, lead_needed, plurality, vote
 
 VOTES = st.lists(st.integers(-1, 6), max_size=30)
 
@@ -50,3 +51,16 @@ def test_two_options_err_as_the_closed_form_says():
 def test_a_consensus_no_better_than_chance_is_refused():
     with pytest.raises(ValueError, match="must exceed"):
         lead_needed(10, 0.25, 4)
+
+
+@given(st.integers(0, 70), st.integers(0, 70))
+def test_confidence_of_two_counts_is_the_beta_integral(v1, v2):
+    with mpmath.workdps(30):
+        density = lambda x: x**v1 * (1 - x) ** v2  # noqa: E731
+        expected = mpmath.quad(density, [0.5, 0.75, 1]) / mpmath.quad(density, [0, 0.25, 0.5, 0.75, 1])
+    assert float(asc_confidence(v1, v2)) == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_a_unanimous_vote_errs_with_half_to_the_power_of_its_size():
+    # 1 - 2^-(v+1) for a unanimous vote
+    assert asc_confidence(np.array([3, 4, 5]), np.zeros(3)).tolist() == pytest.approx([15 / 16, 31 / 32, 63 / 64])

@@ -96,7 +96,6 @@ def known_to_json(known: Calibration) -> dict[str, Any]:
 def known_from_json(values: dict[str, Any]) -> Calibration:
     """The reverse of `known_to_json`."""
 
-
     def part(kind: type, content: dict[str, Any] | None) -> Any:
         if content is None:
             return None
