@@ -240,7 +240,7 @@ def fit_with_normal_prior(
     width: float = 0.1,
     iterations: int = 80,
 ) -> Fit:
-    """MAP of the released code (`paper` in METHODS section 1): priors N(prior_mu, width^2) on mu, N(prior_sigma, width^2) on sigma.
+    """MAP of the released code (`paper` in METHODS section 1): N(prior_mu, width^2) on mu, N(prior_sigma, width^2) on sigma.
 
     All arguments are arrays [B] but for the width; `count` scores with this mean and mean square. The posterior is not
     concave: Levenberg's method in (mu, log sigma), sigma >= 1e-6, from five starts, of which the best end is kept. At
