@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from itscale.policies.calibration import Calibration, Moments, Strata
-from itscale.records import Pool, Unit
+from itscale.policies.calibration import Calibration, Difficulty, Moments, Strata
+from itscale.records import FEATURES, Pool, Unit
 
 
 def random_pool(seed: int = 0, rows: int = 12, size: int = 16, unit: Unit = Unit.SAMPLE, chains: int = 1) -> Pool:
@@ -24,11 +24,23 @@ def random_pool(seed: int = 0, rows: int = 12, size: int = 16, unit: Unit = Unit
 
     problem = np.repeat(np.arange(rows // chains), chains)
     ids = tuple(f"p{i}" for i in range(rows // chains))
-    return Pool(unit, problem, ids, cluster, correct, score, tokens(), tokens() + 50, tokens(), tokens())
+    counts = [tokens(), tokens() + 50, tokens(), tokens()]
+    features = {name: np.where(rng.random(rows) < 0.1, np.nan, rng.uniform(0.05, 0.95, rows)) for name in FEATURES}
+    return Pool(unit, problem, ids, cluster, correct, score, *counts, features=features)
+
+
+def sure_from(sample: int) -> np.ndarray:
+    """ASC's confidence after each of 16 samples, high from `sample` on."""
+    return np.where(np.arange(1, 17) >= sample, 0.99, 0.6)
 
 
 KNOWN = Calibration(
     moments=Moments(mean=0.6, mean_square=0.42),
+    difficulty=Difficulty(  # 14 easy questions, 14 between, 12 hard
+        predicted=np.arange(40) / 40,
+        observed=0.2 + np.arange(40) / 80,
+        confidence=np.stack([sure_from(3)] * 14 + [sure_from(5)] * 14 + [sure_from(99)] * 12),
+    ),
     strata=Strata(
         edges=np.array([0.4, 0.6]),
         a=np.array([0.3, 0.2, 0.1]),

@@ -32,12 +32,12 @@ def compare(
         outcomes = replay(policy, pool, orders=orders, seed=seed)
         full = full_budget(reference(policy))
         label = {"benchmark": benchmark, "method": method, "unit": str(policy.unit), "budget": policy.limit}
-        rows.append({**label, **_row(outcomes, full, len(pool.problem_ids))})
+        rows.append({**label, **summary(outcomes, full, len(pool.problem_ids))})
         stops.append(_stops(outcomes).assign(**label))
     return pd.DataFrame(rows), pd.concat(stops, ignore_index=True)
 
 
-def _row(outcomes: Outcomes, full: Outcomes, problems: int) -> dict[str, Any]:
+def summary(outcomes: Outcomes, full: Outcomes, problems: int) -> dict[str, Any]:
     row: dict[str, Any] = {"problems": problems, "used": float(outcomes.used.mean())}
     ledger, baseline = outcomes.ledger, full.ledger
     quantities = {

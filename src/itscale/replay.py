@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from itscale.errors import UserError
 from itscale.ledger import Ledger
+from itscale.policies.consistency import mean_scores
 from itscale.policies.protocol import Batch, Policy, Reason, take
 from itscale.records import Pool, Unit
 
@@ -55,10 +57,16 @@ def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0) -> O
     score = pool.score[row[:, None], order]
     tokens = pool.completion_tokens[row[:, None], order]
 
-    missing = [name for name in policy.needs_features if name not in pool.features]
+    # What a rule that exists in a replay only may know: the pool that it is tested on.
+    oracle = {"oracle_score_mean": mean_scores(pool)} if getattr(policy, "replay_only", False) else {}
+    available = {**pool.features, **oracle}
+    missing = [name for name in policy.needs_features if name not in available]
     if missing:
-        raise ValueError(f"{policy!r} reads the predicted feature {missing[0]!r}, which the pool does not have")
-    features = {name: pool.features[name][row] for name in policy.needs_features}
+        raise UserError(
+            f"the rule {type(policy).__name__} reads the predicted feature {missing[0]!r}, which these questions lack: train a "
+            "predictor with that head, or leave the method out."
+        )
+    features = {name: available[name][row] for name in policy.needs_features}
 
     used, column, reason = _drive(policy, Batch(np.zeros(len(row), np.int64), cluster, score, tokens, features))
 
@@ -80,7 +88,7 @@ def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0) -> O
             cached_prompt=spent(pool.cached_prompt_tokens),
             completion=spent(pool.completion_tokens),
             verifier=spent(pool.verifier_tokens) if policy.needs_scores else np.zeros(len(row), np.int64),
-            predictor=np.broadcast_to(pool.predictor_tokens, pool.rows)[row] if policy.needs_features else 0,
+            predictor=np.broadcast_to(pool.predictor_tokens, pool.rows)[row] if features and not oracle else 0,
         ),
     )
 

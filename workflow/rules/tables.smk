@@ -51,13 +51,14 @@ rule compare:
         gpu=0,
     params:
         orders=config["compare"]["orders"],
+        protocol=config["compare"]["protocol"],
         seed=config["seed"],
         predictions=predictions_option,
         out=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
         "OMP_NUM_THREADS=1 python -m itscale compare --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
         " --calibration-chain {input.calibration_chain:q} --parallel {input.parallel:q} --chain {input.chain:q}"
-        " {params.predictions} --orders {params.orders} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
+        " {params.predictions} --orders {params.orders} --protocol {params.protocol} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 rule table:

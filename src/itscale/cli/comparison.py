@@ -57,16 +57,27 @@ def compare(
     out: Out,
     orders: Annotated[int, typer.Option(help="Random orders per problem; 1 is the order of submission.")] = 100,
     predictions: Predictions = None,
+    protocol: Annotated[
+        str, typer.Option(help="calibrated, or published: knobs chosen on this benchmark itself, one order, as the papers do.")
+    ] = "calibrated",
 ) -> None:
     """Replay every method, knobs frozen, over a benchmark and write its tables."""
     from itscale import compare as stage
-    from itscale.calibrate import frozen_policies, known_from_json
+    from itscale.calibrate import choose_published, frozen_policies, known_from_json
     from itscale.records import Unit, read_json, read_pool
     from itscale.tables import write_csv
 
     frozen = read_json(calibration)
     pools = read_pools(parallel, chain, predictions)
-    main, stops = stage.compare(frozen_policies(frozen), pools, benchmark=benchmark, orders=orders, seed=seed)
+    if protocol not in ("calibrated", "published"):
+        raise UserError(f"the protocol {protocol!r} is not known: choose calibrated or published.")
+    policies = frozen_policies(frozen)
+    if protocol == "published":
+        chosen = choose_published(frozen, pools)
+        policies = [(name, best or policy) for (name, policy), (_, best) in zip(policies, chosen, strict=True)]
+        orders = 1
+    main, stops = stage.compare(policies, pools, benchmark=benchmark, orders=orders, seed=seed)
+    main["protocol"] = protocol
     known = known_from_json(frozen["known"])
     write_csv(out / "main.csv", main)
     write_csv(out / "stops.csv", stops)

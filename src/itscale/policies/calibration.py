@@ -28,8 +28,19 @@ class Strata:
 
 
 @dataclass(frozen=True, slots=True)
+class Difficulty:
+    """Of P calibration questions: difficulty [P] as predicted beforehand (NaN: not), and as all their scores show it, and ASC's
+    confidence after each sample [P, K]."""
+
+    predicted: np.ndarray
+    observed: np.ndarray
+    confidence: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """The parts that policies bind to; a part is None where the calibration split could not give it."""
 
     moments: Moments | None = None
+    difficulty: Difficulty | None = None
     strata: Strata | None = None
