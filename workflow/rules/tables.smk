@@ -17,7 +17,7 @@ rule calibration:
         runtime=30,
         gpu=0,
     params:
-        methods=json.dumps(config["methods"]),
+        methods=json.dumps(METHODS),
         predictions=predictions_option,
         compare=json.dumps(config["compare"]),
         seed=config["seed"],
