@@ -1,4 +1,4 @@
-"""What is shown of OptScale beyond the main table: bounds, reliability, the effect of selection, and its guarantee by simulation."""
+"""What is shown of OptScale beyond the main table: bounds, reliability, the effect of selection, simulated guarantees."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

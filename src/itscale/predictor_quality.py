@@ -1,6 +1,7 @@
 """Is the predictor worth its tokens? Its correlations and errors on held-out labels, beside what anyone can do without it."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ def baselines(questions: list[str], labels: np.ndarray, weight: np.ndarray, held
 def _terms(question: str) -> list[str]:
     """Words, pairs of neighbouring words, and sequences of up to three characters."""
     words = question.lower().split()
-    pairs = [" ".join(p) for p in zip(words, words[1:], strict=False)]
+    pairs = [" ".join(p) for p in pairwise(words)]
     return [*words, *pairs, *(question[i : i + n] for n in (1, 2, 3) for i in range(len(question) - n + 1))]
 
 

@@ -17,8 +17,8 @@ CAPTION = (
 def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`table`: columns rule, alpha, reached, reached_low, reached_high, samples (the same on every benchmark); PDF and PNG."""
     with figure(out, CAPTION.format(worlds="six"), columns=2, width=10, height=4.2) as (fig, axes):
-        low = min(table["reached_low"].min(), table["alpha"].min()) - 0.02
-        axes[0].plot([low, 1], [low, 1], color="0.6", lw=1, zorder=0)
+        start = min(table["reached_low"].min(), table["alpha"].min()) - 0.02
+        axes[0].plot([start, 1], [start, 1], color="0.6", lw=1, zorder=0)
         for index, (rule, group) in enumerate(table.groupby("rule", sort=False)):
             style = look(index)
             axes[0].plot(group["alpha"], group["reached"], label=rule, markersize=4.5, **style)
