@@ -250,13 +250,15 @@ class Driver:
             column = self.rows[i].running.pop(completion.request_id)
             self.rows[i].times[column] = now
             self._arrive(i, column, completion)
-            self.session += Usage(completion.prompt_tokens, completion.cached_prompt_tokens, completion.completion_tokens)
+            spent = Usage(completion.prompt_tokens, completion.cached_prompt_tokens, completion.completion_tokens)
+            self.session += spent + completion.lost
             records.append({"row": i, "column": column, "completion": asdict(completion)})
         self._write(records)
 
     def _arrive(self, i: int, column: int, completion: Completion) -> None:
         row = self.rows[i]
         row.arrived[column] = completion
+        row.cut += completion.lost
         if self.sequential:
             row.previous = extract_answer(completion.text) or row.previous
             heapq.heappush(self.wanting, i)
@@ -376,8 +378,8 @@ class Driver:
             i = record["row"]
             if "completion" in record:
                 values = record["completion"]
-                ids, finish = tuple(values["token_ids"]), Finish(values["finish"])
-                self._arrive(i, record["column"], Completion(**{**values, "token_ids": ids, "finish": finish}))
+                values |= {"token_ids": tuple(values["token_ids"]), "finish": Finish(values["finish"])}
+                self._arrive(i, record["column"], Completion(**{**values, "lost": Usage(**values["lost"])}))
             elif "verdict" in record:
                 self._judged(i, Verdict(**record["verdict"]))
                 self.rows[i].handed += 1
