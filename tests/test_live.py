@@ -1,4 +1,4 @@
-"""The live driver, on stored samples and on real engines: a replay's decisions, every token counted, nothing used after a stop."""
+"""The live driver on stored samples and on real engines: a replay's decisions, every token counted, nothing used after a stop."""
 
 import json
 from collections import Counter

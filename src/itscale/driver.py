@@ -1,9 +1,9 @@
 """The loop of a live run: what to submit next, what to judge, what to decide, what to abort.
 
 A row is a problem (parallel samples) or one chain of it (sequential rounds). Decisions are taken in submission order, whatever
-order the samples arrive in: the first to arrive are the short ones. Freed slots of the engine go to the rows that want samples, in
-their order (so new problems begin before anything is guessed), and only then to samples that nobody has asked for yet, at
-most `look_ahead` of a row. Scheduling inside the engine is the engine's own.
+order the samples arrive in: the first to arrive are the short ones. Freed slots of the engine go to the rows that want samples,
+in their order (so new problems begin before anything is guessed), and only then to samples that nobody has asked for yet,
+at most `look_ahead` of a row. Scheduling inside the engine is the engine's own.
 """
 
 import heapq
@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np

@@ -224,7 +224,6 @@ class OpenaiEngine:
         if isinstance(error, openai.APIStatusError):
             return UserError(f"{self._url} answers with status {error.status_code} ({error.message[:300]}): correct the request.")
         if isinstance(error, openai.APIError | _BrokenOff):
-            return UserError(
-                f"{self._url} does not answer ({type(error).__name__}, {_ATTEMPTS} attempts): start the server or check the address."
-            )
+            tried = f"{type(error).__name__}, {_ATTEMPTS} attempts"
+            return UserError(f"{self._url} does not answer ({tried}): start the server or check the address.")
         return error
