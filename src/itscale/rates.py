@@ -14,10 +14,11 @@ from scipy import optimize, special, stats
 from itscale.markov import shrunk_rate, transition_counts
 
 # Nodes of m, denser towards 0 and 1, with the logarithms of their weights (midpoint rule in the angle).
-_ANGLE = (np.arange(300) + 0.5) / 300
+_ANGLE = (np.arange(200) + 0.5) / 200
 _NODES = np.sin(np.pi / 2 * _ANGLE) ** 2
-_LOG_WEIGHTS = np.log(np.pi / 600 * np.sin(np.pi * _ANGLE))
-_STRENGTHS = np.geomspace(0.5, 5000, 33)
+_LOG_WEIGHTS = np.log(np.pi / 400 * np.sin(np.pi * _ANGLE))
+_LOG_NODES, _LOG_REST = np.log(_NODES), np.log1p(-_NODES)
+_STRENGTHS = np.geomspace(0.5, 5000, 25)
 _DRAWS = 2000
 
 
@@ -74,10 +75,13 @@ def fit_rates(moves: np.ndarray, rounds: np.ndarray, level: np.ndarray) -> Rates
 
     def prior(parameters: np.ndarray) -> np.ndarray:
         mean, weight = special.expit(parameters[0]), np.exp(parameters[1])
-        return stats.beta.logpdf(_NODES, weight * mean, weight * (1 - mean)) + _LOG_WEIGHTS
+        alpha, beta = weight * mean, weight * (1 - mean)
+        return (alpha - 1) * _LOG_NODES + (beta - 1) * _LOG_REST - special.betaln(alpha, beta) + _LOG_WEIGHTS
 
     def loss(parameters: np.ndarray, likelihood: np.ndarray) -> float:
-        return -special.logsumexp(likelihood + prior(parameters), axis=1).sum()
+        joint = likelihood + prior(parameters)
+        top = joint.max(axis=1)
+        return -(top + np.log(np.exp(joint - top[:, None]).sum(axis=1))).sum()
 
     start = np.array([special.logit(float(shrunk_rate(moves.sum(), rounds.sum(), 0.5, 1.0))), np.log(10.0)])
     likelihoods = [level_likelihood(strength) for strength in _STRENGTHS]
