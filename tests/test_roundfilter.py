@@ -113,7 +113,7 @@ def step_by_step(cluster, score, p0, a, b, q, model):
 
 def draw(rng, chains, rounds, p0, a, b, q, model):
     """Clusters, scores and true states of chains that follow the model."""
-    correct, wrong, exponent = model
+    correct, wrong, _ = model
     states = markov.simulate(np.full(chains, p0), a, b, rounds, rng)
     changed = np.zeros((chains, rounds), bool)
     changed[:, 1:] = (states[:, 1:] != states[:, :-1]) | (~states[:, 1:] & ~states[:, :-1] & (rng.random((chains, rounds - 1)) < q))

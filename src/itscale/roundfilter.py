@@ -1,9 +1,9 @@
 """The filter over rounds: which of a chain's answers is correct, from scores and changes alone (METHODS section 3; ours).
 
 Hidden state per round: C(orrect) or W(rong), with transition rates a = P(W | C), b = P(C | W). Observed per round: the
-verifier score, and whether the answer differs from the last round's. A change belongs to the transition: never C to C, always C to W
-and W to C, and with chance q from W to W. A round without an answer is W. The score of a repeated answer is not
-independent evidence, so its densities are raised to an exponent (and normalised again).
+verifier score, and whether the answer differs from the last round's. A change belongs to the transition: never C to C,
+always C to W and W to C, and with chance q from W to W. A round without an answer is W. The score of a repeated answer is
+not independent evidence, so its densities are raised to an exponent (and normalised again).
 
 Everything is in log space; the last axis of messages is the state, C = 0 and W = 1.
 """
@@ -118,7 +118,7 @@ def probability(message: np.ndarray) -> np.ndarray:
 
 
 def join(joint: np.ndarray, message: np.ndarray, moves: np.ndarray, emission: np.ndarray, t: int) -> tuple[np.ndarray, np.ndarray]:
-    """Take round t into the fixed-lag smoother: (joint, message) after its moves [R, 2, 2] and log emission [R, 2].
+    """Take round t into the smoother: (joint, message) after its moves [R, 2, 2] and log emission [R, 2].
 
     `message` [R, 2] is log P(state now | all seen); `joint` [S, R, 2 (now), 2 (then)] is log P(state of round s, state now | all
     seen), of which the first t are filled. Both are normalised, so that any number of rounds keeps its precision.

@@ -117,10 +117,10 @@ class Map(_Chain):
         evidence = look_up(self.known.log_correct, score) - look_up(self.known.log_wrong, score)
         p0 = np.where(batch.cluster[:, 0] >= 0, special.expit(special.logit(np.clip(prior, 1e-6, 1 - 1e-6)) + evidence), 0.0)
         a, b = (
-            np.where(np.isnan(predicted), own[stratum], markov.shrunk_rate(moves[stratum], left[stratum], predicted, self.strength))
+            np.where(np.isnan(predicted), own, markov.shrunk_rate(moves, left, predicted, self.strength))
             for predicted, own, moves, left in (
-                (batch.features["a"], self.strata.a, self.strata.n_cw, self.strata.n_c),
-                (batch.features["b"], self.strata.b, self.strata.n_wc, self.strata.n_w),
+                (batch.features["a"], *(s[stratum] for s in (self.strata.a, self.strata.n_cw, self.strata.n_c))),
+                (batch.features["b"], *(s[stratum] for s in (self.strata.b, self.strata.n_wc, self.strata.n_w))),
             )
         )
         return p0, a, b
