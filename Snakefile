@@ -20,6 +20,7 @@ include: "workflow/rules/official.smk"
 include: "workflow/rules/predictor.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/optscale.smk"
+include: "workflow/rules/live.smk"
 include: "workflow/rules/figures.smk"
 
 

@@ -1,8 +1,10 @@
 """Random pools for tests."""
 
 import numpy as np
+from scipy import stats
 
-from itscale.policies.calibration import Calibration, Difficulty, Moments, Strata
+from itscale.emissions import GRID, normalise
+from itscale.policies.calibration import Calibration, Difficulty, FirstScore, Moments, Rounds, Strata
 from itscale.records import FEATURES, Pool, Unit
 
 
@@ -45,6 +47,19 @@ KNOWN = Calibration(
         edges=np.array([0.4, 0.6]),
         a=np.array([0.3, 0.2, 0.1]),
         b=np.array([0.2, 0.3, 0.1]),
-        p0=np.array([0.2, 0.5, 0.8]),
+        n_c=np.array([20, 80, 200]),
+        n_cw=np.array([6, 17, 19]),
+        n_w=np.array([100, 60, 40]),
+        n_wc=np.array([18, 20, 3]),
+    ),
+    first_score=FirstScore(knots=np.array([0.2, 0.5, 0.9]), value=np.array([0.15, 0.4, 0.9])),
+    rounds=Rounds(
+        log_correct=normalise(stats.beta.logpdf(GRID, 5, 2)),
+        log_wrong=normalise(stats.beta.logpdf(GRID, 3, 3)),
+        density_correct="beta",
+        density_wrong="beta",
+        p0=0.45,
+        q=0.6,
+        exponent=0.25,
     ),
 )

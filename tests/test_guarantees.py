@@ -72,13 +72,7 @@ def test_no_other_threshold_nets_more_than_the_reservation_value(cost):
         return best - cost * used
 
     policy = make_policy("reservation", cost=cost, n_max=64, n0=SURE).bind(known_moments(pool))
-    small = replace(pool, **{f: getattr(pool, f)[:1000] for f in ("score", "cluster", "correct", "problem")})
-    small = replace(
-        small,
-        problem_ids=pool.problem_ids[:1000],
-        features={n: v[:1000] for n, v in pool.features.items()},
-        **{f: getattr(pool, f)[:1000] for f in ("completion_tokens", "prompt_tokens", "cached_prompt_tokens", "verifier_tokens")},
-    )
+    small = pool.subset(np.arange(1000))
     hit = small.score >= z
     assert (replay(policy, small, orders=1).used == np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, 64)).all()
     for other in (z - 0.08, z - 0.04, z + 0.04, z + 0.08):

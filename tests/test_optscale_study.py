@@ -79,9 +79,7 @@ def test_reliability_of_true_scores_lies_on_the_diagonal():
 
 
 def test_published_protocol_takes_the_best_cell_on_the_benchmark_itself(record):
-    chosen = dict(
-        ((name, policy.limit), policy) for name, policy in stage.choose_published(record, POOLS) if policy is not None
-    )
+    chosen = dict(((name, policy.limit), policy) for name, policy in stage.choose_published(record, POOLS) if policy is not None)
     for entry in record["methods"]:
         if not entry["candidates"]:
             continue
@@ -141,7 +139,9 @@ def test_every_figure_draws(tmp_path, record):
     known = stage.known_from_json(record["known"])
     bounds = study.bounds(POOLS[Unit.SAMPLE], [8, 16], benchmark="b", orders=2, seed=0)
     rng = np.random.default_rng(0)
-    labels = pd.DataFrame({"benchmark": "b", "problem_id": "p", "head": "p0", "prediction": rng.random(9), "label": rng.random(9)})
+    labels = pd.DataFrame(
+        {"benchmark": "b", "problem_id": "p", "head": "p0", "prediction": rng.random(9), "label": rng.random(9)}
+    )
     tables = {
         frontier: pd.concat([main, bounds]),
         budget: main,
