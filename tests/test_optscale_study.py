@@ -103,6 +103,30 @@ def test_selection_shows_every_protocol_of_every_rule_with_knobs(record):
     assert (pivot["published"] >= frozen.loc[pivot.index] - 1e-9).all()  # in one order, nothing of the grid beats its best
 
 
+def test_verdicts_follow_from_the_paired_intervals(record):
+    policies = stage.frozen_policies(record)
+    table = study.versus(policies, POOLS, benchmark="b", orders=3, seed=0)
+    assert set(zip(table["rival"], table["budget"], strict=True)) == {("best-of-N", 8), ("best-of-N", 16), ("threshold", 16)}
+    main, _ = compare(policies, POOLS, benchmark="b", orders=3, seed=0)
+    mine = main[(main["method"] == "OptScale^0 (paper)") & (main["budget"] == 16)].iloc[0]
+    row = table[(table["rival"] == "best-of-N") & (table["budget"] == 16)].iloc[0]
+    for quantity in ("accuracy", "completion_tokens"):  # best-of-N is this family's full budget
+        assert row[quantity] == pytest.approx(mine[f"{quantity}_difference"])
+        assert row[f"{quantity}_low"] == pytest.approx(mine[f"{quantity}_difference_low"])
+
+
+def test_a_verdict_is_one_word_for_two_signs():
+    words = {
+        (1, 0): "beats",
+        (0, 1): "beats",
+        (1, 1): "beats",
+        (-1, 0): "loses to",
+        (1, -1): "trades with",
+        (0, 0): "is level with",
+    }
+    assert {signs: study.verdict(*signs) for signs in words} == words
+
+
 def test_reached_confidence_holds_for_known_parameters():
     table = study.reached_confidence(rows=300, seed=0)
     known = table[table["rule"] == "known parameters"]

@@ -11,12 +11,12 @@ from scipy.stats import truncnorm
 from itscale import truncnormal
 from itscale.calibrate import choose_published, reference
 from itscale.compare import pass_at, summary
-from itscale.intervals import mean_interval
+from itscale.intervals import mean_interval, paired_difference
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration, Moments
 from itscale.policies.protocol import Batch, Decision, Policy, Reason, best_scored, decide
 from itscale.records import Pool, Unit
-from itscale.replay import Outcomes, orders_of, replay
+from itscale.replay import Outcomes, orders_of, per_problem, replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +162,53 @@ def selection(
         for protocol, policy, times in cases:
             outcomes = replay(policy, pool, orders=times, seed=seed)
             full = replay(reference(policy), pool, orders=times, seed=seed)
-            label = {"benchmark": benchmark, "method": method, "budget": policy.limit, "protocol": protocol}
+            label = {"benchmark": benchmark, "method": method, "unit": str(policy.unit), "budget": policy.limit}
+            label["protocol"] = protocol
             rows.append({**label, **summary(outcomes, full, len(pool.problem_ids))})
     return pd.DataFrame(rows)
+
+
+RIVALS = ("best-of-N", "self-consistency", "ASC", "threshold", "reservation")
+
+
+def versus(
+    policies: list[tuple[str, Policy]], pools: dict[Unit, Pool], *, benchmark: str, orders: int, seed: int
+) -> pd.DataFrame:
+    """Each OptScale rule against each rival at the same budget: paired differences with intervals, and what they say in a word.
+
+    `verdict`: beats, loses to (better in one of accuracy and completion tokens, worse in none, by 95 % intervals that leave
+    out 0), trades with (better in one, worse in the other), is level with.
+    """
+    problems = len(pools[Unit.SAMPLE].problem_ids)
+    found: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+    for method, policy in policies:
+        if policy.unit is Unit.SAMPLE and (method in RIVALS or method.startswith("OptScale")):
+            outcomes = replay(policy, pools[policy.unit], orders=orders, seed=seed)
+            found[method, policy.limit] = {
+                "accuracy": per_problem(outcomes.correct, outcomes, problems),
+                "completion_tokens": per_problem(outcomes.ledger.completion, outcomes, problems),
+            }
+    rows = []
+    for (method, budget), mine in found.items():
+        for rival in RIVALS if method.startswith("OptScale") else ():
+            if (rival, budget) not in found:
+                continue
+            row: dict[str, Any] = {"benchmark": benchmark, "method": method, "rival": rival, "budget": budget}
+            signs = []
+            for quantity, better in (("accuracy", 1), ("completion_tokens", -1)):
+                gap = paired_difference(mine[quantity], found[rival, budget][quantity])
+                row |= {quantity: gap.mean, f"{quantity}_low": gap.low, f"{quantity}_high": gap.high}
+                signs.append(better * (int(gap.low > 0) - int(gap.high < 0)))
+            row["verdict"] = verdict(*signs)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def verdict(accuracy: int, tokens: int) -> str:
+    """A word for two signs: 1 better, -1 worse, 0 not told apart."""
+    if accuracy * tokens < 0:
+        return "trades with"
+    return {1: "beats", -1: "loses to", 0: "is level with"}[int(np.sign(accuracy + tokens))]
 
 
 def number_of_samples(s_min: float, alpha: float, n_max: int) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-STUDY = ["frontier", "reliability", "selection", "published"]
+STUDY = ["frontier", "reliability", "selection", "versus", "published"]
 QUALITY = ["predictor_quality", "predictor_labels"] if config["predictor"] is not None else []
 THEORY = ["number_of_samples", "reached_confidence"]
 OPTSCALE_FIGURES = {
@@ -108,7 +108,7 @@ rule optscale_theory:
 
 use rule table as optscale_table with:
     output:
-        f"{RESULTS}/tables/{{name,frontier|reliability|selection|published|predictor_quality|predictor_labels}}.csv",
+        f"{RESULTS}/tables/{{name,frontier|reliability|selection|versus|published|predictor_quality|predictor_labels}}.csv",
     log:
         f"{RESULTS}/logs/table/optscale_{{name}}.log",
     benchmark:

@@ -39,6 +39,7 @@ def optscale(
     options = {"benchmark": benchmark, "orders": orders, "seed": seed}
     write_csv(out / "frontier.csv", pd.concat([table[table["unit"] == "sample"], stage.bounds(pool, budgets, **options)]))
     write_csv(out / "reliability.csv", stage.reliability(pool, known, **options))
+    write_csv(out / "versus.csv", stage.versus(frozen_policies(frozen), pools, **options))
     write_csv(out / "selection.csv", stage.selection(frozen, frozen_policies(frozen), pools, **options))
     figures = pd.read_csv(published)
     if f"{published_on}_accuracy" not in figures.columns:

@@ -49,5 +49,6 @@ def draw(frontier: pd.DataFrame, benchmark: str, out: Path) -> None:
             axis.set_xscale("log")
             axis.set_title(title, fontsize=9)
             axis.set_xlabel("completion tokens per question (log scale)")
-            axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
+            if chosen:
+                axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
         axes[0].set_ylabel("accuracy (%)")
