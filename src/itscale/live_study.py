@@ -32,6 +32,7 @@ class Bench:
     sampling: Sampling
     comparer: Comparer
     verifier: Scorer | None
+    predictions: pd.DataFrame | None = None
     seed: int = 0
     chains: int = 1
     look_ahead: int = 8
@@ -177,6 +178,7 @@ def study_engines(
     slots: int,
     look_ahead: int,
     sampling: Sampling,
+    predictions: pd.DataFrame | None,
     seed: int,
 ) -> pd.DataFrame:
     """`study` on each of several engines under the same conditions."""
@@ -187,6 +189,6 @@ def study_engines(
     with Comparer(5.0) as comparer:
         for name in engines:
             with open_engine(EngineSettings(str(model), name, slots)) as engine:
-                bench = Bench(engine, sampling, comparer, scorer, seed, look_ahead=look_ahead)
+                bench = Bench(engine, sampling, comparer, scorer, predictions, seed, look_ahead=look_ahead)
                 tables.append(study(problems, policies, bench, name))
     return pd.concat(tables, ignore_index=True)
