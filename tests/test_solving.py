@@ -102,7 +102,9 @@ def test_a_wrong_call_is_said_before_anything_is_drawn(arguments, said, tmp_path
 
 
 def test_questions_are_read_with_what_they_have(tmp_path):
-    (tmp_path / "q.jsonl").write_text('{"question": "1+1", "answer": 2, "problem_id": "x"}\n{"question": "2+2", "problem_id": "y"}\n')
+    (tmp_path / "q.jsonl").write_text(
+        '{"question": "1+1", "answer": 2, "problem_id": "x"}\n{"question": "2+2", "problem_id": "y"}\n'
+    )
     assert read_questions(tmp_path / "q.jsonl") == [Problem("x", "1+1", "2"), Problem("y", "2+2", "")]
     (tmp_path / "bad.jsonl").write_text('{"question": "1+1"}\n{"question": " "}\n')
     with pytest.raises(UserError, match="row 2 has no question"):
@@ -127,7 +129,8 @@ def test_usual_settings_make_policies():
 
 def test_a_calibrated_method_is_taken_with_its_knobs_at_its_largest_budget():
     methods = [
-        {"method": "votes", "policy": "vote_lead", "settings": {"n_max": n}, "knobs": {"lead": lead}} for n, lead in ((8, 2), (16, 5))
+        {"method": "votes", "policy": "vote_lead", "settings": {"n_max": n}, "knobs": {"lead": lead}}
+        for n, lead in ((8, 2), (16, 5))
     ]
     record = {"known": known_to_json(KNOWN), "methods": methods}
     assert named_policy("votes", {}, record) == make_policy("vote_lead", n_max=16, lead=5)
@@ -138,7 +141,10 @@ def test_a_calibrated_method_is_taken_with_its_knobs_at_its_largest_budget():
 
 def test_advice_is_the_cheapest_setting_that_reaches_the_accuracy():
     pool = random_pool(3, rows=40, size=16)
-    methods = [Method("SC", "self_consistency", grid={"n": [1, 2, 4, 8, 16]}), Method("votes", "vote_lead", {"n_max": 16}, grid={"lead": [1, 3]})]
+    methods = [
+        Method("SC", "self_consistency", grid={"n": [1, 2, 4, 8, 16]}),
+        Method("votes", "vote_lead", {"n_max": 16}, grid={"lead": [1, 3]}),
+    ]
     measured = {}
     for method in methods:
         for knobs, policy in method.candidates(method.settings):
@@ -148,7 +154,10 @@ def test_advice_is_the_cheapest_setting_that_reaches_the_accuracy():
     table = advise(pool, methods, wanted)
     best = min((m for m in measured if measured[m][0] >= wanted), key=lambda m: measured[m][1])
     assert (table["method"][0], str(table["settings"][0])) == best
-    assert table["reached"][0] and ((table["accuracy_low"] <= table["accuracy"]) & (table["accuracy"] <= table["accuracy_high"])).all()
+    assert (
+        table["reached"][0]
+        and ((table["accuracy_low"] <= table["accuracy"]) & (table["accuracy"] <= table["accuracy_high"])).all()
+    )
     beyond = advise(pool, methods, 1.0)
     assert not beyond["reached"].any()
     assert beyond["method"][0] == max(measured, key=lambda m: (measured[m][0], -measured[m][1]))[0]
@@ -186,7 +195,10 @@ def test_a_study_compares_each_method_with_its_fixed_budget():
     pool = random_pool(6, rows=12, size=16)
     table = table_of(pool)
     problems = [Problem(i, f"question {i}", "0") for i in pool.problem_ids]
-    policies = [("votes", make_policy("vote_lead", lead=2, n_max=16)), ("threshold", make_policy("threshold", s_min=0.6, n_max=16))]
+    policies = [
+        ("votes", make_policy("vote_lead", lead=2, n_max=16)),
+        ("threshold", make_policy("threshold", s_min=0.6, n_max=16)),
+    ]
     with Comparer(5.0) as comparer:
         bench = Bench(ReplayingEngine(table, 12), Sampling(), comparer, StoredScores(table))
         found = study(problems, policies, bench, "stored")
