@@ -32,7 +32,7 @@ def measure(options: Options) -> list[Measurement]:
     pool = read_pool(options.results / "pools" / "test" / "parallel" / "pool.parquet", Unit.SAMPLE)
     frozen = frozen_policies(read_json(options.results / "calibration.json"))
     budget = 16 if options.short else pool.size
-    policies = adaptive(frozen, list(METHODS), budget)
+    policies = adaptive(frozen, [m for m in METHODS if any(m == name for name, _ in frozen)], budget)
     problems = read_problems(options.results / "problems" / "test.parquet")[: 8 if options.short else None]
     slots = 16 if options.short else 64
     verifier = Verifier(options.results / "models" / "reward_model", slots)

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,9 +25,9 @@ from itscale.importing import read_questions
 from itscale.live_study import Bench, arrival_bias, arrival_order, study
 from itscale.methods import Method
 from itscale.policies import POLICIES, make_policy
-from itscale.records import Problem
+from itscale.records import POOL, Problem, write_table
 from itscale.replay import replay
-from itscale.tinyworld import language_model
+from itscale.tinyworld import language_model, reward_model
 from pools import KNOWN, random_pool
 from test_live import TINY, StoredScores, table_of
 
@@ -109,6 +112,51 @@ def test_questions_are_read_with_what_they_have(tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"question": "1+1"}\n{"question": " "}\n')
     with pytest.raises(UserError, match="row 2 has no question"):
         read_questions(tmp_path / "bad.jsonl")
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.S)
+
+
+@pytest.fixture(scope="module")
+def workplace(model, tmp_path_factory):
+    """A folder with what the examples on the pages find after a run of the workflow."""
+    folder = tmp_path_factory.mktemp("workplace")
+    models = folder / "results" / "models"
+    shutil.copytree(model, models / "language_model")
+    reward_model.train(models / "reward_model", model, None, [], 0, reward_model.RewardModelSettings(1, 4, 8, corpus=TINY))
+    pool = random_pool(1, rows=12, size=16)
+    table = table_of(pool).assign(seed=0, answer=None, cluster=pool.cluster.ravel(), verdict="wrong")
+    table["verdict"] = np.where(pool.correct.ravel(), "correct", "wrong")
+    write_table(folder / "results" / "pools" / "calibration" / "parallel" / "pool.parquet", table, POOL)
+    return folder
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/live.md"])
+def test_the_examples_run_as_written(page, workplace):
+    environment = {**ENVIRONMENT, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    (workplace / "my.jsonl").write_text('{"question": "12+3*4", "answer": "60"}\n')
+    commands = [
+        line
+        for block in blocks(page, "bash")
+        for line in block.splitlines()
+        if line.startswith(("itscale solve", "itscale advise", "echo")) and "http://" not in line
+    ]
+    assert len(commands) >= 2
+    for command in commands:
+        done = subprocess.run(command, shell=True, cwd=workplace, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert "tokens" in done.stdout or command.startswith("echo")
+    (script,) = (block for block in blocks(page, "python") if "open_engine" in block)
+    assert len([line for line in script.splitlines() if line.strip()]) <= 5
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=workplace, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "saved" in done.stdout and "q0000" in done.stdout
 
 
 def test_importing_the_package_is_light_and_its_names_are_there():

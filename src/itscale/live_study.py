@@ -15,6 +15,7 @@ from scipy.stats import bootstrap
 from itscale.calibrate import reference
 from itscale.engines import EngineSettings, open_engine
 from itscale.engines.protocol import Engine, Sampling
+from itscale.errors import UserError
 from itscale.grading import Comparer
 from itscale.intervals import RESAMPLES, SEED, mean_interval, paired_difference
 from itscale.judging import Scorer
@@ -164,7 +165,14 @@ def _reordered(pool: Pool, row: np.ndarray, order: np.ndarray) -> Pool:
 
 
 def adaptive(policies: list[tuple[str, Policy]], names: list[str], budget: int) -> list[tuple[str, Policy]]:
-    """The named methods at one budget of samples (rules over rounds keep their own)."""
+    """The named methods at one budget of samples (rules over rounds keep their own).
+
+    Raises:
+        UserError: a name that the calibration does not have at this budget.
+    """
+    missing = [m for m in names if not any(m == name and (p.unit is Unit.ROUND or p.limit == budget) for name, p in policies)]
+    if missing:
+        raise UserError(f"live.methods names {missing[0]!r}, which the calibration does not have at a budget of {budget}.")
     return [(m, p) for m, p in policies if m in names and (p.unit is Unit.ROUND or p.limit == budget)]
 
 
