@@ -17,11 +17,13 @@ include: "workflow/rules/problems.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/pools.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/markovscale.smk"
 include: "workflow/rules/figures.smk"
 
 
 localrules:
     all,
+    markovscale,
 
 
 rule all:
@@ -30,4 +32,5 @@ rule all:
         f"{RESULTS}/tables/main.csv",
         f"{RESULTS}/tables/main.md",
         f"{RESULTS}/tables/world.csv",
+        rules.markovscale.input,
         figures(*TABLE_OF),

@@ -1,7 +1,6 @@
 """Random pools for tests."""
 
 import numpy as np
-
 from scipy import stats
 
 from itscale.emissions import GRID, normalise

@@ -28,13 +28,12 @@ rule compare:
     input:
         modules("compare"),
         calibration=rules.calibration.output[0],
-        calibration_chain=pool("calibration", "chain"),
         parallel=pool("{benchmark}", "parallel"),
         chain=pool("{benchmark}", "chain"),
     output:
         expand(
             f"{RESULTS}/tables/{{{{benchmark}}}}/{{name}}.csv",
-            name=["main", "stops", "curves", "rounds", "scores"],
+            name=["main", "stops", "curves", "scores"],
         ),
     log:
         f"{RESULTS}/logs/compare/{{benchmark}}.log",
@@ -52,7 +51,7 @@ rule compare:
         out=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
         "OMP_NUM_THREADS=1 python -m itscale compare --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
-        " --calibration-chain {input.calibration_chain:q} --parallel {input.parallel:q} --chain {input.chain:q}"
+        " --parallel {input.parallel:q} --chain {input.chain:q}"
         " --orders {params.orders} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
@@ -64,7 +63,7 @@ rule table:
             benchmark=config["compare"]["benchmarks"],
         ),
     output:
-        f"{RESULTS}/tables/{{name,main|stops|curves|rounds|scores}}.csv",
+        f"{RESULTS}/tables/{{name,main|stops|curves|scores}}.csv",
     log:
         f"{RESULTS}/logs/table/{{name}}.log",
     benchmark:
