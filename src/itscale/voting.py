@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import betainc
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,14 @@ def plurality(cluster: np.ndarray) -> np.ndarray:
     counts[:, -1] = 0
     votes = np.take_along_axis(counts, np.where(cluster < 0, size, cluster), axis=1)
     return np.where(votes.max(axis=1) > 0, votes.argmax(axis=1), -1)
+
+
+def asc_confidence(v1: np.ndarray, v2: np.ndarray) -> np.ndarray:
+    """P(theta > 1/2 | Beta(v1 + 1, v2 + 1)) = 1 - I_{1/2}(v1 + 1, v2 + 1) of the two highest counts (ASC, METHODS section 2).
+
+    Any shape; relative tolerance 1e-12. Two equal counts (none voted yet among them) give 1/2.
+    """
+    return betainc(np.asarray(v2, float) + 1, np.asarray(v1, float) + 1, 0.5)
 
 
 def lead_needed(ratio: float, p0: float, options: int) -> int:

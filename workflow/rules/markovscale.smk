@@ -35,6 +35,7 @@ rule markovscale_analysis:
         parallel=pool("{benchmark}", "parallel"),
         chain=pool("{benchmark}", "chain"),
         problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
+        predictions=predictions("{benchmark}"),
     output:
         expand(
             f"{RESULTS}/tables/{{{{benchmark}}}}/markovscale/{{name}}.csv",
@@ -54,11 +55,12 @@ rule markovscale_analysis:
     params:
         settings=config["markovscale"],
         seed=config["seed"],
+        predictions=predictions_option,
         out=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale markovscale --benchmark {wildcards.benchmark} --seed {params.seed}"
         " --calibration {input.calibration:q} --parallel {input.parallel:q} --chain {input.chain:q} --problems {input.problems:q}"
-        " --orders {params.settings[orders]} --replicates {params.settings[replicates]} --out {params.out:q} 2>&1 | tee {log:q}"
+        " {params.predictions} --orders {params.settings[orders]} --replicates {params.settings[replicates]} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 rule markovscale_table:

@@ -3,6 +3,7 @@ rule calibration:
         modules("calibrate"),
         parallel=pool("calibration", "parallel"),
         chain=pool("calibration", "chain"),
+        predictions=predictions("calibration"),
     output:
         f"{RESULTS}/calibration.json",
     log:
@@ -17,11 +18,12 @@ rule calibration:
         gpu=0,
     params:
         methods=json.dumps(config["methods"]),
+        predictions=predictions_option,
         compare=json.dumps(config["compare"]),
         seed=config["seed"],
     shell:
         "OMP_NUM_THREADS=1 python -m itscale calibrate --parallel {input.parallel:q} --chain {input.chain:q} --seed {params.seed}"
-        " --methods {params.methods:q} --compare {params.compare:q} --out {output:q} 2>&1 | tee {log:q}"
+        " {params.predictions} --methods {params.methods:q} --compare {params.compare:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
 rule compare:
@@ -30,6 +32,7 @@ rule compare:
         calibration=rules.calibration.output[0],
         parallel=pool("{benchmark}", "parallel"),
         chain=pool("{benchmark}", "chain"),
+        predictions=predictions("{benchmark}"),
     output:
         expand(
             f"{RESULTS}/tables/{{{{benchmark}}}}/{{name}}.csv",
@@ -48,10 +51,11 @@ rule compare:
     params:
         orders=config["compare"]["orders"],
         seed=config["seed"],
+        predictions=predictions_option,
         out=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
         "OMP_NUM_THREADS=1 python -m itscale compare --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
-        " --parallel {input.parallel:q} --chain {input.chain:q}"
+        " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions}"
         " --orders {params.orders} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
@@ -131,3 +135,54 @@ rule world:
     shell:
         "python -m itscale world --test {input.test:q} --chain {input.chain:q} --shifted {input.shifted:q}"
         " --out {output:q} 2>&1 | tee {log:q}"
+
+
+# Other seeds of the tiny world: its settings were tuned on the seeds 0 to 2, these were only looked at.
+rule world_trial:
+    input:
+        modules("tinyworld.trial"),
+    output:
+        f"{RESULTS}/worlds/{{world_seed}}/world.csv",
+    log:
+        f"{RESULTS}/logs/worlds/{{world_seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/worlds/{{world_seed}}.tsv"
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+        gpu=0,
+    params:
+        **{
+            section: json.dumps(config[section])
+            for section in ("world", "pools", "sampling", "engine")
+        },
+        folder=lambda wildcards, output: os.path.dirname(output[0]),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m itscale world-trial --seed {wildcards.world_seed} --world {params.world:q}"
+        " --pools {params.pools:q} --sampling {params.sampling:q} --engine {params.engine:q} --folder {params.folder:q}"
+        " --out {output:q} 2>&1 | tee {log:q}"
+
+
+rule tiny_world:
+    input:
+        modules("tables"),
+        tables=expand(
+            f"{RESULTS}/worlds/{{seed}}/world.csv", seed=config["world"]["trial_seeds"]
+        ),
+    output:
+        f"{RESULTS}/tables/tiny_world.csv",
+    log:
+        f"{RESULTS}/logs/tiny_world.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tiny_world.tsv"
+    conda:
+        ENV
+    resources:
+        mem_mb=1000,
+        runtime=5,
+        gpu=0,
+    shell:
+        "python -m itscale concat --out {output:q} {input.tables:q} 2>&1 | tee {log:q}"

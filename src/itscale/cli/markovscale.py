@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from itscale.cli.comparison import Predictions, read_pools
 from itscale.cli.options import Out, Problems, Seed, app
 
 
@@ -18,6 +19,7 @@ def markovscale(
     seed: Seed,
     out: Out,
     orders: Annotated[int, typer.Option(help="Random orders per problem of the parallel samples.")] = 20,
+    predictions: Predictions = None,
     replicates: Annotated[int, typer.Option(help="Parametric bootstrap samples of the tests of the theory.")] = 400,
 ) -> None:
     """Hold the two-state chain against labelled chains, and replay every sequential method beside parallel ones.
@@ -33,12 +35,12 @@ def markovscale(
     from itscale.chains import comparison, tables
     from itscale.policies import make_policy
     from itscale.policies.rounds import Filter
-    from itscale.records import Unit, read_json, read_pool, read_problems
+    from itscale.records import Unit, read_json, read_problems
     from itscale.tables import write_csv
 
     frozen = read_json(calibration)
     known = known_from_json(frozen["known"])
-    pools = {Unit.SAMPLE: read_pool(parallel, Unit.SAMPLE), Unit.ROUND: read_pool(chain, Unit.ROUND)}
+    pools = read_pools(parallel, chain, predictions)
     policies = [(name, policy) for name, policy in frozen_policies(frozen) if policy.unit is Unit.ROUND]
     methods, stops, curves = comparison.compare_rounds(policies, pools, benchmark=benchmark, orders=orders, seed=seed)
     chains = pools[Unit.ROUND]

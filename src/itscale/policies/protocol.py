@@ -67,7 +67,9 @@ class NoState:
 class Policy(Protocol):
     """A stopping rule; `limit` is the most it may draw, `family` the fixed budget that it is measured against.
 
-    `needs_features` names the predicted features that the rule reads; a rule without any costs no predictor tokens.
+    `needs_features` names the predicted features that the rule reads; a rule without any costs no predictor tokens. A rule
+    that can exist in a replay only, because it reads what no live run knows, carries a class attribute `replay_only = True`. A
+    rule that reads the scores of its first samples only carries `scores_read`, their number: the others are not scored.
     """
 
     unit: Unit
@@ -94,6 +96,19 @@ def take(state: Any, rows: np.ndarray) -> Any:
     return replace(state, **{f.name: take(getattr(state, f.name), rows) for f in fields(state)})
 
 
+def join(states: list[Any]) -> Any:
+    """One state of all rows of several, in their order; arrays that are narrower than others are filled up with zeros.
+
+    (A state widens with what it has seen, a tally by clusters, so rows that stepped apart differ in width.)
+    """
+    first = states[0]
+    if not isinstance(first, np.ndarray):
+        return replace(first, **{f.name: join([getattr(s, f.name) for s in states]) for f in fields(first)})
+    shape = np.max([s.shape[1:] for s in states], axis=0).astype(int)
+    padded = [np.pad(s, [(0, 0), *((0, w - have) for w, have in zip(shape, s.shape[1:], strict=True))]) for s in states]
+    return np.concatenate(padded)
+
+
 def decide(n: np.ndarray, want: np.ndarray, limit: int, reason: Reason) -> Decision:
     """Stop for `reason` where want <= n, for the budget where n has reached the limit, else go on."""
     want = np.clip(want, n, limit)
@@ -105,6 +120,11 @@ def stop_or_limit(n: np.ndarray, want: np.ndarray, limit: int, reason: Reason, m
     """A decision in which a stop at the limit counts as the rule's own only where its condition is met."""
     own, spent = decide(n, want, limit, reason), decide(n, want, limit, Reason.LIMIT)
     return Decision(own.want, np.where(met, own.reason, spent.reason))
+
+
+def scores_read(policy: Policy) -> int:
+    """How many samples of a row a rule reads the scores of; the verifier sees no other."""
+    return getattr(policy, "scores_read", policy.limit) if policy.needs_scores else 0
 
 
 def usable_scores(batch: Batch) -> np.ndarray:
