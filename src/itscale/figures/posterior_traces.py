@@ -26,13 +26,15 @@ def draw(traces: pd.DataFrame, benchmark: str, out: Path) -> None:
             axis.plot(t, group["smoothed"], "-", color=COLOURS[0], lw=1.4, label="smoothed")
             for right, face, label in ((True, COLOURS[0], "correct"), (False, "white", "wrong")):
                 mine = group[group["correct"] == right]
-                axis.plot(mine["round"], mine["smoothed"], "o", color=COLOURS[0], mfc=face, ms=5, label=label)
+                axis.plot(
+                    mine["round"].to_numpy(), mine["smoothed"].to_numpy(), "o", color=COLOURS[0], mfc=face, ms=5, label=label
+                )
             axis.plot(t, group["score"], "x", color="0.45", ms=4, label="score")
-            changed = t[group["answer"] != group["answer"].shift(fill_value=group["answer"].iloc[0])]
+            changed = t[group["answer"] != group["answer"].shift(fill_value=group["answer"].iloc[0])].to_numpy()
             axis.plot(changed, [-0.07] * len(changed), "|", color="0.3", ms=7, label="answer changed")
             axis.axvline(group["stop"].iloc[0], color=COLOURS[1], lw=1, label="stop")
             answered = group[t == group["answered_with"]]
-            axis.plot(answered["round"], [1.06] * len(answered), "*", color=COLOURS[1], ms=8, label="answered with")
+            axis.plot(answered["round"].to_numpy(), [1.06] * len(answered), "*", color=COLOURS[1], ms=8, label="answered with")
             axis.set_title(name.replace(", ", "\n"), fontsize=8)
             axis.set_ylim(-0.12, 1.12)
             axis.set_xticks(t[::2])
