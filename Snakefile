@@ -20,12 +20,14 @@ include: "workflow/rules/official.smk"
 include: "workflow/rules/predictor.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/optscale.smk"
+include: "workflow/rules/markovscale.smk"
 include: "workflow/rules/live.smk"
 include: "workflow/rules/figures.smk"
 
 
 localrules:
     all,
+    markovscale,
 
 
 rule all:
@@ -34,4 +36,5 @@ rule all:
         f"{RESULTS}/tables/main.csv",
         f"{RESULTS}/tables/main.md",
         f"{RESULTS}/tables/world.csv",
+        rules.markovscale.input,
         figures(*TABLE_OF),

@@ -33,7 +33,6 @@ shell.prefix(
 TABLE_OF = {
     "accuracy_tokens": "main",
     "accuracy_n": "curves",
-    "accuracy_round": "rounds",
     "samples_used": "stops",
     "score_fit": "scores",
 }
