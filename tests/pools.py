@@ -4,6 +4,7 @@ import numpy as np
 
 from itscale.policies.calibration import Calibration, Moments, Strata
 from itscale.records import Pool, Unit
+from itscale.voting import VoteModel
 
 
 def random_pool(seed: int = 0, rows: int = 12, size: int = 16, unit: Unit = Unit.SAMPLE, chains: int = 1) -> Pool:
@@ -35,4 +36,5 @@ KNOWN = Calibration(
         b=np.array([0.2, 0.3, 0.1]),
         p0=np.array([0.2, 0.5, 0.8]),
     ),
+    votes=VoteModel(p0=0.6, options=5),
 )

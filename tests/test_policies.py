@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from itscale import markov, truncnormal
 from itscale.errors import UserError
@@ -23,11 +24,20 @@ SETTINGS = {
     "threshold": {"s_min": 0.75, "n_max": 16},
     "optscale": {"s_min": 0.8, "alpha": 0.9, "n_max": 16},
     "vote_lead": {"lead": 3, "n_max": 16},
+    "vote_ratio": {"ratio": 50.0, "n_max": 16},
+    "vote_posterior": {"eps": 0.05, "n_max": 16},
+    "vote_heuristic": {"eps": 0.05, "n_max": 16},
+    "vote_dirichlet": {"eps": 0.1, "n_max": 16, "alpha": 0.5},
     "mr_thinking": {"rounds": 5},
     "gate": {"rounds": 16},
 }
-CASES = [*SETTINGS.items(), ("optscale", {"variant": "paper", "s_min": 0.8, "alpha": 0.9, "n_max": 16})]
+CASES = [
+    *SETTINGS.items(),
+    ("vote_posterior", {"eps": 0.05, "n_max": 16, "n_min": 5, "p0": 0.5, "options": 4}),
+    ("optscale", {"variant": "paper", "s_min": 0.8, "alpha": 0.9, "n_max": 16}),
+]
 REASONS = list(Reason)
+GRID = np.linspace(0, 60, 3001)
 
 
 def run(name, options, pool, orders=1, seed=0):
@@ -64,6 +74,24 @@ def needed(scores, s_min, alpha, n_max, prior=()):
     return int(truncnormal.samples_needed(s_min, alpha, fit, n_max)[0])
 
 
+def trusted(name, options, counts):
+    """Whether a vote stops, from its counts in descending order."""
+    lead = counts[0] - (counts[1] if len(counts) > 1 else 0)
+    if name == "vote_lead":
+        return lead >= options["lead"]
+    p0 = options.get("p0", KNOWN.votes.p0)
+    m = options.get("options", KNOWN.votes.options) if name != "vote_heuristic" else len(counts) + 1
+    r = p0 / ((1 - p0) / (m - 1))
+    if name == "vote_ratio":
+        return r**lead >= options["ratio"] * (1 - 1e-9)
+    unseen = max(m - len(counts), 0)
+    if name == "vote_dirichlet":
+        shapes = [options["alpha"] + v for v in counts] + [options["alpha"]] * unseen
+        below = np.prod([stats.gamma.cdf(GRID, a) for a in shapes[1:]], axis=0)
+        return np.trapezoid(stats.gamma.pdf(GRID, shapes[0]) * below, GRID) >= 1 - options["eps"]
+    return r > 1 and r ** counts[0] / (sum(r**v for v in counts) + unseen) >= 1 - options["eps"]
+
+
 def plain(name, options, cluster, score):
     if name in ("best_of_n", "self_consistency", "mr_thinking"):
         n = options.get("n") or options["rounds"]
@@ -81,11 +109,11 @@ def plain(name, options, cluster, score):
             if cluster[n - 1] >= 0 and score[n - 1] >= options["s_min"]:
                 return n, best(cluster, score, n), Reason.THRESHOLD
         return n_max, best(cluster, score, n_max), Reason.LIMIT
-    if name == "vote_lead":
-        for n in range(1, n_max + 1):
-            counts = [*sorted(Counter(c for c in cluster[:n].tolist() if c >= 0).values(), reverse=True), 0, 0]
-            if counts[0] - counts[1] >= options["lead"]:
-                return n, majority(cluster, n), Reason.LEAD
+    if name.startswith("vote_"):
+        for n in range(options.get("n_min", 1), n_max + 1):
+            counts = sorted(Counter(c for c in cluster[:n].tolist() if c >= 0).values(), reverse=True)
+            if counts and trusted(name, options, counts):
+                return n, majority(cluster, n), Reason.LEAD if name in ("vote_lead", "vote_ratio") else Reason.CONFIDENT
         return n_max, majority(cluster, n_max), Reason.LIMIT
     if options.get("variant") == "paper":
         n = max(5, needed(score[:5], options["s_min"], options["alpha"], n_max))
@@ -192,6 +220,10 @@ def test_strata_are_quantiles_with_shrunken_rates():
         ("threshold", {"n_max": 4}, "s_min"),
         ("optscale", {"s_min": 0.5, "alpha": 1.5, "n_max": 4}, "alpha"),
         ("optscale", {"s_min": 0.5, "alpha": 0.5, "n_max": 4, "variant": "official"}, "choose paper or ours"),
+        ("vote_posterior", {"eps": 5.0, "n_max": 4}, "between 0 and 1"),
+        ("vote_posterior", {"eps": 0.1, "n_max": 4, "p0": 0.2, "options": 4}, "must exceed 1/options"),
+        ("vote_ratio", {"ratio": 0.5, "n_max": 4}, "exceed 1"),
+        ("vote_lead", {"lead": 2, "n_max": 4, "n_min": 9}, "n_min <= n_max"),
     ],
 )
 def test_a_wrong_setting_is_named(name, options, message):

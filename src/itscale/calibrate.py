@@ -17,6 +17,7 @@ from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import Policy
 from itscale.records import Pool, Unit
 from itscale.replay import replay
+from itscale.voting import estimate_model
 
 TOLERANCE = 0.01
 CRITERION = (
@@ -79,6 +80,7 @@ def known_from_pools(pools: dict[Unit, Pool], *, strata: int, strength: float) -
     return Calibration(
         moments=average_moments(samples) if samples else None,
         strata=fit_strata(rounds, strata, strength) if rounds else None,
+        votes=estimate_model(samples.cluster) if samples else None,
     )
 
 

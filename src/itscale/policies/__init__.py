@@ -6,7 +6,7 @@ from typing import Any
 from itscale.errors import UserError
 from itscale.policies.fixed import BestOfN, MultiRoundThinking, SelfConsistency
 from itscale.policies.markovscale import Gate
-from itscale.policies.optpo import VoteLead
+from itscale.policies.optpo import VoteDirichlet, VoteHeuristic, VoteLead, VotePosterior, VoteRatio
 from itscale.policies.optscale import OptScale, Threshold
 from itscale.policies.protocol import Policy
 
@@ -16,6 +16,10 @@ POLICIES: dict[str, type] = {
     "threshold": Threshold,
     "optscale": OptScale,
     "vote_lead": VoteLead,
+    "vote_ratio": VoteRatio,
+    "vote_posterior": VotePosterior,
+    "vote_heuristic": VoteHeuristic,
+    "vote_dirichlet": VoteDirichlet,
     "mr_thinking": MultiRoundThinking,
     "gate": Gate,
 }

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from itscale.voting import VoteModel
+
 
 @dataclass(frozen=True, slots=True)
 class Moments:
@@ -33,3 +35,4 @@ class Calibration:
 
     moments: Moments | None = None
     strata: Strata | None = None
+    votes: VoteModel | None = None

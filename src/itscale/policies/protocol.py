@@ -24,6 +24,7 @@ class Reason(StrEnum):
     THRESHOLD = "score threshold reached"
     ENOUGH = "enough samples for the target"
     LEAD = "vote lead reached"
+    CONFIDENT = "vote confident enough"
     KEPT_FIRST = "first answer kept"
     ALL_ROUNDS = "all rounds run"
     LIMIT = "budget spent"
