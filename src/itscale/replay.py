@@ -60,7 +60,7 @@ def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0) -> O
         raise ValueError(f"{policy!r} reads the predicted feature {missing[0]!r}, which the pool does not have")
     features = {name: pool.features[name][row] for name in policy.needs_features}
 
-    used, column, reason = _drive(policy, Batch(np.zeros(len(row), np.int64), cluster, score, tokens, features))
+    used, column, reason = drive(policy, Batch(np.zeros(len(row), np.int64), cluster, score, tokens, features))
 
     columns = np.arange(policy.limit)
     paid = columns < used[:, None]
@@ -85,7 +85,7 @@ def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0) -> O
     )
 
 
-def _drive(policy: Policy, whole: Batch) -> tuple[np.ndarray, ...]:
+def drive(policy: Policy, whole: Batch) -> tuple[np.ndarray, ...]:
     """Step a policy until every row has stopped; returns used[B], column[B] (in the replayed order) and reason[B]."""
     rows, limit = whole.cluster.shape
     used = np.zeros(rows, np.int64)
