@@ -11,9 +11,9 @@ import numpy as np
 
 from itscale.methods import Method
 from itscale.policies import make_policy
+from itscale.policies.calibration import Calibration
 from itscale.policies.markovscale import fit_strata
 from itscale.policies.optscale import average_moments
-from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import Policy
 from itscale.records import Pool, Unit
 from itscale.replay import replay
@@ -97,7 +97,6 @@ def known_to_json(known: Calibration) -> dict[str, Any]:
 
 def known_from_json(values: dict[str, Any]) -> Calibration:
     """The reverse of `known_to_json`."""
-
 
     def part(kind: type, content: dict[str, Any] | None) -> Any:
         if content is None:

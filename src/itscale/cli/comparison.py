@@ -29,7 +29,7 @@ def calibrate(
     chosen = stage.calibrate(
         read_methods(parse_json(methods, "--methods")), pools, known, orders=options["calibration_orders"], seed=seed
     )
-    writeparse_json(out, {"criterion": stage.CRITERION, "known": stage.known_toparse_json(known), "methods": chosen})
+    write_json(out, {"criterion": stage.CRITERION, "known": stage.known_to_json(known), "methods": chosen})
 
 
 @app.command()
@@ -49,10 +49,10 @@ def compare(
     from itscale.records import Unit, read_json, read_pool
     from itscale.tables import write_csv
 
-    frozen = readparse_json(calibration)
+    frozen = read_json(calibration)
     pools = {Unit.SAMPLE: read_pool(parallel, Unit.SAMPLE), Unit.ROUND: read_pool(chain, Unit.ROUND)}
     main, stops = stage.compare(frozen_policies(frozen), pools, benchmark=benchmark, orders=orders, seed=seed)
-    known = known_fromparse_json(frozen["known"])
+    known = known_from_json(frozen["known"])
     write_csv(out / "main.csv", main)
     write_csv(out / "stops.csv", stops)
     write_csv(out / "curves.csv", stage.accuracy_curves(pools[Unit.SAMPLE], benchmark=benchmark, orders=orders, seed=seed))

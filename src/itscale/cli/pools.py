@@ -40,7 +40,7 @@ def gather(shards: Annotated[list[Path], typer.Argument(help="Sample tables of a
     from itscale.records import SAMPLES, manifest_path, read_json, read_table, sort_by_key, write_table
 
     table = sort_by_key(pd.concat([read_table(path, SAMPLES) for path in shards], ignore_index=True))
-    write_table(out, table, SAMPLES, {"shards": [readparse_json(manifest_path(path)) for path in shards]})
+    write_table(out, table, SAMPLES, {"shards": [read_json(manifest_path(path)) for path in shards]})
     print(f"{out}: {len(table)} samples, {table['completion_tokens'].sum()} completion tokens")
 
 
@@ -90,7 +90,7 @@ def pool(
     for path, schema in ((grades, GRADES), (scores, SCORES)):
         table = join_by_key(table, read_table(path, schema), str(path))
     parts = {"samples": samples, "grades": grades, "scores": scores}
-    write_table(out, table, POOL, {name: readparse_json(manifest_path(path)) for name, path in parts.items()})
+    write_table(out, table, POOL, {name: read_json(manifest_path(path)) for name, path in parts.items()})
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What the calibration split says before any test sample is seen: one part per family of rules, absent where nobody measured it."""
+"""What the calibration split says before any test sample is seen: one part per family of rules, absent if not measured."""
 
 from dataclasses import dataclass
 

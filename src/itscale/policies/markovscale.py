@@ -6,8 +6,8 @@ from typing import ClassVar, Self
 import numpy as np
 
 from itscale import markov
-from itscale.policies.fixed import last_round
 from itscale.policies.calibration import Calibration, Strata
+from itscale.policies.fixed import last_round
 from itscale.policies.protocol import CODE, Batch, Decision, NoState, Reason
 from itscale.records import Pool, Unit
 
