@@ -34,12 +34,16 @@ class Scorer(Protocol):
 
 
 class Judge:
-    """One batch of samples at a time, each row's in submission order; a context manager, since it owns a thread."""
+    """One batch of samples at a time, each row's in submission order; a context manager, since it owns a thread.
 
-    def __init__(self, comparer: Comparer, verifier: Scorer | None) -> None:
+    Without `background` it works while its caller waits, so that what the engine does never depends on the clock.
+    """
+
+    def __init__(self, comparer: Comparer, verifier: Scorer | None, *, background: bool = True) -> None:
         self._comparer = comparer
         self._verifier = verifier
         self._labels: dict[int, dict[str, int]] = {}
+        self._background = background
         self._thread = ThreadPoolExecutor(1, "judge")
 
     def __enter__(self) -> Self:
@@ -57,7 +61,10 @@ class Judge:
 
     def submit(self, work: list[tuple[int, str, list[str]]]) -> "Future[list[list[Verdict]]]":
         """Begin to judge (row, question, its next texts)."""
-        return self._thread.submit(self._judge, work)
+        future = self._thread.submit(self._judge, work)
+        if not self._background:
+            future.exception()
+        return future
 
     def _judge(self, work: list[tuple[int, str, list[str]]]) -> list[list[Verdict]]:
         answers = [[extract_answer(text) for text in texts] for _, _, texts in work]

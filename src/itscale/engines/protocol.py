@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -97,6 +98,10 @@ class Engine(Protocol):
 
     def abort(self, request_ids: list[str]) -> dict[str, Usage]:
         """Cut requests short; what each of them had cost. One that has finished is not in it: it comes from `poll`."""
+        ...
+
+    def reload(self, folder: Path) -> None:
+        """Take over the weights of a model folder of the same shape; nothing may be outstanding. Caches are dropped."""
         ...
 
     def usage(self) -> Usage: ...
