@@ -45,7 +45,7 @@ class Measurement:
         if self.goal is None:
             return None
         direction, _, bound = self.goal.rpartition(" ")
-        return self.value <= float(bound) if direction == "at most" else self.value >= float(bound)
+        return bool(self.value <= float(bound) if direction == "at most" else self.value >= float(bound))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def run(description: str, measure: Callable[[Options], list[Measurement]]) -> No
         "took_s": round(time.perf_counter() - start, 2),
         "peak_memory_gb": round(peak_memory_gb(), 2),
         "machine": machine(),
-        "measurements": [{**asdict(m), "met": m.met} for m in found],
+        "measurements": [{**asdict(m), "value": float(m.value), "met": m.met} for m in found],
     }
     chosen.out.mkdir(parents=True, exist_ok=True)
     path = chosen.out / f"{name}.json"

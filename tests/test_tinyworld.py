@@ -121,7 +121,7 @@ def test_corpus_excludes_and_carries_previous_answers():
 
 def test_reward_labels_by_hand():
     tokenizer = build_tokenizer()
-    encoded = reward_model.encode(tokenizer, "12+3", ["12+3=25", "\\boxed{25}"])
+    (encoded,) = reward_model.encode(tokenizer, [("12+3", ["12+3=25", "\\boxed{25}"])])
     tokens = tokenizer.convert_ids_to_tokens(encoded["input_ids"])
     wanted = [tokenizer.convert_ids_to_tokens(label) if label >= 0 else None for label in encoded["labels"]]
     judged = [(token, label) for token, label in zip(tokens, wanted, strict=True) if label is not None]

@@ -10,7 +10,7 @@ rule language_model:
         f"{RESULTS}/benchmarks/language_model.tsv"
     conda:
         ENV
-    threads: 2
+    threads: 1
     resources:
         mem_mb=4000,
         runtime=60,

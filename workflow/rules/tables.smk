@@ -132,3 +132,54 @@ rule world:
     shell:
         "python -m itscale world --test {input.test:q} --chain {input.chain:q} --shifted {input.shifted:q}"
         " --out {output:q} 2>&1 | tee {log:q}"
+
+
+# Other seeds of the tiny world: its settings were tuned on the seeds 0 to 2, these were only looked at.
+rule world_trial:
+    input:
+        modules("tinyworld.trial"),
+    output:
+        f"{RESULTS}/worlds/{{world_seed}}/world.csv",
+    log:
+        f"{RESULTS}/logs/worlds/{{world_seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/worlds/{{world_seed}}.tsv"
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+        gpu=0,
+    params:
+        **{
+            section: json.dumps(config[section])
+            for section in ("world", "pools", "sampling", "engine")
+        },
+        folder=lambda wildcards, output: os.path.dirname(output[0]),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m itscale world-trial --seed {wildcards.world_seed} --world {params.world:q}"
+        " --pools {params.pools:q} --sampling {params.sampling:q} --engine {params.engine:q} --folder {params.folder:q}"
+        " --out {output:q} 2>&1 | tee {log:q}"
+
+
+rule tiny_world:
+    input:
+        modules("tables"),
+        tables=expand(
+            f"{RESULTS}/worlds/{{seed}}/world.csv", seed=config["world"]["trial_seeds"]
+        ),
+    output:
+        f"{RESULTS}/tables/tiny_world.csv",
+    log:
+        f"{RESULTS}/logs/tiny_world.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tiny_world.tsv"
+    conda:
+        ENV
+    resources:
+        mem_mb=1000,
+        runtime=5,
+        gpu=0,
+    shell:
+        "python -m itscale concat --out {output:q} {input.tables:q} 2>&1 | tee {log:q}"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Out, Problems, Samples, Seed, app, settings_of
+from itscale.cli.options import Out, Problems, Samples, Seed, app, build, parse_json, settings_of
 
 
 @app.command()
@@ -64,5 +64,34 @@ def world(
     from itscale.tinyworld.world import measure
 
     table = measure(read_pool(test, Unit.SAMPLE), read_pool(chain, Unit.ROUND), read_pool(shifted, Unit.SAMPLE))
+    write_csv(out, table)
+    print(table.to_string(index=False))
+
+
+@app.command()
+def world_trial(
+    seed: Seed,
+    world: Annotated[str, typer.Option(help="The configuration's section `world` as JSON.")],
+    pools: Annotated[str, typer.Option(help="The configuration's section `pools` as JSON.")],
+    sampling: Annotated[str, typer.Option(help="The configuration's section `sampling` as JSON.")],
+    engine: Annotated[str, typer.Option(help="The configuration's section `engine` as JSON.")],
+    folder: Annotated[Path, typer.Option(help="Where models and samples go; what is complete there is used again.")],
+    out: Out,
+) -> None:
+    """Make and measure a whole tiny world from another seed."""
+    from itscale.engines import EngineSettings
+    from itscale.engines.protocol import Sampling
+    from itscale.tables import write_csv
+    from itscale.tinyworld.language_model import LanguageModelSettings
+    from itscale.tinyworld.reward_model import RewardModelSettings
+    from itscale.tinyworld.trial import plans_of, trial
+    from itscale.tinyworld.world import BenchmarkSettings
+
+    parts = parse_json(world, "--world")
+    classes = {"benchmarks": BenchmarkSettings, "language_model": LanguageModelSettings, "reward_model": RewardModelSettings}
+    settings = [build(cls, parts.get(name, {}), f"--world {name}") for name, cls in classes.items()]
+    plans = plans_of(parse_json(pools, "--pools"), settings_of(Sampling, sampling, "--sampling"), seed)
+    chosen = settings_of(EngineSettings, engine, "--engine", model="")
+    table = trial(seed, folder, *settings, plans, chosen)
     write_csv(out, table)
     print(table.to_string(index=False))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _levels() -> dict[int, float]:
-    return {**dict.fromkeys(range(2, 9), 2.0), 9: 1.0, 10: 1.0}
+    return {**dict.fromkeys(range(2, 7), 2.0), 7: 1.0, 8: 1.0, 9: 0.5}
 
 
 def _operations() -> dict[str, float]:
@@ -32,14 +32,14 @@ def _operations() -> dict[str, float]:
 class LanguageModelSettings:
     """Shape of the model, its corpus and its training."""
 
-    layers: int = 2
-    hidden: int = 160
-    heads: int = 5
-    intermediate: int = 480
-    steps: int = 1200
-    batch_size: int = 32
+    layers: int = 3
+    hidden: int = 128
+    heads: int = 4
+    intermediate: int = 384
+    steps: int = 2000
+    batch_size: int = 16
     learning_rate: float = 3e-3
-    slip_rate: float = 0.05
+    slip_rate: float = 0.04
     previous_share: float = 0.4
     previous_correct: float = 0.6
     levels: Mapping[int, float] = field(default_factory=_levels)
@@ -69,21 +69,23 @@ def _previous(rng: np.random.Generator, expression: arithmetic.Expression, corre
     return int((right + rng.integers(1, arithmetic.MODULUS)) % arithmetic.MODULUS)
 
 
-def encode(tokenizer: "PreTrainedTokenizerFast", turn: str, text: str) -> dict[str, list[int]]:
-    """Tokens of one exchange, with labels on the assistant's tokens alone."""
-    prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": turn}],
-        add_generation_prompt=True,
-        return_dict=False,
-    )
-    completion = [
-        *tokenizer.encode(text, add_special_tokens=False),
-        tokenizer.eos_token_id,
+def encode_prompts(tokenizer: "PreTrainedTokenizerFast", turns: list[str]) -> list[list[int]]:
+    """Tokens of user turns as chat prompts, all at once: one call each would cost more than the training step."""
+    chats = [[{"role": "user", "content": turn}] for turn in turns]
+    texts = tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False)
+    return tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+
+def encode(tokenizer: "PreTrainedTokenizerFast", pairs: list[tuple[str, str]]) -> list[dict[str, list[int]]]:
+    """Tokens of exchanges (user turn, solution), with labels on the assistant's tokens alone."""
+    turns, texts = zip(*pairs, strict=True)
+    prompts = encode_prompts(tokenizer, list(turns))
+    completions = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    end = [tokenizer.eos_token_id]
+    return [
+        {"input_ids": prompt + completion + end, "labels": [-100] * len(prompt) + completion + end}
+        for prompt, completion in zip(prompts, completions, strict=True)
     ]
-    return {
-        "input_ids": prompt + completion,
-        "labels": [-100] * len(prompt) + completion,
-    }
 
 
 def train(out: Path, seed: int, settings: LanguageModelSettings, exclude: set[str]) -> None:
@@ -121,7 +123,7 @@ def train(out: Path, seed: int, settings: LanguageModelSettings, exclude: set[st
         settings,
         {arithmetic.normalise(question) for question in exclude},
     )
-    examples = [encode(tokenizer, *next(pairs)) for _ in range(settings.steps * settings.batch_size)]
+    examples = encode(tokenizer, [next(pairs) for _ in range(settings.steps * settings.batch_size)])
     fit_settings = FitSettings(
         steps=settings.steps,
         batch_size=settings.batch_size,

@@ -16,6 +16,8 @@ import numpy as np
 
 MODULUS = 100
 SLIPS = (-10, -2, -1, 1, 2, 10)
+# Products by more than 4 are beyond a model that is trained for minutes: nine operands would be 900 facts to learn by heart.
+OPERANDS = {"+": (1, 9), "-": (1, 9), "*": (2, 4)}
 _OPERATION = re.compile(r"([+\-*])(\d)")
 _QUESTION = re.compile(r"(\d{1,2})((?:[+\-*]\d)+)")
 _RESULT = re.compile(r"=(\d{1,2})$")
@@ -109,7 +111,8 @@ def draw_expression(rng: np.random.Generator, level: int, operations: Mapping[st
     """A random expression of `level` operations; `operations` maps the operators to their weights."""
     weights = np.fromiter(operations.values(), float)
     operators = rng.choice(list(operations), size=level, p=weights / weights.sum())
-    operands = rng.integers(1, 10, size=level)
+    low, high = np.array([OPERANDS[operator] for operator in operators]).T
+    operands = rng.integers(low, high + 1)
     return Expression(
         int(rng.integers(MODULUS)),
         tuple(zip(operators.tolist(), operands.tolist(), strict=True)),

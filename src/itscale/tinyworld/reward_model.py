@@ -18,7 +18,7 @@ from itscale.errors import UserError
 from itscale.prompts import SEPARATOR, split_steps
 from itscale.records import Problem
 from itscale.tinyworld import problems as arithmetic
-from itscale.tinyworld.language_model import LanguageModelSettings, save
+from itscale.tinyworld.language_model import LanguageModelSettings, encode_prompts, save
 from itscale.tinyworld.training import FitSettings, fit
 
 if TYPE_CHECKING:
@@ -30,34 +30,35 @@ if TYPE_CHECKING:
 class RewardModelSettings:
     """Layers above the language model's, the generated solutions, and the training."""
 
-    extra_layers: int = 3
-    steps: int = 350
-    batch_size: int = 32
-    learning_rate: float = 1e-3
+    extra_layers: int = 2
+    steps: int = 900
+    batch_size: int = 16
+    learning_rate: float = 2e-3
     slip_rate: float = 0.15
     misprint_rate: float = 0.1
     sampled_share: float = 0.3
     corpus: LanguageModelSettings = field(default_factory=LanguageModelSettings)
 
 
-def encode(tokenizer: "PreTrainedTokenizerFast", question: str, lines: list[str]) -> dict[str, list[int]]:
-    """Tokens of a judged solution, labelled with the token that ought to stand there (-100 outside its steps).
+def encode(tokenizer: "PreTrainedTokenizerFast", pairs: list[tuple[str, list[str]]]) -> list[dict[str, list[int]]]:
+    """Tokens of judged solutions (question, lines), labelled with the token that ought to stand there (-100 outside its steps).
 
     What is written is right where it equals its label; the label of the separator after a wrong step is the end token.
     """
-    prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}],
-        add_generation_prompt=True,
-        return_dict=False,
-    )
     separator, end = tokenizer.convert_tokens_to_ids(SEPARATOR), tokenizer.eos_token_id
-    ids, labels = list(prompt), [-100] * len(prompt)
-    for line, right in zip(lines, arithmetic.right_lines(arithmetic.parse(question), lines), strict=True):
-        written, wanted = (tokenizer.encode(text, add_special_tokens=False) for text in (line, right))
-        ids += [*written, separator]
-        labels += [wanted[i] if i < len(wanted) else end for i in range(len(written))]
-        labels.append(separator if line == right else end)
-    return {"input_ids": [*ids, end], "labels": [*labels, -100]}
+    judged = [(lines, arithmetic.right_lines(arithmetic.parse(question), lines)) for question, lines in pairs]
+    texts = list(dict.fromkeys(text for both in judged for side in both for text in side))
+    tokens = dict(zip(texts, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True))
+    examples = []
+    for prompt, (lines, rights) in zip(encode_prompts(tokenizer, [question for question, _ in pairs]), judged, strict=True):
+        ids, labels = list(prompt), [-100] * len(prompt)
+        for line, right in zip(lines, rights, strict=True):
+            written, wanted = tokens[line], tokens[right]
+            ids += [*written, separator]
+            labels += [wanted[i] if i < len(wanted) else end for i in range(len(written))]
+            labels.append(separator if line == right else end)
+        examples.append({"input_ids": [*ids, end], "labels": [*labels, -100]})
+    return examples
 
 
 def judgement_loss(separator: int, layer: int) -> "Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]":
@@ -166,7 +167,7 @@ def train(
     pairs = [drawn[index] for index in chosen]
     fresh = generated(rng, settings)
     pairs += [next(fresh) for _ in range(total - len(pairs))]
-    examples = [encode(tokenizer, question, lines) for question, lines in pairs]
+    examples = encode(tokenizer, pairs)
     fit_settings = FitSettings(
         steps=settings.steps,
         batch_size=settings.batch_size,

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from itscale.progress import progress
 
 if TYPE_CHECKING:
@@ -16,12 +18,30 @@ if TYPE_CHECKING:
 class FitSettings:
     """Optimiser and schedule: AdamW, cosine decay to zero after a linear warm-up."""
 
-    steps: int = 1200
-    batch_size: int = 32
+    steps: int = 2000
+    batch_size: int = 16
     learning_rate: float = 3e-3
     adam_beta2: float = 0.95
     weight_decay: float = 0.1
     warmup_steps: int = 50
+
+
+# Batches that are sorted by length together: enough that a batch pads little, few enough that batches stay mixed over time.
+_BUCKET = 16
+
+
+def bucketed(examples: list[dict[str, list[int]]], batch_size: int, seed: int) -> list[dict[str, list[int]]]:
+    """The examples in an order in which consecutive batches hold examples of like length, the batches themselves shuffled.
+
+    Lengths differ fivefold, so that random batches would be padding for the greater part.
+    """
+    rng = np.random.default_rng(seed)
+    ordered = []
+    for start in range(0, len(examples), batch_size * _BUCKET):
+        part = sorted(examples[start : start + batch_size * _BUCKET], key=lambda e: len(e["input_ids"]))
+        batches = [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+        ordered += [example for i in rng.permutation(len(batches)) for example in batches[i]]
+    return ordered
 
 
 def fit(
@@ -69,6 +89,7 @@ def fit(
             weight_decay=settings.weight_decay,
             seed=seed,
             save_strategy="no",
+            train_sampling_strategy="sequential",  # the order is bucketed's
             logging_strategy="no",
             report_to="none",
             disable_tqdm=True,
@@ -77,7 +98,7 @@ def fit(
         trainer = LossTrainer(
             model=model,
             args=arguments,
-            train_dataset=examples,
+            train_dataset=bucketed(examples, settings.batch_size, seed),
             data_collator=DataCollatorForTokenClassification(tokenizer),
             callbacks=[Bar()],
         )
