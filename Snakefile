@@ -17,6 +17,7 @@ include: "workflow/rules/problems.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/pools.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/optpo.smk"
 include: "workflow/rules/figures.smk"
 
 
@@ -30,4 +31,5 @@ rule all:
         f"{RESULTS}/tables/main.csv",
         f"{RESULTS}/tables/main.md",
         f"{RESULTS}/tables/world.csv",
-        figures(*TABLE_OF),
+        f"{RESULTS}/tables/optpo/summary.md",
+        figures(*(name for name in TABLE_OF if name not in ON_REQUEST)),
