@@ -100,10 +100,14 @@ class Engine(Protocol):
         """Cut requests short; what each of them had cost. One that has finished is not in it: it comes from `poll`."""
         ...
 
-    def reload(self, folder: Path) -> None:
-        """Take over the weights of a model folder of the same shape; nothing may be outstanding. Caches are dropped."""
-        ...
-
     def usage(self) -> Usage: ...
 
     def close(self) -> None: ...
+
+
+class ReloadingEngine(Engine, Protocol):
+    """An engine in this process, whose model can be replaced while it is open."""
+
+    def reload(self, folder: Path) -> None:
+        """Take over the weights of a model folder of the same shape; nothing may be outstanding. Caches are dropped."""
+        ...

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from itscale.driver import Solved
-from itscale.engines.protocol import Engine, Sampling
+from itscale.engines.protocol import ReloadingEngine, Sampling
 from itscale.errors import UserError
 from itscale.generate import request_seed
 from itscale.grading import Comparer
@@ -87,7 +87,7 @@ class Roller:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: ReloadingEngine,
         policy: Policy,
         comparer: Comparer,
         schedule: Sequence[Sequence[Problem]],

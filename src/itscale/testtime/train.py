@@ -23,7 +23,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, T
 from trl import GRPOConfig, RLOOConfig, SFTConfig
 
 from itscale.engines import EngineSettings, open_engine
-from itscale.engines.protocol import Engine, Sampling
+from itscale.engines.protocol import ReloadingEngine, Sampling
+from itscale.errors import UserError
 from itscale.generate import request_seed
 from itscale.grading import Comparer
 from itscale.journal import Journal, fingerprint
@@ -65,6 +66,8 @@ def train(job: Job, out: Path) -> None:
     state = checkpoints.newest(partial) or {"step": 0}
     with ExitStack() as stack:
         engine = stack.enter_context(open_engine(job.engine))
+        if not hasattr(engine, "reload"):
+            raise UserError(f"engine.name is {job.engine.name}, which cannot take new weights: train with transformers or vllm.")
         comparer = stack.enter_context(Comparer(5.0))
         journal = _resume_journal(partial / "journal.jsonl", _identity(job), state["step"])
         stack.callback(journal.close)
@@ -101,7 +104,7 @@ def _resume_journal(path: Path, identity: str, step: int) -> Journal:
 class Run:
     """A run under way: `step` counts finished steps; rows of the journal are steps or evaluations."""
 
-    def __init__(self, job: Job, folder: Path, journal: Journal, engine: Engine, comparer: Comparer, step: int) -> None:
+    def __init__(self, job: Job, folder: Path, journal: Journal, engine: ReloadingEngine, comparer: Comparer, step: int) -> None:
         self.job, self.folder, self.journal, self.engine, self.comparer = job, folder, journal, engine, comparer
         self.first = self.step = step
         self.rows: list[dict[str, Any]] = list(journal.rows)
