@@ -16,8 +16,10 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/problems.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/pools.smk"
+include: "workflow/rules/predictor.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/optpo.smk"
+include: "workflow/rules/live.smk"
 include: "workflow/rules/figures.smk"
 
 

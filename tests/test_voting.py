@@ -1,13 +1,14 @@
 """Votes against Counter, and the vote lead against the likelihood ratio and a simulated error."""
 
 from collections import Counter
+from math import comb
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itscale.voting import empty_tally, lead_needed, plurality, vote
+from itscale.voting import asc_confidence, empty_tally, lead_needed, plurality, vote
 
 VOTES = st.lists(st.integers(-1, 6), max_size=30)
 
@@ -50,3 +51,15 @@ def test_two_options_err_as_the_closed_form_says():
 def test_a_consensus_no_better_than_chance_is_refused():
     with pytest.raises(ValueError, match="must exceed"):
         lead_needed(10, 0.25, 4)
+
+
+@given(st.integers(0, 70), st.integers(0, 70))
+def test_confidence_of_two_counts_is_a_binomial_sum(v1, v2):
+    n = v1 + v2 + 1  # P(Beta(v1 + 1, v2 + 1) > 1/2) = P(Binomial(n, 1/2) <= v1)
+    expected = sum(comb(n, j) for j in range(v1 + 1)) / 2**n
+    assert float(asc_confidence(v1, v2)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_unanimous_vote_errs_with_half_to_the_power_of_its_size():
+    # 1 - 2^-(v+1) for a unanimous vote
+    assert asc_confidence(np.array([3, 4, 5]), np.zeros(3)).tolist() == pytest.approx([15 / 16, 31 / 32, 63 / 64])

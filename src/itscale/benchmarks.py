@@ -34,6 +34,22 @@ def normalise(question: str) -> str:
     return " ".join(question.casefold().split())
 
 
+def refuse_overlap(splits: dict[str, list[Problem]]) -> None:
+    """Refuse splits that share a question, by id or by normalised text.
+
+    Raises:
+        UserError: two splits share one; the message names both and the first shared question.
+    """
+    seen: dict[str, str] = {}
+    for name, problems in splits.items():
+        mine = {key: p for p in problems for key in (f"id {p.problem_id}", f"text {normalise(p.question)}")}
+        shared = [key for key in mine if key in seen]
+        if shared:
+            what, where = mine[shared[0]].problem_id, seen[shared[0]]
+            raise UserError(f"{name} and {where} share question {what} (the same {shared[0].split()[0]}): make them disjoint.")
+        seen |= dict.fromkeys(mine, name)
+
+
 def load_benchmark(source: BenchmarkSource, label: str, exclude: frozenset[str] = frozenset()) -> list[Problem]:
     """The problems of a benchmark in their order, numbered `label`-0000 and on.
 

@@ -1,9 +1,9 @@
 """The loop of a live run: what to submit next, what to judge, what to decide, what to abort.
 
 A row is a problem (parallel samples) or one chain of it (sequential rounds). Decisions are taken in submission order, whatever
-order the samples arrive in: the first to arrive are the short ones. Freed slots of the engine go to the rows that want samples, in
-their order (so new problems begin before anything is guessed), and only then to samples that nobody has asked for yet, at
-most `look_ahead` of a row. Scheduling inside the engine is the engine's own.
+order the samples arrive in: the first to arrive are the short ones. Freed slots of the engine go to the rows that want samples,
+in their order (so new problems begin before anything is guessed), and only then to samples that nobody has asked for yet,
+at most `look_ahead` of a row. Scheduling inside the engine is the engine's own.
 """
 
 import heapq
@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -252,13 +252,15 @@ class Driver:
             column = self.rows[i].running.pop(completion.request_id)
             self.rows[i].times[column] = now
             self._arrive(i, column, completion)
-            self.session += Usage(completion.prompt_tokens, completion.cached_prompt_tokens, completion.completion_tokens)
+            spent = Usage(completion.prompt_tokens, completion.cached_prompt_tokens, completion.completion_tokens)
+            self.session += spent + completion.lost
             records.append({"row": i, "column": column, "completion": asdict(completion)})
         self._write(records)
 
     def _arrive(self, i: int, column: int, completion: Completion) -> None:
         row = self.rows[i]
         row.arrived[column] = completion
+        row.cut += completion.lost
         if self.sequential:
             row.previous = extract_answer(completion.text) or row.previous
             heapq.heappush(self.wanting, i)
@@ -378,8 +380,8 @@ class Driver:
             i = record["row"]
             if "completion" in record:
                 values = record["completion"]
-                ids, finish = tuple(values["token_ids"]), Finish(values["finish"])
-                self._arrive(i, record["column"], Completion(**{**values, "token_ids": ids, "finish": finish}))
+                values |= {"token_ids": tuple(values["token_ids"]), "finish": Finish(values["finish"])}
+                self._arrive(i, record["column"], Completion(**{**values, "lost": Usage(**values["lost"])}))
             elif "verdict" in record:
                 self._judged(i, Verdict(**record["verdict"]))
                 self.rows[i].handed += 1

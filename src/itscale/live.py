@@ -47,13 +47,13 @@ class Run:
         return {row.problem.problem_id: row.answer for row in self.rows if row.chain == 0}
 
     def summary(self) -> str:
-        """One line: what was drawn, and about what the whole budget would have cost."""
+        """Two lines: what was drawn, and about what the whole budget would have cost."""
         ledger, used = self.ledger, sum(len(row.samples) for row in self.rows)
-        whole = ledger.drawn + self.saved
+        share = 100 * self.saved / max(ledger.drawn + self.saved, 1)
         return (
-            f"{len(self.rows)} rows, {used} samples used where the budget is {len(self.rows) * self.limit}; {ledger.drawn} completion "
-            f"tokens drawn ({ledger.speculative} finished unused, {ledger.aborted} cut short), about {self.saved:.0f} saved "
-            f"({100 * self.saved / max(whole, 1):.0f} % of the budget, estimated from the samples drawn); {self.clock.total:.1f} s"
+            f"{len(self.rows)} rows, {used} samples used of a budget of {len(self.rows) * self.limit}, {self.clock.total:.1f} s\n"
+            f"{ledger.drawn} completion tokens drawn ({ledger.speculative} finished unused, {ledger.aborted} cut short), "
+            f"about {self.saved:.0f} saved ({share:.0f} % of the whole budget; an estimate, from the samples that were drawn)"
         )
 
 
@@ -144,9 +144,7 @@ def solve(
     return Run(driver.solved(predictor_tokens), policy.limit, driver.clock)
 
 
-def _features(
-    policy: Policy, ids: list[str], predictions: pd.DataFrame | None
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _features(policy: Policy, ids: list[str], predictions: pd.DataFrame | None) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Feature name -> [problems], and the predictor's tokens [problems]."""
     if not policy.needs_features:
         return {}, np.zeros(len(ids), np.int64)

@@ -58,6 +58,14 @@ def plurality(cluster: np.ndarray) -> np.ndarray:
     return np.where(votes.max(axis=1) > 0, votes.argmax(axis=1), -1)
 
 
+def asc_confidence(v1: np.ndarray, v2: np.ndarray) -> np.ndarray:
+    """P(theta > 1/2 | Beta(v1 + 1, v2 + 1)) = 1 - I_{1/2}(v1 + 1, v2 + 1) of the two highest counts (ASC, METHODS section 2).
+
+    Any shape; relative tolerance 1e-12. Two equal counts (none voted yet among them) give 1/2.
+    """
+    return special.betainc(np.asarray(v2, float) + 1, np.asarray(v1, float) + 1, 0.5)
+
+
 def log_ratio(p0: float, options: np.ndarray | int) -> np.ndarray:
     """ln r = ln(p0 (m - 1) / (1 - p0)) for m = `options` >= 2; positive iff p0 > 1/m, without which no lead is ever enough."""
     return np.log(p0) - np.log1p(-p0) + np.log(np.asarray(options, float) - 1)

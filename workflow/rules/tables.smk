@@ -3,6 +3,7 @@ rule calibration:
         modules("calibrate"),
         parallel=pool("calibration", "parallel"),
         chain=pool("calibration", "chain"),
+        predictions=predictions("calibration"),
     output:
         f"{RESULTS}/calibration.json",
     log:
@@ -17,11 +18,12 @@ rule calibration:
         gpu=0,
     params:
         methods=json.dumps(config["methods"]),
+        predictions=predictions_option,
         compare=json.dumps(config["compare"]),
         seed=config["seed"],
     shell:
         "OMP_NUM_THREADS=1 python -m itscale calibrate --parallel {input.parallel:q} --chain {input.chain:q} --seed {params.seed}"
-        " --methods {params.methods:q} --compare {params.compare:q} --out {output:q} 2>&1 | tee {log:q}"
+        " {params.predictions} --methods {params.methods:q} --compare {params.compare:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
 rule compare:
@@ -31,6 +33,7 @@ rule compare:
         calibration_chain=pool("calibration", "chain"),
         parallel=pool("{benchmark}", "parallel"),
         chain=pool("{benchmark}", "chain"),
+        predictions=predictions("{benchmark}"),
     output:
         expand(
             f"{RESULTS}/tables/{{{{benchmark}}}}/{{name}}.csv",
@@ -49,11 +52,12 @@ rule compare:
     params:
         orders=config["compare"]["orders"],
         seed=config["seed"],
+        predictions=predictions_option,
         out=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
         "OMP_NUM_THREADS=1 python -m itscale compare --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
         " --calibration-chain {input.calibration_chain:q} --parallel {input.parallel:q} --chain {input.chain:q}"
-        " --orders {params.orders} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
+        " {params.predictions} --orders {params.orders} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 rule table:

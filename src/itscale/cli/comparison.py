@@ -8,6 +8,19 @@ import typer
 from itscale.cli.options import Out, Seed, app, parse_json
 from itscale.errors import UserError
 
+Predictions = Annotated[Path | None, typer.Option(help="Predicted parameters of this benchmark (`itscale predict`).")]
+
+
+def read_pools(parallel: Path, chain: Path, predictions: Path | None) -> dict:
+    """Both pools of a benchmark by their unit, with predicted features where there are any."""
+    from itscale.records import PREDICTIONS, Unit, read_pool, read_table, with_predictions
+
+    pools = {Unit.SAMPLE: read_pool(parallel, Unit.SAMPLE), Unit.ROUND: read_pool(chain, Unit.ROUND)}
+    if predictions is None:
+        return pools
+    table = read_table(predictions, PREDICTIONS)
+    return {unit: with_predictions(pool, table) for unit, pool in pools.items()}
+
 
 @app.command()
 def calibrate(
@@ -17,14 +30,15 @@ def calibrate(
     compare: Annotated[str, typer.Option(help="The configuration's section `compare` as JSON.")],
     seed: Seed,
     out: Out,
+    predictions: Predictions = None,
 ) -> None:
     """Choose every knob on the calibration split and write down what was tried."""
     from itscale import calibrate as stage
     from itscale.methods import read_methods
-    from itscale.records import Unit, read_pool, write_json
+    from itscale.records import write_json
 
     options = parse_json(compare, "--compare")
-    pools = {Unit.SAMPLE: read_pool(parallel, Unit.SAMPLE), Unit.ROUND: read_pool(chain, Unit.ROUND)}
+    pools = read_pools(parallel, chain, predictions)
     known = stage.known_from_pools(pools, strata=options["strata"], strength=options["strength"])
     chosen = stage.calibrate(
         read_methods(parse_json(methods, "--methods")), pools, known, orders=options["calibration_orders"], seed=seed
@@ -42,6 +56,7 @@ def compare(
     seed: Seed,
     out: Out,
     orders: Annotated[int, typer.Option(help="Random orders per problem; 1 is the order of submission.")] = 100,
+    predictions: Predictions = None,
 ) -> None:
     """Replay every method, knobs frozen, over a benchmark and write its tables."""
     from itscale import compare as stage
@@ -50,7 +65,7 @@ def compare(
     from itscale.tables import write_csv
 
     frozen = read_json(calibration)
-    pools = {Unit.SAMPLE: read_pool(parallel, Unit.SAMPLE), Unit.ROUND: read_pool(chain, Unit.ROUND)}
+    pools = read_pools(parallel, chain, predictions)
     main, stops = stage.compare(frozen_policies(frozen), pools, benchmark=benchmark, orders=orders, seed=seed)
     known = known_from_json(frozen["known"])
     write_csv(out / "main.csv", main)

@@ -33,10 +33,27 @@ class Finish(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens so far; `aborted` are completion tokens of requests that were cut short, whose prompts count in `prompt`."""
+
+    prompt: int = 0
+    cached_prompt: int = 0
+    completion: int = 0
+    aborted: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """A finished request. `token_ids` end with the stop token where there was one; text is without it.
 
     A server sends text and counts, no ids: then `token_ids` is empty and `counted` is its number of completion tokens.
+    `lost` is what attempts at this request that broke off had cost.
     """
 
     request_id: str
@@ -46,6 +63,7 @@ class Completion:
     prompt_tokens: int
     cached_prompt_tokens: int
     counted: int | None = None
+    lost: Usage = Usage()
 
     @property
     def completion_tokens(self) -> int:
@@ -60,22 +78,6 @@ def completion(
     text = tokenizer.decode(written, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     finish = Finish.STOP if stopped else Finish.LENGTH
     return Completion(request_id, ids, text, finish, prompt_tokens, cached_prompt_tokens)
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens so far; `aborted` are completion tokens of requests that were cut short, whose prompts count in `prompt`."""
-
-    prompt: int = 0
-    cached_prompt: int = 0
-    completion: int = 0
-    aborted: int = 0
-
-    def __add__(self, other: "Usage") -> "Usage":
-        return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
-    def __sub__(self, other: "Usage") -> "Usage":
-        return Usage(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
 
 
 class Engine(Protocol):

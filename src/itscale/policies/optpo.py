@@ -38,7 +38,7 @@ class _Vote:
     needs_scores: ClassVar[bool] = False
     needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "self_consistency"
-    reason: ClassVar[Reason] = Reason.CONFIDENT
+    reason: ClassVar[Reason] = Reason.POSTERIOR
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_min <= self.n_max or self.chunk < 1:

@@ -24,9 +24,11 @@ class Reason(StrEnum):
     THRESHOLD = "score threshold reached"
     ENOUGH = "enough samples for the target"
     LEAD = "vote lead reached"
-    CONFIDENT = "vote confident enough"
     KEPT_FIRST = "first answer kept"
     ALL_ROUNDS = "all rounds run"
+    DEPTH = "best depth reached"
+    POSTERIOR = "an answer is sure enough"
+    NO_GAIN = "expected gain below its cost"
     LIMIT = "budget spent"
 
 

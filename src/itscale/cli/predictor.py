@@ -1,0 +1,54 @@
+"""Commands of the predictor: training on labelled questions, and predictions from the question alone."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from itscale.cli.options import Out, Problems, Seed, app, settings_of
+
+
+@app.command()
+def train_predictor(
+    backbone: Annotated[str, typer.Option(help="Hugging Face folder (or hub id) of a decoder or an encoder.")],
+    problems: Problems,
+    parallel: Annotated[Path, typer.Option(help="Parallel pool of these problems, for the labels.")],
+    validation_problems: Annotated[Path, typer.Option(help="Problems that decide when to stop.")],
+    validation_parallel: Annotated[Path, typer.Option(help="Their parallel pool.")],
+    seed: Seed,
+    out: Out,
+    chain: Annotated[Path | None, typer.Option(help="Chain pool of the training problems, for transition rates.")] = None,
+    validation_chain: Annotated[Path | None, typer.Option(help="Chain pool of the validation problems.")] = None,
+    exclude: Annotated[list[Path] | None, typer.Option(help="Problems that must not be among them; may be repeated.")] = None,
+    settings: Annotated[str, typer.Option(help="PredictorSettings as JSON.")] = "{}",
+) -> None:
+    """Train a predictor of a question's score moments and transition rates; a killed run continues."""
+    from itscale.benchmarks import refuse_overlap
+    from itscale.predictor import PredictorSettings, labels_of, train
+    from itscale.records import Unit, read_pool, read_problems
+
+    def labelled(problems: Path, parallel: Path, chain: Path | None) -> tuple:
+        chains = read_pool(chain, Unit.ROUND) if chain is not None else None
+        return read_problems(problems), labels_of(read_pool(parallel, Unit.SAMPLE), chains)
+
+    training = labelled(problems, parallel, chain)
+    validation = labelled(validation_problems, validation_parallel, validation_chain)
+    others = {str(path): read_problems(path) for path in exclude or ()}
+    refuse_overlap({str(problems): training[0], str(validation_problems): validation[0]})
+    for name, found in others.items():
+        refuse_overlap({name: found, str(problems): training[0], str(validation_problems): validation[0]})
+    train(out, backbone, training, validation, seed, settings_of(PredictorSettings, settings, "--settings"))
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Option(help="Predictor folder.")],
+    problems: Problems,
+    out: Out,
+    batch_size: Annotated[int, typer.Option(help="Questions per forward pass.")] = 64,
+) -> None:
+    """Predict every question's parameters from its text alone."""
+    from itscale.predictor import predict as stage
+    from itscale.records import PREDICTIONS, read_problems, write_table
+
+    write_table(out, stage(read_problems(problems), model, batch_size), PREDICTIONS, {"predictor": str(model)})

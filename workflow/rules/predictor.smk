@@ -1,0 +1,71 @@
+def predictions(benchmark):
+    """The predictions of a benchmark; none where the configuration has no predictor."""
+    if config["predictor"] is None:
+        return []
+    return f"{RESULTS}/predictions/{benchmark}.parquet"
+
+
+def predictions_option(wildcards, input):
+    return f"--predictions {input.predictions}" if input.predictions else ""
+
+
+rule predictor:
+    input:
+        modules("predictor"),
+        model=rules.language_model.output[0],
+        problems=f"{RESULTS}/problems/predictor_train.parquet",
+        parallel=pool("predictor_train", "parallel"),
+        chain=pool("predictor_train", "chain"),
+        validation_problems=f"{RESULTS}/problems/predictor_validation.parquet",
+        validation_parallel=pool("predictor_validation", "parallel"),
+        validation_chain=pool("predictor_validation", "chain"),
+        exclude=expand(
+            f"{RESULTS}/problems/{{split}}.parquet",
+            split=["test", "calibration", "shifted"],
+        ),
+    output:
+        directory(f"{RESULTS}/models/predictor"),
+    log:
+        f"{RESULTS}/logs/predictor.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predictor.tsv"
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=0,
+    params:
+        settings=json.dumps(config["predictor"]),
+        seed=config["seed"],
+        exclude=lambda wildcards, input: " ".join(f"--exclude {p}" for p in input.exclude),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m itscale train-predictor --backbone {input.model:q} --problems {input.problems:q}"
+        " --parallel {input.parallel:q} --chain {input.chain:q} --validation-problems {input.validation_problems:q}"
+        " --validation-parallel {input.validation_parallel:q} --validation-chain {input.validation_chain:q}"
+        " {params.exclude} --seed {params.seed} --settings {params.settings:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
+rule predictions:
+    input:
+        modules("predictor"),
+        model=rules.predictor.output[0],
+        problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
+    output:
+        table=f"{RESULTS}/predictions/{{benchmark}}.parquet",
+        manifest=f"{RESULTS}/predictions/{{benchmark}}.json",
+    log:
+        f"{RESULTS}/logs/predictions/{{benchmark}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predictions/{{benchmark}}.tsv"
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=20,
+        gpu=0,
+    shell:
+        "OMP_NUM_THREADS={threads} python -m itscale predict --model {input.model:q} --problems {input.problems:q}"
+        " --out {output.table:q} 2>&1 | tee {log:q}"
