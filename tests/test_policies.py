@@ -1,8 +1,8 @@
 """Every policy against a plain loop over one sequence, and the promises that all of them make."""
 
 from collections import Counter
-from itertools import product
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -333,7 +333,9 @@ def test_map_without_a_prediction_is_zero_with_bayes_first_score():
     policies = [make_policy("map", rounds=8, cost=0.01, strength=k).bind(KNOWN) for k in (0.0, 1e6)]
     one, two = (replay(policy, blank) for policy in policies)
     assert (one.used == two.used).all()
-    strong = replay(policies[1], replace(pool, features={"p0": np.full(200, 0.5), "a": np.full(200, 1e-9), "b": np.full(200, 0.9)}))
+    strong = replay(
+        policies[1], replace(pool, features={"p0": np.full(200, 0.5), "a": np.full(200, 1e-9), "b": np.full(200, 0.9)})
+    )
     assert (strong.used >= 2).mean() > 0.95  # all but the surest first answers
 
 

@@ -1,4 +1,4 @@
-"""Test-time training: rewards by hand, gradients against a plain reference, TRL's contract, a bandit, and a run that is killed."""
+"""Test-time training: rewards by hand, gradients against a plain reference, TRL's contract, a bandit, a run that is killed."""
 
 import json
 import math
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, TrainerCallback
 
 from itscale.driver import Sample, Solved
 from itscale.engines import EngineSettings
@@ -194,7 +194,7 @@ def make_trainer(small, tmp_path, drawn, slots, **settings):
     )
     run = Run(job, tmp_path, Journal(tmp_path / "journal.jsonl", "x"), None, None, 0)
     run.roller = Given(drawn, slots)
-    trainer = run._trainer(str(tmp_path / "scratch"), None)
+    trainer = run._trainer(str(tmp_path / "scratch"), TrainerCallback())
     for model in (run.model, getattr(trainer, "ref_model", None), run.critic):
         if model is not None:
             model.double()
@@ -209,7 +209,7 @@ def trainer_gradient(trainer, passes=1):
     """The gradient of one step, as the trainer makes it out of what the sampler asks for."""
     trainer.current_gradient_accumulation_steps = passes
     trainer.model.train()
-    batches = list(trainer.get_train_dataloader())[0]
+    batches = next(iter(trainer.get_train_dataloader()))
     for _ in range(passes):
         loss = trainer.compute_loss(trainer.model, trainer._prepare_inputs(batches))
         if type(trainer).__name__ == "VoteRLOO":  # the loop divides
@@ -303,7 +303,9 @@ def test_ppo_finds_the_best_arm_and_its_critic_the_reward(small, tmp_path):
                 p = torch.softmax(self.model(input_ids=torch.tensor([prompt])).logits[0, -1], -1)
             arms = torch.multinomial(p, 32, replacement=True, generator=torch.Generator().manual_seed(step)).tolist()
             old = self.drawn.solved[0]
-            samples = [replace(s, completion=replace(s.completion, token_ids=(a,))) for s, a in zip(old.samples, arms, strict=True)]
+            samples = [
+                replace(s, completion=replace(s.completion, token_ids=(a,))) for s, a in zip(old.samples, arms, strict=True)
+            ]
             paid = np.array([float(a == arm) for a in arms])
             self.paid.append(paid.mean())
             self.last = replace(self.drawn, solved=(replace(old, samples=tuple(samples)),), prompts=(prompt,), rewards=(paid,))
@@ -312,11 +314,13 @@ def test_ppo_finds_the_best_arm_and_its_critic_the_reward(small, tmp_path):
     options = {"algorithm": "ppo", "prompts": 1, "group": 32, "steps": 60, "updates": 2, "kl": 0.0}
     options |= {"learning_rate": 3e-3, "critic_learning_rate": 3e-3}
     run_settings = RunSettings(**options, vote={"policy": "self_consistency", "n": 32})
-    job = Job(small, [Problem("p0", "0+1", "0")], [], run_settings, EvaluationSettings(), Sampling(max_tokens=1), None, KNOWN, 0, "b")
+    job = Job(
+        small, [Problem("p0", "0+1", "0")], [], run_settings, EvaluationSettings(), Sampling(max_tokens=1), None, KNOWN, 0, "b"
+    )
     run = Run(job, tmp_path, Journal(tmp_path / "journal.jsonl", "x"), None, None, 0)
     run.roller = Bandit(job_rollouts, 32)
     run.roller.model, run.roller.paid = run.model, []
-    trainer = run._trainer(str(tmp_path / "scratch"), None)
+    trainer = run._trainer(str(tmp_path / "scratch"), TrainerCallback())
     trainer.train()
     assert len(run.roller.paid) == 60
     assert run.roller.paid[0] < 0.3
@@ -443,7 +447,7 @@ def test_gold_answers_change_no_weight(world, ppo_run, tmp_path):
 
 
 def test_no_training_is_an_evaluation(world, tmp_path):
-    folder, problems = world
+    _, problems = world
     settings = RunSettings(steps=0)
     train(replace(job_of(world, {}), settings=settings), tmp_path)
     evaluations = pd.read_csv(tmp_path / "evaluation.csv")
@@ -521,19 +525,37 @@ def test_tables_compare_runs_as_pairs():
                 frames += [rows(run, seed, 0, benchmark, base), rows(run, seed, 4, benchmark, base + gain)]
     steps = pd.DataFrame(
         [
-            {"run": run, "seed": seed, "step": s, "votes": [n, n], "rollouts": 2 * n, "prompt_tokens": 10 * n, "cached_prompt_tokens": 0}
-            | {"completion_tokens": 90 * n, "unused_tokens": 0, "training_tokens": 50, "label_accuracy": 0.5, "reward_accuracy": 0.5}
+            {
+                "run": run,
+                "seed": seed,
+                "step": s,
+                "votes": [n, n],
+                "rollouts": 2 * n,
+                "prompt_tokens": 10 * n,
+                "cached_prompt_tokens": 0,
+            }
+            | {
+                "completion_tokens": 90 * n,
+                "unused_tokens": 0,
+                "training_tokens": 50,
+                "label_accuracy": 0.5,
+                "reward_accuracy": 0.5,
+            }
             | {"vote_entropy": 1.0}
             for run, n in (("ttrl", 32), ("optpo", 16))
             for seed in (1, 2)
             for s in range(1, 5)
         ]
     )
-    runs = pd.DataFrame([{"run": r, "seed": s, "algorithm": "grpo", "steps": 4, "best": 4} for r in ("ttrl", "optpo") for s in (1, 2)])
+    runs = pd.DataFrame(
+        [{"run": r, "seed": s, "algorithm": "grpo", "steps": 4, "best": 4} for r in ("ttrl", "optpo") for s in (1, 2)]
+    )
     evaluations = pd.concat(frames, ignore_index=True)
     table = report.summary(steps, evaluations, runs, "ttrl").set_index("run")
     assert table.loc["optpo", "token_share"] == pytest.approx(0.5)
-    assert table.loc["optpo", ["against_baseline", "against_baseline_low", "against_baseline_high"]].tolist() == pytest.approx([0.05] * 3)
+    assert table.loc["optpo", ["against_baseline", "against_baseline_low", "against_baseline_high"]].tolist() == pytest.approx(
+        [0.05] * 3
+    )
     assert table.loc["ttrl", "trained_last_gain"] == pytest.approx(0.1)
     assert table.loc["optpo", "tokens"] == 4 * 16 * 100
     curves = report.curves(steps, evaluations)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Out, Problems, Seed, app, build, parse_json, settings_of
+from itscale.cli.options import Out, Seed, app, build, parse_json, settings_of
 
 
 @app.command()
@@ -130,7 +130,7 @@ def choose_learning_rate(
     from itscale.tables import write_csv
     from itscale.testtime.report import read_runs
 
-    steps, evaluations, table = read_runs(runs)
+    _, evaluations, table = read_runs(runs)
     table["learning_rate"] = [read_json(folder / "run.json")["settings"]["learning_rate"] for folder in runs]
     trained = evaluations[evaluations["benchmark"] == "trained"].merge(table, on=["run", "seed"])
     means = trained.groupby(["learning_rate", "step_x"])["mean"].mean().unstack()

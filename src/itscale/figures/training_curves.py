@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from itscale.figures.style import figure, look
 
 CAPTION = (
-    "Test-time training without labels: mean@k, majority@k and pass@k on the trained benchmark against the tokens that rollouts have cost so far "
-    "(prompts and every completion token, used or not). The first point is the untrained model. Bands: 95 % bootstrap over "
-    "questions, a question's value being its mean over {seeds}. A rule that saves lies to the left; it is worth its saving only "
-    "where it is not lower."
+    "Test-time training without labels: mean@k, majority@k and pass@k on the trained benchmark against the tokens that "
+    "rollouts have cost so far (prompts and every completion token, used or not). The first point is the untrained model. "
+    "Bands: 95 % bootstrap over questions, a question's value being its mean over {seeds}. A rule that saves lies to the "
+    "left; it is worth its saving only where it is not lower."
 )
 PANELS = (("mean", "mean@k (%)"), ("majority", "majority@k (%)"), ("pass", "pass@k (%)"))
 
@@ -19,7 +19,10 @@ PANELS = (("mean", "mean@k (%)"), ("majority", "majority@k (%)"), ("pass", "pass
 def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`table`: a row per run and evaluated step; writes `out` as PDF and PNG."""
     seeds = int(table["seeds"].max())
-    with figure(out, CAPTION.format(seeds=f"{seeds} seed{'s' if seeds > 1 else ''}"), columns=3, width=11, height=3.8) as (fig, axes):
+    with figure(out, CAPTION.format(seeds=f"{seeds} seed{'s' if seeds > 1 else ''}"), columns=3, width=11, height=3.8) as (
+        fig,
+        axes,
+    ):
         for axis, (metric, label) in zip(axes, PANELS, strict=True):
             for index, (run, rows) in enumerate(table.groupby("run", sort=False)):
                 plot_run(axis, rows, metric, run, index)

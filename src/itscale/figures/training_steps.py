@@ -7,10 +7,11 @@ import pandas as pd
 from itscale.figures.style import figure, look
 
 CAPTION = (
-    "What each step of the training was like, means over prompts and {window} steps: rollouts that voted (savings are the distance to the "
-    "fixed budget), label accuracy (is the consensus right?) and reward accuracy (dotted: is a rollout rewarded exactly if it is "
-    "right?), and the entropy of the answers. Savings alone prove nothing: a policy that collapses agrees with itself, votes "
-    "become short, the entropy falls, and the labels are no better. Gold answers are read for this figure only."
+    "What each step of the training was like, means over prompts and {window} steps: rollouts that voted (savings are the "
+    "distance to the fixed budget), label accuracy (is the consensus right?) and reward accuracy (dotted: is a rollout "
+    "rewarded exactly if it is right?), and the entropy of the answers. Savings alone prove nothing: a policy that "
+    "collapses agrees with itself, votes become short, the entropy falls, and the labels are no better. Gold answers are "
+    "read for this figure only."
 )
 WINDOW = 5
 
@@ -25,7 +26,9 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
             axes[1].plot(smooth.index, 100 * smooth["label_accuracy"], color=colour, label=run)
             axes[1].plot(smooth.index, 100 * smooth["reward_accuracy"], color=colour, linestyle=":")
             axes[2].plot(smooth.index, smooth["vote_entropy"], color=colour, label=run)
-        for axis, label in zip(axes, ("rollouts per prompt", "right labels, right rewards (%)", "entropy of answers (nats)"), strict=True):
+        for axis, label in zip(
+            axes, ("rollouts per prompt", "right labels, right rewards (%)", "entropy of answers (nats)"), strict=True
+        ):
             axis.set_xlabel("step")
             axis.set_ylabel(label)
         axes[0].set_ylim(bottom=0)

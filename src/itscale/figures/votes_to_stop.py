@@ -8,10 +8,10 @@ import pandas as pd
 from itscale.figures.style import COLOURS, figure
 
 CAPTION = (
-    "Votes until each rule stops on the {benchmark} benchmark (limit {limit}), by difficulty: the share of a question's samples that are right. "
-    "Bars: mean with 95 % bootstrap interval over questions; the number above is how many per cent of the votes ended at the limit, where nothing "
-    "is certified. Easy questions are settled in a few votes. So are hopeless ones if their wrong answers agree: a "
-    "certified consensus is not a right one."
+    "Votes until each rule stops on the {benchmark} benchmark (limit {limit}), by difficulty: the share of a question's "
+    "samples that are right. Bars: mean with 95 % bootstrap interval over questions; the number above is how many per cent "
+    "of the votes ended at the limit, where nothing is certified. Easy questions are settled in a few votes. So are "
+    "hopeless ones if their wrong answers agree: a certified consensus is not a right one."
 )
 
 
@@ -30,7 +30,9 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
             error = [part["votes"] - low, high - part["votes"]]
             axis.bar(where, part["votes"], width, yerr=error, color=COLOURS[index], label=rule, error_kw={"elinewidth": 0.8})
             for x, top, share in zip(where, high, part["at_limit"], strict=True):
-                axis.annotate(f"{100 * share:.0f}", (x, top), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=6.5)
+                axis.annotate(
+                    f"{100 * share:.0f}", (x, top), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=6.5
+                )
         counts = rows[rows["rule"] == rules[0]].set_index("from")
         labels = [f"{100 * f:.0f}–{100 * counts['to'][f]:.0f} %\n(n = {counts['problems'][f]})" for f in starts]
         axis.set_xticks(range(len(starts)), labels)

@@ -14,7 +14,7 @@ from itscale.testtime.trainers import VoteGRPO
 
 
 class Critic(torch.nn.Module):
-    """Expected reward before every completion token: a transformer of its own, begun from the policy's, and a linear head at 0."""
+    """Expected reward before every completion token: a transformer of its own, begun from the policy's, a linear head at 0."""
 
     def __init__(self, model: Path) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ def advantages_and_returns(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """GAE without discount. reward [B] is paid with the last token; values, mask [B, T], rows padded right.
 
-    delta_t = r_t + V_{t+1} - V_t with V = 0 after the end; A_t = sum_l lambda^l delta_{t+l}; returns A + V, both 0 outside the mask.
+    delta_t = r_t + V_{t+1} - V_t with V = 0 after the end; A_t = sum_l lambda^l delta_{t+l}; returns A + V; 0 outside the mask.
     """
     length = mask.sum(1).long()
     last = torch.nn.functional.one_hot((length - 1).clamp(min=0), mask.shape[1]) * (length > 0)[:, None]
@@ -57,9 +57,7 @@ def whiten(advantage: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return (advantage - mean) / (variance.sqrt() + 1e-4)
 
 
-def value_loss(
-    values: torch.Tensor, old: torch.Tensor, returns: torch.Tensor, weight: torch.Tensor, clip: float
-) -> torch.Tensor:
+def value_loss(values: torch.Tensor, old: torch.Tensor, returns: torch.Tensor, weight: torch.Tensor, clip: float) -> torch.Tensor:
     """Half the weighted mean square error, the larger of plain and clipped (change of at most `clip` since the draw)."""
     clipped = old + (values - old).clamp(-clip, clip)
     worst = torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)

@@ -75,7 +75,12 @@ def summary(steps: pd.DataFrame, evaluations: pd.DataFrame, runs: pd.DataFrame, 
     tokens = steps.assign(tokens=rollout_tokens(steps)).groupby(["run", "seed"])[["tokens", "training_tokens", "rollouts"]].sum()
     rows = []
     for run, part in runs.groupby("run", sort=False):
-        row: dict[str, Any] = {"run": run, "algorithm": part["algorithm"].iloc[0], "seeds": len(part), "steps": part["steps"].iloc[0]}
+        row: dict[str, Any] = {
+            "run": run,
+            "algorithm": part["algorithm"].iloc[0],
+            "seeds": len(part),
+            "steps": part["steps"].iloc[0],
+        }
         ends = {"before": before, "last": last, "best": best}
         for benchmark in ("trained", "untouched"):
             own = {name: frame[(frame["run"] == run) & (frame["benchmark"] == benchmark)] for name, frame in ends.items()}
@@ -105,7 +110,7 @@ def summary(steps: pd.DataFrame, evaluations: pd.DataFrame, runs: pd.DataFrame, 
 
 
 def per_seed(evaluations: pd.DataFrame, runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """mean@k of every run and seed, before, last and best, on both benchmarks, with the difference to `baseline` at the last step."""
+    """mean@k of every run and seed, before, last and best, on both benchmarks, with the difference to `baseline`."""
     frames = {"before": runs.assign(at=0), "last": runs.assign(at=runs["steps"]), "best": runs.assign(at=runs["best"])}
     rows = []
     for name, wanted in frames.items():

@@ -32,7 +32,7 @@ class Vote:
 
 
 def rewards(vote: Vote, source: str) -> np.ndarray:
-    """Reward [kept] of the training group: 1 for the consensus answer (`votes`), or for the right one (`gold`, an upper bound)."""
+    """Reward [kept] of the training group: 1 for the consensus answer (`votes`) or the right one (`gold`, an upper bound)."""
     chosen = vote.correct if source == "gold" else vote.agrees
     return chosen[: vote.kept].astype(float)
 

@@ -51,9 +51,7 @@ class Rollouts:
     @property
     def training_tokens(self) -> int:
         """Prompt and completion tokens that an update reads."""
-        return sum(
-            len(ids) + len(prompt) for p, prompt in enumerate(self.prompts) for ids in self.kept(p)
-        )
+        return sum(len(ids) + len(prompt) for p, prompt in enumerate(self.prompts) for ids in self.kept(p))
 
     def figures(self) -> dict[str, Any]:
         """What is logged of the step, JSON-ready."""

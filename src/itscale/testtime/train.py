@@ -6,6 +6,7 @@ from the run's seed and the step's number, so weights and optimiser moments are 
 
 import hashlib
 import importlib.util
+import logging
 import math
 import os
 import shutil
@@ -61,6 +62,8 @@ class Job:
 def train(job: Job, out: Path) -> None:
     """Run the loop and write `metrics.jsonl`, `evaluation.csv`, `run.json` and the folders `last` and `best` under `out`."""
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    for name in ("grpo", "rloo"):  # they warn at every step that an unused slot has no reward
+        logging.getLogger(f"trl.trainer.{name}_trainer").setLevel(logging.ERROR)
     partial = out / "partial"
     partial.mkdir(parents=True, exist_ok=True)
     state = checkpoints.newest(partial) or {"step": 0}
@@ -156,15 +159,13 @@ class Run:
                 trainer.remove_callback(PrinterCallback)
                 trainer.train()
 
-    def evaluate(self, step: int, benchmark: str, problems: Sequence[Problem]) -> float:
-        """Evaluate the engine's weights unless the journal has it; returns the mean accuracy."""
-        for row in self.rows:
-            if row["kind"] == "evaluation" and (row["step"], row["benchmark"]) == (step, benchmark):
-                return averages(row)["mean"]
+    def evaluate(self, step: int, benchmark: str, problems: Sequence[Problem]) -> None:
+        """Evaluate the engine's weights, unless the journal has it or there is no problem."""
+        if not problems or any(_is(row, "evaluation", benchmark) and row["step"] == step for row in self.rows):
+            return
         seed = request_seed(self.job.seed, ("evaluation", 0, 0, 0))
         found = evaluate(problems, self.engine, self.comparer, self.job.evaluation, self.job.sampling.max_tokens, seed)
         self._write({"kind": "evaluation", "step": step, "benchmark": benchmark, **found})
-        return averages(found)["mean"]
 
     def _write(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
@@ -241,6 +242,7 @@ class Run:
             "dataloader_pin_memory": False,
             "remove_unused_columns": False,
             "bf16": False,
+            "gradient_checkpointing": False,
             "seed": self.job.seed,
             "run_name": f"{self.job.name}-{self.job.seed}",
         }
@@ -359,4 +361,4 @@ def trackers() -> list[str]:
 
 
 def _is(row: dict[str, Any], kind: str, benchmark: str) -> bool:
-    return row["kind"] == kind and row["benchmark"] == benchmark
+    return row["kind"] == kind and row.get("benchmark") == benchmark

@@ -19,7 +19,8 @@ class Figures:
 
     def log(self, logs: dict[str, Any], *arguments: Any, **options: Any) -> None:
         if "loss" in logs and self.roller.last is not None:
-            logs.update(self.roller.last.figures())
+            figures = self.roller.last.figures()
+            logs.update({name: value for name, value in figures.items() if not isinstance(value, list)})
         super().log(logs, *arguments, **options)
 
 
@@ -47,7 +48,9 @@ class VoteRLOO(Figures, RLOOTrainer):
         # mask 1/length times weight times rows; the mean over rows then is the weighted sum
         weight = torch.tensor([sum(mask) for mask in self._rows["env_mask"]], device=output["advantages"].device)
         output["advantages"] = output["advantages"] * weight
-        output["completion_mask"] = output["completion_mask"] * (weight > 0).long()[:, None]
+        used = (weight > 0).long()
+        output["completion_mask"] = output["completion_mask"] * used[:, None]
+        output["old_logps"] = output["old_logps"] * used
         return output
 
     def _generate(self, prompts: list[Any]) -> tuple[list[list[int]], list[list[int]], list[str]]:
@@ -86,7 +89,7 @@ class VoteSFT(Figures, SFTTrainer):
 
 
 def agreeing_batch(drawn: Any, pad: int) -> dict[str, torch.Tensor]:
-    """Prompt and completion of every kept rollout with reward 1, padded right; `weight` is 1 / (P x its prompt's number of them)."""
+    """Prompt and completion of every kept rollout with reward 1, padded right; `weight` is 1 / (P x how many its prompt has)."""
     rows, weights = [], []
     for p, prompt in enumerate(drawn.prompts):
         chosen = [ids for ids, reward in zip(drawn.kept(p), drawn.rewards[p], strict=True) if reward > 0]
