@@ -2,11 +2,9 @@
 
 import json
 import math
-import os
+import multiprocessing
 import random
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -15,7 +13,9 @@ import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, TrainerCallback
+from typer.testing import CliRunner
 
+from itscale.cli import app
 from itscale.driver import Sample, Solved
 from itscale.engines import EngineSettings
 from itscale.engines.protocol import Completion, Finish, Sampling
@@ -27,7 +27,7 @@ from itscale.judging import Verdict
 from itscale.ledger import Ledger
 from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import Reason
-from itscale.records import Problem, write_problems
+from itscale.records import POOL, Problem, write_problems, write_table
 from itscale.testtime import checkpoints, report
 from itscale.testtime.evaluation import EvaluationSettings, averages, evaluate
 from itscale.testtime.ppo import Critic, advantages_and_returns, value_loss, whiten
@@ -38,9 +38,13 @@ from itscale.testtime.train import Job, Run, train
 from itscale.tinyworld import language_model
 from itscale.tinyworld import problems as arithmetic
 from itscale.tinyworld.tokenizer import build_tokenizer
-from itscale.voting import VoteModel
+from itscale.voting import VoteModel, estimate_model
 from pools import KNOWN, random_pool
 from test_live import table_of
+
+# Runs to be killed start from a process that has imported torch: real processes, without its seconds.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["itscale.testtime.train"])
 
 # Rewards, by hand.
 
@@ -374,8 +378,6 @@ def world(tmp_path_factory):
     drawn = arithmetic.draw_expressions(np.random.default_rng(0), {2: 1.0}, {"+": 1.0}, set())
     expressions = [next(drawn) for _ in range(8)]
     problems = [Problem(f"p{i}", e.question, str(arithmetic.answer(e))) for i, e in enumerate(expressions)]
-    write_problems(folder / "trained.parquet", problems[:6])
-    write_problems(folder / "untouched.parquet", problems[6:])
     return folder, problems
 
 
@@ -456,38 +458,61 @@ def test_no_training_is_an_evaluation(world, tmp_path):
 
 
 def test_a_killed_run_ends_with_the_same_curve(world, ppo_run, tmp_path):
-    folder, _ = world
-    pool = random_pool(3)
-    from itscale.records import POOL, write_table
-
-    table = table_of(pool).assign(seed=0, answer="", verdict="wrong", cluster=pool.cluster.ravel(), score_last=0.5)
-    write_table(folder / "pool.parquet", table, POOL)
-    settings = {"algorithm": "ppo", "updates": 2, "retain": "all", "prompts": 3, "group": 4, "steps": 4, "vote": VOTE}
-    settings |= {"learning_rate": 1e-3, "checkpoint_every": 1}
-    command = [sys.executable, "-m", "itscale", "train-on-votes", "--name", "run", "--model", str(folder / "lm"), "--seed", "3"]
-    command += ["--problems", str(folder / "trained.parquet"), "--untouched", str(folder / "untouched.parquet")]
-    command += ["--calibration", str(folder / "pool.parquet"), "--settings", json.dumps(settings), "--out", str(tmp_path)]
-    command += ["--evaluation", '{"samples": 4, "every": 2}', "--sampling", '{"max_tokens": 24}']
-    command += ["--engine", '{"name": "transformers", "batch_size": 64}']
+    job = job_of(world, {"algorithm": "ppo", "updates": 2, "retain": "all"})
     journal, rng = tmp_path / "partial" / "journal.jsonl", random.Random(0)
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
 
     def start():
-        return subprocess.Popen(command, env={**os.environ, **threads}, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process = FORKS.Process(target=run_in_child, args=(job, tmp_path, torch.get_num_threads()))
+        process.start()
+        return process
 
     for step in (1, 3):
-        job = start()
-        while job.poll() is None and not (journal.exists() and f'"step": {step}, "loss"'.encode() in journal.read_bytes()):
-            time.sleep(0.01)
-        time.sleep(rng.random() * 0.3)
-        assert job.poll() is None
-        os.kill(job.pid, signal.SIGKILL)
-        job.wait()
-        assert not (tmp_path / "run.json").exists()
-    assert start().wait(timeout=300) == 0
+        process = start()
+        while process.is_alive() and not (
+            journal.exists() and f'"kind": "step", "step": {step}'.encode() in journal.read_bytes()
+        ):
+            time.sleep(0.005)
+        time.sleep(rng.random() * 0.2)
+        assert process.is_alive()
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL and not (tmp_path / "run.json").exists()
+    process = start()
+    process.join(timeout=300)
+    assert process.exitcode == 0
     one, two = results(ppo_run), results(tmp_path)
     assert one[0] == two[0]
     assert one[1:] == two[1:]
+
+
+def run_in_child(job, out, threads):
+    torch.set_num_threads(threads)
+    train(job, out)
+
+
+def test_the_command_trains(world, tmp_path):
+    folder, problems = world
+    pool = random_pool(3)
+    table = table_of(pool).assign(seed=0, answer="", verdict="wrong", cluster=pool.cluster.ravel())
+    write_table(folder / "pool.parquet", table, POOL)
+    write_problems(folder / "trained.parquet", problems[:6])
+    write_problems(folder / "untouched.parquet", problems[6:])
+    settings = {"prompts": 2, "group": 2, "steps": 1, "vote": {"policy": "vote_posterior", "eps": 0.1, "n_min": 2, "n_max": 4}}
+    files = {"model": "lm", "problems": "trained.parquet", "untouched": "untouched.parquet", "calibration": "pool.parquet"}
+    options = {"name": "run", "seed": "3", "out": str(tmp_path), **{k: str(folder / v) for k, v in files.items()}}
+    options |= {"settings": json.dumps(settings), "evaluation": '{"samples": 2}', "sampling": '{"max_tokens": 16}'}
+    options |= {"engine": '{"name": "transformers", "batch_size": 64}'}
+    done = CliRunner().invoke(app, ["train-on-votes", *(word for k, v in options.items() for word in (f"--{k}", v))])
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["steps"] == 1 and f"options={estimate_model(pool.cluster).options}" in record["policy"]
+    assert (
+        CliRunner()
+        .invoke(app, ["training-tables", "--out", str(tmp_path / "tables"), "--baseline", "run", str(tmp_path)])
+        .exit_code
+        == 0
+    )
+    assert "| run" in (tmp_path / "tables" / "summary.md").read_text()
 
 
 # Evaluation and tables.

@@ -7,7 +7,7 @@ counts the answers as it goes and has no guarantee, `vote_dirichlet` is ours.
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -82,104 +82,97 @@ class VoteLead(_Vote):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Model(_Vote):
-    """A rule that knows p0 and the number of answers m: given (multiple choice), or the calibration split's estimate."""
+class _Estimated(_Vote):
+    """A rule that knows p0 or the number of answers m: given (multiple choice), or the calibration split's estimate."""
 
-    p0: float | None = None
-    options: int | None = None
     known: VoteModel | None = None
 
     def __post_init__(self) -> None:
         _Vote.__post_init__(self)
-        _in_unit("p0", self.p0)
-        if self.options is not None and self.options < 2:
-            raise UserError(f"a vote needs options >= 2, not {self.options}.")
-        if None not in (self.p0, self.options) and self.p0 <= 1 / self.options:
-            raise UserError(f"p0 = {self.p0} must exceed 1/options = {1 / self.options:.3g}, or the vote never stops.")
+        p0, options = getattr(self, "p0", None), getattr(self, "options", None)
+        for name in ("p0", "eps"):
+            value = getattr(self, name, None)
+            if value is not None and not 0 < value < 1:
+                raise UserError(f"{name} of a vote must lie between 0 and 1, not {value}.")
+        if options is not None and options < 2:
+            raise UserError(f"a vote needs options >= 2, not {options}.")
+        if None not in (p0, options) and p0 <= 1 / options:
+            raise UserError(f"p0 = {p0} must exceed 1/options = {1 / options:.3g}, or the vote never stops.")
 
     def bind(self, known: Calibration) -> Self:
         return replace(self, known=known.votes)
 
-    @property
-    def model(self) -> VoteModel:
-        """p0 and m, those given before those estimated; estimates with p0 <= 1/m let every vote run to its limit."""
-        known = self.known
-        if known is None:
-            if None in (self.p0, self.options):
-                raise ValueError("bind the policy to a calibration first")
-            known = VoteModel(self.p0, self.options)
-        p0 = known.p0 if self.p0 is None else self.p0
-        return VoteModel(p0, known.options if self.options is None else self.options)
+    def fixed(self, name: str) -> Any:
+        """p0 or options: as given, else as estimated. Estimates with p0 <= 1/m let every vote run to its limit."""
+        given = getattr(self, name)
+        if given is None and self.known is None:
+            raise ValueError("bind the policy to a calibration first")
+        return getattr(self.known, name) if given is None else given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VoteRatio(_Model):
+class VoteRatio(_Estimated):
     """Stop at Lambda_t = P(H_leader | votes) / P(H_runner-up | votes) >= `ratio`; errs <= (m - 1) / (ratio + m - 1)."""
 
     ratio: float
+    p0: float | None = None
+    options: int | None = None
     reason: ClassVar[Reason] = Reason.LEAD
 
     def __post_init__(self) -> None:
-        _Model.__post_init__(self)
+        _Estimated.__post_init__(self)
         if self.ratio <= 1:
             raise UserError(f"the ratio of a vote must exceed 1, not {self.ratio}.")
 
     def trusted(self, state: Tally) -> np.ndarray:
-        log_r = log_ratio(self.model.p0, self.model.options)
+        log_r = log_ratio(self.fixed("p0"), self.fixed("options"))
         return (state.first - state.second) * log_r >= np.log(self.ratio) - 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VotePosterior(_Model):
+class VotePosterior(_Estimated):
     """Stop when the leader's posterior reaches 1 - `eps`; under the model such a stop errs with probability <= eps."""
 
     eps: float
-
-    def __post_init__(self) -> None:
-        _Model.__post_init__(self)
-        _in_unit("eps", self.eps)
+    p0: float | None = None
+    options: int | None = None
 
     def trusted(self, state: Tally) -> np.ndarray:
-        log_r = log_ratio(self.model.p0, self.model.options)
-        return (log_r > 0) & (leader_posterior(state.counts, log_r, self.model.options) >= 1 - self.eps)
+        return _sure(state, self.fixed("p0"), self.fixed("options"), self.eps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VoteHeuristic(_Model):
+class VoteHeuristic(_Estimated):
     """The posterior rule with m = distinct answers seen + 1, which moves with the votes: no guarantee (METHODS section 4)."""
 
     eps: float
-
-    def __post_init__(self) -> None:
-        _Model.__post_init__(self)
-        _in_unit("eps", self.eps)
+    p0: float | None = None
 
     def trusted(self, state: Tally) -> np.ndarray:
-        options = (state.counts > 0).sum(axis=1) + 1
-        log_r = log_ratio(self.model.p0, options)
-        return (log_r > 0) & (leader_posterior(state.counts, log_r, options) >= 1 - self.eps)
+        return _sure(state, self.fixed("p0"), (state.counts > 0).sum(axis=1) + 1, self.eps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VoteDirichlet(_Model):
+class VoteDirichlet(_Estimated):
     """Stop when P(the leader is the most probable answer) >= 1 - `eps` under a symmetric Dirichlet(`alpha`) on m answers (ours).
 
-    Unlike the model of the paper it lets wrong answers cluster; p0 is not read.
+    Unlike the model of the paper it lets wrong answers cluster.
     """
 
     eps: float
     alpha: float = 1.0
+    options: int | None = None
 
     def __post_init__(self) -> None:
-        _Model.__post_init__(self)
-        _in_unit("eps", self.eps)
+        _Estimated.__post_init__(self)
         if self.alpha <= 0:
             raise UserError(f"alpha of a vote must be positive, not {self.alpha}.")
 
     def trusted(self, state: Tally) -> np.ndarray:
-        return dirichlet_mode_posterior(state.counts, self.model.options, self.alpha) >= 1 - self.eps
+        return dirichlet_mode_posterior(state.counts, self.fixed("options"), self.alpha) >= 1 - self.eps
 
 
-def _in_unit(name: str, value: float | None) -> None:
-    if value is not None and not 0 < value < 1:
-        raise UserError(f"{name} of a vote must lie between 0 and 1, not {value}.")
+def _sure(state: Tally, p0: float, options: np.ndarray | int, eps: float) -> np.ndarray:
+    """Whether the leader's posterior reaches 1 - eps; never where p0 <= 1/m."""
+    log_r = log_ratio(p0, options)
+    return (log_r > 0) & (leader_posterior(state.counts, log_r, options) >= 1 - eps)
