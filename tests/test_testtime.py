@@ -219,7 +219,7 @@ def trainer_gradient(trainer, passes=1):
         if type(trainer).__name__ == "VoteRLOO":  # the loop divides
             loss = loss / passes
         loss.backward()
-        trainer._step += 1
+        trainer._step = getattr(trainer, "_step", 0) + 1
     return torch.cat([p.grad.ravel() for p in trainer.model.parameters()])
 
 
@@ -316,7 +316,7 @@ def test_ppo_finds_the_best_arm_and_its_critic_the_reward(small, tmp_path):
             return self.last
 
     options = {"algorithm": "ppo", "prompts": 1, "group": 32, "steps": 60, "updates": 2, "kl": 0.0}
-    options |= {"learning_rate": 3e-3, "critic_learning_rate": 3e-3}
+    options |= {"learning_rate": 3e-3, "critic_learning_rate": 1e-2}
     run_settings = RunSettings(**options, vote={"policy": "self_consistency", "n": 32})
     job = Job(
         small, [Problem("p0", "0+1", "0")], [], run_settings, EvaluationSettings(), Sampling(max_tokens=1), None, KNOWN, 0, "b"

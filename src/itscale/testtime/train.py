@@ -272,7 +272,8 @@ class Run:
                 trainer = VoteRLOO(**{**given, "args": RLOOConfig(**common)})
             else:
                 kind = VotePPO if settings.algorithm == "ppo" else VoteGRPO
-                arguments = GRPOConfig(**common, loss_type="dr_grpo", scale_rewards="group")
+                plain = {"loss_type": "dr_grpo", "scale_rewards": "group", "use_bias_correction_kl": False}
+                arguments = GRPOConfig(**common, **plain)
                 draw = rollout_func(roller, self.first, settings.updates)
                 trainer = kind(**{**given, "args": arguments}, rollout_func=draw)
         trainer.roller, trainer.first_step, trainer.updates = roller, self.first, settings.updates
