@@ -21,6 +21,7 @@ include: "workflow/rules/predictor.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/optscale.smk"
 include: "workflow/rules/markovscale.smk"
+include: "workflow/rules/optpo.smk"
 include: "workflow/rules/live.smk"
 include: "workflow/rules/figures.smk"
 
@@ -37,4 +38,5 @@ rule all:
         f"{RESULTS}/tables/main.md",
         f"{RESULTS}/tables/world.csv",
         rules.markovscale.input,
-        figures(*TABLE_OF),
+        f"{RESULTS}/tables/optpo/summary.md",
+        figures(*(name for name in TABLE_OF if name not in ON_REQUEST)),

@@ -36,6 +36,8 @@ TABLE_OF = {
     "samples_used": "stops",
     "score_fit": "scores",
 }
+# Figures of long runs, which a bare `snakemake` does not make.
+ON_REQUEST = set()
 
 
 def figures(*names):
