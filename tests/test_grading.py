@@ -73,6 +73,17 @@ PAIRS = [
     ("0.333", r"\frac{1}{2}", False),
     (r"2\pi", r"2 \pi", True),
     ("10", "1", False),
+    (r"\frac{1}{\sqrt{2}}", r"\frac{\sqrt{2}}{2}", True),
+    (r"\sqrt{\frac{1}{\sqrt{16}}}", "0.5", True),
+    ("5", "", False),
+    ("5", "{}", False),
+    ("5", r"\frac{", False),
+    (r"12\text{ inches}", "12", True),
+    (r"\$18.50", "18.5", True),
+    ("50\\%", "50", True),
+    (r"\text{Even}", "odd", False),
+    (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix}1\\2\end{pmatrix}", True),
+    (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix}2\\1\end{pmatrix}", False),
 ]
 
 
@@ -107,6 +118,23 @@ def test_hostile_latex_costs_a_verdict_and_not_the_job():
     grades = grade_table(samples(texts), [Problem("p", "1+1", "2")], time_limit=2.0)
     assert grades["verdict"].tolist() == ["timeout", "correct", "unanswered", "wrong"]
     assert grades["cluster"].tolist() == [0, 1, -1, 2]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "(" * 3000 + ")" * 3000,
+        "{" * 3000 + "}" * 3000,
+        "1" * 20_000,
+        "10^{10^{10}}!",
+        r"\frac{" * 500,
+        "x^" * 2000,
+        "\\int" * 999,
+    ],
+    ids=["parentheses", "braces", "digits", "factorial", "torn fractions", "powers", "integrals"],
+)
+def test_hostile_answers_are_never_correct_and_never_fatal(comparer, answer):
+    assert comparer.compare([("2", answer), ("2", "2.0")]) in ([False, True], [None, True])
 
 
 def test_each_distinct_pair_is_compared_once(monkeypatch):
