@@ -18,6 +18,7 @@ include: "workflow/rules/models.smk"
 include: "workflow/rules/pools.smk"
 include: "workflow/rules/predictor.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/live.smk"
 include: "workflow/rules/figures.smk"
 
 

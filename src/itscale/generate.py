@@ -11,7 +11,7 @@ import pandas as pd
 from itscale.answers import extract_answer
 from itscale.engines.protocol import Completion, Engine, Request, Sampling
 from itscale.errors import UserError
-from itscale.journal import Journal
+from itscale.journal import Journal, fingerprint
 from itscale.progress import progress
 from itscale.records import KEY, SAMPLES, Problem, sort_by_key, write_table
 
@@ -44,12 +44,6 @@ def request_seed(seed: int, key: Key) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def fingerprint(plan: Plan, problems: list[Problem], meta: dict[str, Any]) -> str:
-    """What a partial file belongs to."""
-    content = json.dumps([asdict(plan), [asdict(p) for p in problems], meta], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
 def generate_shard(problems: list[Problem], engine: Engine, plan: Plan, out: Path, meta: dict[str, Any]) -> None:
     """Draw a shard's samples and write them as a table (schema SAMPLES) with its manifest.
 
@@ -58,7 +52,7 @@ def generate_shard(problems: list[Problem], engine: Engine, plan: Plan, out: Pat
     """
     mine = problems[plan.shard :: plan.shards]
     questions = {p.problem_id: p.question for p in mine}
-    journal = Journal(Path(f"{out}.partial"), fingerprint(plan, mine, meta))
+    journal = Journal(Path(f"{out}.partial"), fingerprint([asdict(plan), [asdict(p) for p in mine], meta]))
     done: dict[Key, dict[str, Any]] = {tuple(row[k] for k in KEY): row for row in journal.rows}
     previous: dict[tuple[str, int], str | None] = {}
 
@@ -116,5 +110,5 @@ def _row(completion: Completion, seed: int) -> dict[str, Any]:
         "finish_reason": str(completion.finish),
         "prompt_tokens": completion.prompt_tokens,
         "cached_prompt_tokens": completion.cached_prompt_tokens,
-        "completion_tokens": len(completion.token_ids),
+        "completion_tokens": completion.completion_tokens,
     }

@@ -87,15 +87,18 @@ class Comparer:
             return None
 
 
-def cluster_answers(rows: list[list[str | None]], comparer: Comparer) -> list[list[int]]:
+def cluster_answers(
+    rows: list[list[str | None]], comparer: Comparer, labels: list[dict[str, int]] | None = None
+) -> list[list[int]]:
     """Cluster each row's answers greedily in order, each against the first member of every cluster so far.
 
     A prefix's clusters never change. -1: no answer; a comparison that was killed counts as different. Rows advance
-    together, one candidate at a time, so that comparisons travel in large batches.
+    together, one candidate at a time, so that comparisons travel in large batches. `labels` are the clusters of the
+    answers that a row had before (answer -> cluster, in order), and are extended by the new ones.
     """
-    distinct = [list(dict.fromkeys(a for a in row if a is not None)) for row in rows]
-    labels: list[dict[str, int]] = [{} for _ in rows]
-    representatives: list[list[str]] = [[] for _ in rows]
+    labels = [{} for _ in rows] if labels is None else labels
+    distinct = [list(dict.fromkeys(a for a in row if a is not None and a not in labels[i])) for i, row in enumerate(rows)]
+    representatives = [_first_members(known) for known in labels]
     position, candidate = [0] * len(rows), [0] * len(rows)
     waiting = [i for i in range(len(rows)) if distinct[i]]
     while waiting:
@@ -116,6 +119,14 @@ def cluster_answers(rows: list[list[str | None]], comparer: Comparer) -> list[li
                 candidate[i] += 1
         waiting = [i for i in waiting if position[i] < len(distinct[i])]
     return [[-1 if a is None else labels[i][a] for a in row] for i, row in enumerate(rows)]
+
+
+def _first_members(labels: dict[str, int]) -> list[str]:
+    members: list[str] = []
+    for answer, cluster in labels.items():
+        if cluster == len(members):
+            members.append(answer)
+    return members
 
 
 def grade_table(samples: pd.DataFrame, problems: list[Problem], time_limit: float = 5.0) -> pd.DataFrame:

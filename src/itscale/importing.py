@@ -7,13 +7,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from itscale.errors import UserError
-from itscale.records import SAMPLES, SCORES, Problem, sort_by_key
+from itscale.records import SAMPLES, SCORES, Problem, manifest_path, read_problems, sort_by_key
 
 REQUIRED = ("problem_id", "question", "gold", "text", "completion_tokens")
 OPTIONAL = ("sample", "score_mean", "score_last", "prompt_tokens", "cached_prompt_tokens", "verifier_tokens", "finish_reason")
 
 
-def read_rows(path: Path, columns: dict[str, str]) -> pd.DataFrame:
+def read_rows(path: Path, columns: dict[str, str], required: tuple[str, ...] = REQUIRED) -> pd.DataFrame:
     """Rows of a .jsonl or .parquet file, its columns renamed by `columns` (their name here -> their name there).
 
     Raises:
@@ -44,10 +44,30 @@ def read_rows(path: Path, columns: dict[str, str]) -> pd.DataFrame:
         if theirs not in frame.columns:
             raise UserError(f"{path} has no column {theirs!r} for {ours!r}: it has {', '.join(map(str, frame.columns))}.")
     frame = frame.rename(columns={theirs: ours for ours, theirs in columns.items()})
-    for name in REQUIRED:
+    for name in required:
         if name not in frame.columns:
             raise UserError(f"{path} has no column {name!r}: name yours with --columns.")
     return frame
+
+
+def read_questions(path: Path | str) -> list[Problem]:
+    """Problems from a table of problems, or from .jsonl or .parquet rows with a `question`.
+
+    Optional columns: `answer` (gold; empty if it is missing), `problem_id` (else the number of the row), `level`.
+
+    Raises:
+        UserError: the file is missing or has another suffix, or a row has no question.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path} does not exist: give the file of your questions.")
+    if manifest_path(path).exists() and path.suffix == ".parquet":
+        return read_problems(path)
+    frame = read_rows(path, {}, required=("question",))
+    _refuse(path, frame["question"].isna() | (frame["question"].astype(str).str.strip() == ""), "has no question")
+    ids = frame["problem_id"] if "problem_id" in frame.columns else pd.Series([f"q{i:04d}" for i in range(len(frame))])
+    texts = [frame[name].fillna("") if name in frame.columns else [""] * len(frame) for name in ("answer", "level")]
+    return [Problem(*map(str, row)) for row in zip(ids, frame["question"], *texts, strict=True)]
 
 
 def import_samples(path: Path, columns: dict[str, str]) -> tuple[list[Problem], pd.DataFrame, pd.DataFrame]:

@@ -1,10 +1,16 @@
 """What a killed job leaves behind: a `.partial` file of finished rows, which the next run continues."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from itscale.errors import UserError
+
+
+def fingerprint(content: Any) -> str:
+    """What a partial file belongs to: the hash of settings, problems and model as JSON values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class Journal:

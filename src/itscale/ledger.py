@@ -9,13 +9,15 @@ import numpy as np
 class Ledger:
     """Tokens by purpose; each field is a number or an array of the same shape.
 
-    `prompt` counts the prompt of every request, `cached_prompt` the part of it that a prefix cache served;
-    `aborted` are completion tokens of requests that were cut short.
+    `prompt` counts the prompt of every request, `cached_prompt` the part of it that a prefix cache served; `completion` are
+    completion tokens that a decision rests on, `speculative` those of completions that finished and were not needed,
+    `aborted` those of requests that were cut short.
     """
 
     prompt: np.ndarray | int = 0
     cached_prompt: np.ndarray | int = 0
     completion: np.ndarray | int = 0
+    speculative: np.ndarray | int = 0
     aborted: np.ndarray | int = 0
     verifier: np.ndarray | int = 0
     predictor: np.ndarray | int = 0
@@ -24,7 +26,12 @@ class Ledger:
     @property
     def total(self) -> np.ndarray | int:
         """Tokens that were computed: everything but the prompt tokens that came out of a cache."""
-        return self.prompt - self.cached_prompt + self.completion + self.aborted + self.verifier + self.predictor + self.training
+        return self.prompt - self.cached_prompt + self.drawn + self.verifier + self.predictor + self.training
+
+    @property
+    def drawn(self) -> np.ndarray | int:
+        """Completion tokens that were drawn, needed or not."""
+        return self.completion + self.speculative + self.aborted
 
     def __add__(self, other: "Ledger") -> "Ledger":
         return Ledger(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})

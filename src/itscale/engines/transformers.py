@@ -26,7 +26,7 @@ class TransformersEngine:
         eos = self._model.generation_config.eos_token_id
         eos = eos if eos is not None else self._tokenizer.eos_token_id
         self._stops = torch.tensor(eos if isinstance(eos, list) else [eos], device=self._device)
-        self._batch_size = batch_size
+        self.slots = batch_size
         self._waiting: deque[Request] = deque()
         self._usage = Usage()
 
@@ -41,9 +41,11 @@ class TransformersEngine:
         # Sorted by length, a batch pads little.
         self._waiting = deque(sorted([*self._waiting, *requests], key=lambda r: (-len(r.prompt_ids), r.request_id)))
 
-    def abort(self, request_ids: list[str]) -> None:
-        gone = set(request_ids)
+    def abort(self, request_ids: list[str]) -> dict[str, Usage]:
+        # A static batch runs to its end within `poll`: only what has not begun can be taken back, and that costs nothing.
+        gone = {r.request_id for r in self._waiting} & set(request_ids)
         self._waiting = deque(r for r in self._waiting if r.request_id not in gone)
+        return dict.fromkeys(gone, Usage())
 
     def usage(self) -> Usage:
         return self._usage
@@ -52,7 +54,7 @@ class TransformersEngine:
         self._waiting.clear()
 
     def poll(self) -> list[Completion]:
-        batch = [self._waiting.popleft() for _ in range(min(self._batch_size, len(self._waiting)))]
+        batch = [self._waiting.popleft() for _ in range(min(self.slots, len(self._waiting)))]
         if not batch:
             return []
         with torch.inference_mode():
@@ -61,10 +63,8 @@ class TransformersEngine:
             completion(self._tokenizer, r.request_id, tuple(tokens), stopped=stopped, prompt_tokens=len(r.prompt_ids))
             for r, (tokens, stopped) in zip(batch, ids, strict=True)
         ]
-        self._usage = Usage(
-            self._usage.prompt + sum(c.prompt_tokens for c in completions),
-            0,
-            self._usage.completion + sum(len(c.token_ids) for c in completions),
+        self._usage += Usage(
+            prompt=sum(c.prompt_tokens for c in completions), completion=sum(c.completion_tokens for c in completions)
         )
         return completions
 

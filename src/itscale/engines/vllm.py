@@ -26,7 +26,8 @@ class VllmEngine:
             )
         )
         self._tokenizer = self._engine.get_tokenizer()
-        self._tokens: dict[str, int] = {}
+        self.slots = batch_size
+        self._running: dict[str, Usage] = {}  # what each request would have cost if it were cut short now
         self._usage = Usage()
 
     def encode(self, question: str, previous: str | None) -> tuple[int, ...]:
@@ -34,7 +35,7 @@ class VllmEngine:
 
     @property
     def outstanding(self) -> int:
-        return len(self._tokens)
+        return len(self._running)
 
     def submit(self, requests: list[Request]) -> None:
         from vllm import SamplingParams
@@ -51,39 +52,40 @@ class VllmEngine:
                 output_kind=RequestOutputKind.CUMULATIVE,
             )
             self._engine.add_request(request.request_id, {"prompt_token_ids": list(request.prompt_ids)}, parameters)
-            self._tokens[request.request_id] = 0
+            self._running[request.request_id] = Usage()
 
-    def abort(self, request_ids: list[str]) -> None:
-        running = [i for i in request_ids if i in self._tokens]
-        self._engine.abort_request(running)
-        lost = sum(self._tokens.pop(i) for i in running)
-        self._usage = replace(self._usage, aborted=self._usage.aborted + lost)
+    def abort(self, request_ids: list[str]) -> dict[str, Usage]:
+        cut = {i: self._running.pop(i) for i in request_ids if i in self._running}
+        self._engine.abort_request(list(cut))
+        self._usage = sum(cut.values(), self._usage)
+        return cut
 
     def usage(self) -> Usage:
         return self._usage
 
     def close(self) -> None:
-        self.abort(list(self._tokens))
+        self.abort(list(self._running))
 
     def poll(self) -> list[Completion]:
         finished: list[Completion] = []
-        while self._tokens and not finished:
-            for output in self._engine.step():
-                if output.request_id not in self._tokens:
-                    continue
-                result = output.outputs[0]
-                self._tokens[output.request_id] = len(result.token_ids)
-                if output.finished:
-                    finished.append(self._completion(output))
+        for output in self._engine.step() if self._running else ():
+            if output.request_id not in self._running:
+                continue
+            ids = output.outputs[0].token_ids
+            spent = Usage(len(output.prompt_token_ids), output.num_cached_tokens or 0, aborted=len(ids))
+            self._running[output.request_id] = spent
+            if output.finished:
+                del self._running[output.request_id]
+                self._usage += replace(spent, completion=spent.aborted, aborted=0)
+                stopped = output.outputs[0].finish_reason == "stop"
+                finished.append(
+                    completion(
+                        self._tokenizer,
+                        output.request_id,
+                        tuple(ids),
+                        stopped=stopped,
+                        prompt_tokens=spent.prompt,
+                        cached_prompt_tokens=spent.cached_prompt,
+                    )
+                )
         return finished
-
-    def _completion(self, output) -> Completion:
-        result = output.outputs[0]
-        del self._tokens[output.request_id]
-        ids, stopped = tuple(result.token_ids), result.finish_reason == "stop"
-        prompt, cached = len(output.prompt_token_ids), output.num_cached_tokens or 0
-        usage = self._usage
-        self._usage = Usage(usage.prompt + prompt, usage.cached_prompt + cached, usage.completion + len(ids), usage.aborted)
-        return completion(
-            self._tokenizer, output.request_id, ids, stopped=stopped, prompt_tokens=prompt, cached_prompt_tokens=cached
-        )

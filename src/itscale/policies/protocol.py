@@ -64,7 +64,8 @@ class NoState:
 class Policy(Protocol):
     """A stopping rule; `limit` is the most it may draw, `family` the fixed budget that it is measured against.
 
-    `needs_features` names the predicted features that the rule reads; a rule without any costs no predictor tokens.
+    `needs_features` names the predicted features that the rule reads; a rule without any costs no predictor tokens. A rule
+    that can exist in a replay only, because it reads what no live run knows, carries a class attribute `replay_only = True`.
     """
 
     unit: Unit
@@ -89,6 +90,19 @@ def take(state: Any, rows: np.ndarray) -> Any:
     if isinstance(state, np.ndarray):
         return state[rows]
     return replace(state, **{f.name: take(getattr(state, f.name), rows) for f in fields(state)})
+
+
+def join(states: list[Any]) -> Any:
+    """One state of all rows of several, in their order; arrays that are narrower than others are filled up with zeros.
+
+    (A state widens with what it has seen, a tally by clusters, so rows that stepped apart differ in width.)
+    """
+    first = states[0]
+    if not isinstance(first, np.ndarray):
+        return replace(first, **{f.name: join([getattr(s, f.name) for s in states]) for f in fields(first)})
+    shape = np.max([s.shape[1:] for s in states], axis=0).astype(int)
+    padded = [np.pad(s, [(0, 0), *((0, w - have) for w, have in zip(shape, s.shape[1:], strict=True))]) for s in states]
+    return np.concatenate(padded)
 
 
 def decide(n: np.ndarray, want: np.ndarray, limit: int, reason: Reason) -> Decision:

@@ -1,0 +1,231 @@
+"""Commands for use outside the workflow: solve problems with a stopping rule, and ask which rule to take."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from itscale.cli.options import Seed, app, build, parse_json, settings_of
+from itscale.errors import UserError
+
+SOLVE = """Answer questions with a model, drawing no more samples than the policy needs.
+
+    itscale solve --model results/models/language_model --policy vote_lead --problems my.jsonl
+
+    itscale solve --model http://127.0.0.1:8000/v1 --policy optscale --verifier prm --problems my.jsonl
+
+my.jsonl holds one {"question": ...} a line, with "answer" where the gold answer is known (it is looked at after the run only).
+A policy that reads scores takes its verifier from --verifier, or from a folder `reward_model` beside the model. With
+--calibration the policy has the knobs that the calibration split chose. A run that was stopped or killed continues when it is
+called again; the key of a server comes from OPENAI_API_KEY.
+"""
+
+
+@app.command(help=SOLVE)
+def solve(
+    model: Annotated[str, typer.Option(help="Model folder, hub id, or address of an OpenAI-compatible server (URL#MODEL).")],
+    policy: Annotated[str, typer.Option(help="Name of a policy, or of a method of the calibration.")],
+    problems: Annotated[Path, typer.Option(help="Questions: .jsonl, or a table of problems (.parquet).")],
+    out: Annotated[Path, typer.Option(help="File of the answers, one JSON object a line.")] = Path("answers.jsonl"),
+    settings: Annotated[str, typer.Option(help='The policy\'s settings as JSON: {"lead": 3, "n_max": 16}.')] = "{}",
+    calibration: Annotated[Path | None, typer.Option(help="What `itscale calibrate` wrote.")] = None,
+    verifier: Annotated[Path | None, typer.Option(help="Process reward model folder.")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="What the predictor says of these problems (.parquet).")] = None,
+    engine: Annotated[str, typer.Option(help="EngineSettings as JSON, but for the model.")] = "{}",
+    sampling: Annotated[str, typer.Option(help="Sampling as JSON: temperature, top_p, max_tokens.")] = "{}",
+    chains: Annotated[int, typer.Option(help="Chains per question, for policies over rounds.")] = 1,
+    look_ahead: Annotated[int, typer.Option(help="Samples of one question that may be begun before they are asked for.")] = 8,
+    seed: Seed = 0,
+) -> None:
+    """See SOLVE."""
+    from itscale.advice import named_policy
+    from itscale.engines import EngineSettings, open_engine
+    from itscale.engines.protocol import Sampling
+    from itscale.importing import read_questions
+    from itscale.live import Interrupted
+    from itscale.live import solve as stage
+    from itscale.records import PREDICTIONS, read_json, read_table
+
+    questions = read_questions(problems)
+    chosen = named_policy(policy, parse_json(settings, "--settings"), readable(calibration, read_json))
+    served = model.startswith(("http://", "https://"))
+    options = {"batch_size": 32 if served else 256, **parse_json(engine, "--engine")}
+    prm = verifier if verifier is not None or served else Path(model).parent / "reward_model"
+    scorer = None
+    if chosen.needs_scores:
+        if prm is None or not prm.exists():
+            raise UserError(
+                f"policy {policy!r} reads verifier scores: give the folder of a process reward model with --verifier."
+            )
+        from itscale.verifier import Verifier
+
+        scorer = Verifier(prm, 64)
+    with open_engine(build(EngineSettings, {**options, "model": model}, "--engine")) as opened:
+        try:
+            run = stage(
+                questions,
+                opened,
+                chosen,
+                sampling=settings_of(Sampling, sampling, "--sampling"),
+                seed=seed,
+                chains=chains,
+                look_ahead=look_ahead,
+                verifier=scorer,
+                predictions=readable(predictions, lambda path: read_table(path, PREDICTIONS)),
+                journal=Path(f"{out}.partial"),
+                meta={"model": model, "verifier": str(prm)},
+            )
+        except Interrupted as stopped:
+            typer.echo(f"itscale: {stopped}: the same command continues.", err=True)
+            raise typer.Exit(130) from None
+    write_answers(out, run.rows)
+    typer.echo(run.summary())
+    typer.echo(stops(run.rows))
+    if all(problem.answer for problem in questions):
+        typer.echo(accuracy(run.rows))
+    typer.echo(f"{out}: {len(run.rows)} answers")
+
+
+def readable(path: Path | None, read):
+    """What a file holds, None where no file is given."""
+    return None if path is None else read(path)
+
+
+def write_answers(out: Path, rows) -> None:
+    """One JSON object a row: its answer, why it stopped, what it cost, and its samples."""
+    from dataclasses import asdict
+
+    from itscale.records import write_atomic
+
+    lines = []
+    for row in rows:
+        samples = [
+            {
+                "answer": s.verdict.answer,
+                "score": None if s.verdict.score != s.verdict.score else s.verdict.score,
+                "text": s.completion.text,
+            }
+            for s in row.samples
+        ]
+        record = {
+            "problem_id": row.problem.problem_id,
+            "chain": row.chain,
+            "question": row.problem.question,
+            "answer": row.answer,
+        }
+        record |= {"reason": str(row.reason), "chosen": row.column, "tokens": asdict(row.ledger), "samples": samples}
+        lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+    write_atomic(out, "".join(lines).encode())
+
+
+def stops(rows) -> str:
+    """How many rows stopped for each reason."""
+    from collections import Counter
+
+    return "; ".join(f"{reason}: {count}" for reason, count in Counter(str(row.reason) for row in rows).most_common())
+
+
+def accuracy(rows) -> str:
+    """Share of right answers with its interval over problems."""
+    import numpy as np
+
+    from itscale.grading import Comparer
+    from itscale.intervals import mean_interval
+
+    answered = [row for row in rows if row.answer is not None]
+    with Comparer(5.0) as comparer:
+        same = comparer.compare([(row.problem.answer, row.answer) for row in answered])
+    right = {(row.problem.problem_id, row.chain): bool(s) for row, s in zip(answered, same, strict=True)}
+    ids = dict.fromkeys(row.problem.problem_id for row in rows)
+    share = [np.mean([right.get((i, row.chain), False) for row in rows if row.problem.problem_id == i]) for i in ids]
+    found = mean_interval(np.array(share))
+    return f"accuracy {100 * found.mean:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}] of {len(ids)} problems"
+
+
+ADVISE = """Which policy and threshold reach a wanted accuracy with the fewest tokens, from a stored pool.
+
+    itscale advise --pool results/pools/calibration/parallel/pool.parquet --accuracy 0.6
+
+The settings are chosen on the whole pool; the accuracy and the tokens beside them are held out: chosen on four fifths of the
+problems, measured on the fifth that was left out, in turn, with 95 % intervals over problems.
+"""
+
+
+@app.command(help=ADVISE)
+def advise(
+    pool: Annotated[Path, typer.Option(help="Pool table, of parallel samples or of chains.")],
+    accuracy: Annotated[float, typer.Option(help="Wanted accuracy, between 0 and 1.")],
+    methods: Annotated[
+        str, typer.Option(help="Methods to try as JSON, as in the configuration; without it the usual ones.")
+    ] = "",
+    predictions: Annotated[Path | None, typer.Option(help="What the predictor says of the pool's problems (.parquet).")] = None,
+    orders: Annotated[int, typer.Option(help="Random orders per problem.")] = 10,
+    out: Annotated[Path | None, typer.Option(help="File of the table (CSV).")] = None,
+    seed: Seed = 0,
+) -> None:
+    """See ADVISE."""
+    from itscale import advice as stage
+    from itscale.methods import read_methods
+    from itscale.records import POOL, PREDICTIONS, Unit, make_pool, read_table, with_predictions
+    from itscale.tables import write_csv
+
+    if not 0 < accuracy <= 1:
+        raise UserError(f"--accuracy is {accuracy}: give a share between 0 and 1.")
+    frame = read_table(pool, POOL)
+    found = make_pool(frame, Unit.ROUND if frame["round"].max() > 0 else Unit.SAMPLE)
+    if predictions is not None:
+        found = with_predictions(found, read_table(predictions, PREDICTIONS))
+    tried = read_methods(parse_json(methods, "--methods")) if methods else stage.usual_methods(found)
+    table = stage.advise(found, tried, accuracy, orders=orders, seed=seed)
+    if out is not None:
+        write_csv(out, table)
+    for row in table.to_dict("records"):
+        verdict = "" if row["reached"] else f"   (does not reach {100 * accuracy:.0f} %: its most accurate setting)"
+        shown = {name: [row[f"{name}{end}"] for end in ("", "_low", "_high")] for name in ("accuracy", "completion_tokens")}
+        share, tokens = [100 * value for value in shown["accuracy"]], shown["completion_tokens"]
+        typer.echo(
+            f"{row['advice']:20s} {row['method']} {json.dumps(row['settings'])}{verdict}\n"
+            f"{'':20s} accuracy {share[0]:.1f} % [{share[1]:.1f}, {share[2]:.1f}], "
+            f"{tokens[0]:.0f} [{tokens[1]:.0f}, {tokens[2]:.0f}] completion tokens a question"
+        )
+
+
+@app.command()
+def live(
+    model: Annotated[Path, typer.Option(help="Model folder.")],
+    verifier: Annotated[Path, typer.Option(help="Process reward model folder.")],
+    problems: Annotated[Path, typer.Option(help="Problems, a table that `itscale problems` wrote.")],
+    calibration: Annotated[Path, typer.Option(help="What `itscale calibrate` wrote.")],
+    pool: Annotated[Path, typer.Option(help="Parallel pool of the same problems, for the order of arrival.")],
+    options: Annotated[str, typer.Option(help="The configuration's section `live` as JSON.")],
+    sampling: Annotated[str, typer.Option(help="Sampling as JSON.")],
+    seed: Seed,
+    out: Annotated[Path, typer.Option(help="Folder to write: live.csv and arrival.csv.")],
+) -> None:
+    """Run methods live against their fixed budgets; measure tokens, clock, and the bias of the order of arrival."""
+    from itscale.calibrate import frozen_policies
+    from itscale.engines.protocol import Sampling
+    from itscale.live_study import adaptive, arrival_bias, study_engines
+    from itscale.records import Unit, read_json, read_pool, read_problems
+    from itscale.tables import write_csv
+
+    values = parse_json(options, "--options")
+    frozen = frozen_policies(read_json(calibration))
+    chosen = adaptive(frozen, values["methods"], values["budget"])
+    table = study_engines(
+        read_problems(problems)[: values["problems"]],
+        chosen,
+        model=model,
+        verifier=verifier,
+        engines=values["engines"],
+        slots=values["batch_size"],
+        look_ahead=values["look_ahead"],
+        sampling=settings_of(Sampling, sampling, "--sampling"),
+        seed=seed,
+    )
+    write_csv(out / "live.csv", table)
+    bias = arrival_bias(read_pool(pool, Unit.SAMPLE), chosen, slots=values["budget"], orders=20, seed=seed)
+    write_csv(out / "arrival.csv", bias)
+    shown = ["engine", "method", "used", "accuracy", "drawn", "seconds", "token_saving", "wall_saving", "wall_per_token"]
+    typer.echo(table[shown].to_string(index=False, float_format="%.3g"))

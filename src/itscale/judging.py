@@ -1,0 +1,75 @@
+"""Judge samples while more are drawn: cluster their answers without sight of any gold answer, and score their steps.
+
+Verdicts are made in a thread beside the engine, all waiting samples in one batch: a hanging comparison or a slow verifier delays
+its own problem and leaves the engine running.
+"""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+
+from itscale.answers import extract_answer
+from itscale.grading import Comparer, cluster_answers
+from itscale.verifier import Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a policy sees of one sample: its cluster (-1: no answer) and score (NaN: none); and what the score cost."""
+
+    answer: str | None
+    cluster: int
+    score: float
+    score_last: float
+    verifier_tokens: int
+
+
+class Scorer(Protocol):
+    """A verifier: `itscale.verifier.Verifier`, or one that looks stored scores up."""
+
+    def score(self, questions: list[str], texts: list[str]) -> Scores: ...
+
+
+class Judge:
+    """One batch of samples at a time, each row's in submission order; a context manager, since it owns a thread."""
+
+    def __init__(self, comparer: Comparer, verifier: Scorer | None) -> None:
+        self._comparer = comparer
+        self._verifier = verifier
+        self._labels: dict[int, dict[str, int]] = {}
+        self._thread = ThreadPoolExecutor(1, "judge")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def recall(self, row: int, known: list[Verdict]) -> None:
+        """Take over the clusters of a row's first samples, judged before."""
+        labels = self._labels.setdefault(row, {})
+        for verdict in known:
+            if verdict.answer is not None:
+                labels.setdefault(verdict.answer, verdict.cluster)
+
+    def submit(self, work: list[tuple[int, str, list[str]]]) -> "Future[list[list[Verdict]]]":
+        """Begin to judge (row, question, its next texts)."""
+        return self._thread.submit(self._judge, work)
+
+    def _judge(self, work: list[tuple[int, str, list[str]]]) -> list[list[Verdict]]:
+        answers = [[extract_answer(text) for text in texts] for _, _, texts in work]
+        labels = [self._labels.setdefault(row, {}) for row, _, _ in work]
+        clusters = cluster_answers(answers, self._comparer, labels)
+        texts = [text for _, _, texts in work for text in texts]
+        if self._verifier is None:
+            scores = Scores(np.full(len(texts), np.nan), np.full(len(texts), np.nan), np.zeros(len(texts), np.int64))
+        else:
+            scores = self._verifier.score([question for _, question, own in work for _ in own], texts)
+        flat = iter(zip(scores.mean.tolist(), scores.last.tolist(), scores.tokens.tolist(), strict=True))
+        return [
+            [Verdict(answer, cluster, *next(flat)) for answer, cluster in zip(*row, strict=True)]
+            for row in zip(answers, clusters, strict=True)
+        ]

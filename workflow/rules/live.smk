@@ -1,0 +1,49 @@
+TABLE_OF |= {"live_saving": "live", "arrival_order": "arrival"}
+
+
+localrules:
+    live,
+
+
+rule live:
+    input:
+        f"{RESULTS}/tables/live.csv",
+        figures("live_saving", "arrival_order"),
+
+
+# Wall-clock time is measured: nothing else ought to run on this machine's cores meanwhile.
+rule live_run:
+    input:
+        modules("live_study", "engines.transformers", "engines.vllm"),
+        model=rules.language_model.output[0],
+        verifier=rules.reward_model.output[0],
+        problems=f"{RESULTS}/problems/{config['compare']['benchmarks'][0]}.parquet",
+        calibration=rules.calibration.output[0],
+        pool=pool(config["compare"]["benchmarks"][0], "parallel"),
+    output:
+        live=report(
+            f"{RESULTS}/tables/live.csv",
+            category="Tables",
+            caption="../report/live.rst",
+        ),
+        arrival=f"{RESULTS}/tables/arrival.csv",
+    log:
+        f"{RESULTS}/logs/live.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/live.tsv"
+    conda:
+        ENV
+    threads: workflow.cores
+    resources:
+        mem_mb=6000,
+        runtime=60,
+        gpu=0 if config["live"]["engines"] == ["transformers"] else 1,
+    params:
+        options=json.dumps(config["live"]),
+        sampling=json.dumps(config["sampling"]),
+        seed=config["seed"],
+        out=lambda wildcards, output: os.path.dirname(output.live),
+    shell:
+        "OMP_NUM_THREADS=1 python -m itscale live --model {input.model:q} --verifier {input.verifier:q}"
+        " --problems {input.problems:q} --calibration {input.calibration:q} --pool {input.pool:q} --options {params.options:q}"
+        " --sampling {params.sampling:q} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
