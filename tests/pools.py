@@ -2,8 +2,11 @@
 
 import numpy as np
 
-from itscale.policies.calibration import Calibration, Moments, Strata
-from itscale.records import Pool, Unit
+from scipy import stats
+
+from itscale.emissions import GRID, normalise
+from itscale.policies.calibration import Calibration, FirstScore, Moments, Rounds, Strata
+from itscale.records import FEATURES, Pool, Unit
 
 
 def random_pool(seed: int = 0, rows: int = 12, size: int = 16, unit: Unit = Unit.SAMPLE, chains: int = 1) -> Pool:
@@ -24,7 +27,9 @@ def random_pool(seed: int = 0, rows: int = 12, size: int = 16, unit: Unit = Unit
 
     problem = np.repeat(np.arange(rows // chains), chains)
     ids = tuple(f"p{i}" for i in range(rows // chains))
-    return Pool(unit, problem, ids, cluster, correct, score, tokens(), tokens() + 50, tokens(), tokens())
+    counts = [tokens(), tokens() + 50, tokens(), tokens()]
+    features = {name: np.where(rng.random(rows) < 0.1, np.nan, rng.uniform(0.05, 0.95, rows)) for name in FEATURES}
+    return Pool(unit, problem, ids, cluster, correct, score, *counts, features=features)
 
 
 KNOWN = Calibration(
@@ -33,6 +38,19 @@ KNOWN = Calibration(
         edges=np.array([0.4, 0.6]),
         a=np.array([0.3, 0.2, 0.1]),
         b=np.array([0.2, 0.3, 0.1]),
-        p0=np.array([0.2, 0.5, 0.8]),
+        n_c=np.array([20, 80, 200]),
+        n_cw=np.array([6, 17, 19]),
+        n_w=np.array([100, 60, 40]),
+        n_wc=np.array([18, 20, 3]),
+    ),
+    first_score=FirstScore(knots=np.array([0.2, 0.5, 0.9]), value=np.array([0.15, 0.4, 0.9])),
+    rounds=Rounds(
+        log_correct=normalise(stats.beta.logpdf(GRID, 5, 2)),
+        log_wrong=normalise(stats.beta.logpdf(GRID, 3, 3)),
+        density_correct="beta",
+        density_wrong="beta",
+        p0=0.45,
+        q=0.6,
+        exponent=0.25,
     ),
 )

@@ -1,17 +1,18 @@
 """Every policy against a plain loop over one sequence, and the promises that all of them make."""
 
 from collections import Counter
-from dataclasses import fields, replace
+from itertools import product
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itscale import markov, truncnormal
+from itscale import emissions, markov, truncnormal
 from itscale.errors import UserError
 from itscale.policies import POLICIES, make_policy
-from itscale.policies.markovscale import fit_strata
+from itscale.policies.markovscale import fit_first_score, fit_strata
 from itscale.policies.protocol import CODE, Reason
 from itscale.records import Unit
 from itscale.replay import replay
@@ -24,10 +25,27 @@ SETTINGS = {
     "optscale": {"s_min": 0.8, "alpha": 0.9, "n_max": 16},
     "vote_lead": {"lead": 3, "n_max": 16},
     "mr_thinking": {"rounds": 5},
+    "majority_over_rounds": {"n": 6},
+    "best_scored_round": {"n": 6},
     "gate": {"rounds": 16},
+    "zero": {"rounds": 16, "cost": 0.01},
+    "map": {"rounds": 16, "cost": 0.01, "strength": 30.0},
+    "filter": {"rounds": 5, "tau": 0.9, "cost": 0.02},
 }
-CASES = [*SETTINGS.items(), ("optscale", {"variant": "paper", "s_min": 0.8, "alpha": 0.9, "n_max": 16})]
+CASES = [
+    *SETTINGS.items(),
+    ("zero", {"rounds": 8}),
+    ("filter", {"rounds": 4, "tau": 1.0}),
+    ("optscale", {"variant": "paper", "s_min": 0.8, "alpha": 0.9, "n_max": 16}),
+]
 REASONS = list(Reason)
+FIXED = {
+    "best_of_n": "best",
+    "self_consistency": "votes",
+    "mr_thinking": "last",
+    "majority_over_rounds": "votes",
+    "best_scored_round": "best",
+}
 
 
 def run(name, options, pool, orders=1, seed=0):
@@ -64,17 +82,105 @@ def needed(scores, s_min, alpha, n_max, prior=()):
     return int(truncnormal.samples_needed(s_min, alpha, fit, n_max)[0])
 
 
-def plain(name, options, cluster, score):
-    if name in ("best_of_n", "self_consistency", "mr_thinking"):
+def first_answer(cluster, score):
+    """Stratum and P(correct) of a first answer."""
+    s = score if not np.isnan(score) else -1.0
+    stratum = [s >= edge for edge in KNOWN.strata.edges].count(True)
+    return stratum, 0.0 if cluster < 0 else float(np.interp(s, KNOWN.first_score.knots, KNOWN.first_score.value))
+
+
+def density(log_table, score):
+    if np.isnan(score):
+        return 1.0
+    x = min(max(score, emissions.EDGE), 1 - emissions.EDGE)
+    return float(np.exp(np.interp(np.log(x / (1 - x)), np.log(emissions.GRID / (1 - emissions.GRID)), log_table)))
+
+
+def depth(p0, a, b, cost, rounds):
+    """Rounds to draw in all, and why, by trying every depth."""
+    transition = np.array([[1 - a, a], [b, 1 - b]])
+    values = [(np.array([p0, 1 - p0]) @ np.linalg.matrix_power(transition, t))[0] - cost * t for t in range(rounds)]
+    n = 1 + next(t for t, v in enumerate(values) if v >= max(values) - 1e-12)
+    return n, {1: Reason.KEPT_FIRST, rounds: Reason.ALL_ROUNDS}.get(n, Reason.DEPTH)
+
+
+def plain_filter(options, cluster, score):
+    """The filter by enumeration of all paths of right and wrong."""
+    known, stratum = KNOWN.rounds, first_answer(cluster[0], score[0])[0]
+    a, b = KNOWN.strata.a[stratum], KNOWN.strata.b[stratum]
+    fresh = known.log_correct, known.log_wrong
+    again = [emissions.normalise(known.exponent * table) for table in fresh]
+
+    def move(before, after, changed):
+        if before:
+            return (0.0 if changed else 1 - a) if after else (a if changed else 0.0)
+        return (b if changed else 0.0) if after else (1 - b) * (known.q if changed else 1 - known.q)
+
+    def paths(n):
+        found = {}
+        for path in product((True, False), repeat=n):
+            weight = 1.0
+            for t, right in enumerate(path):
+                changed = t > 0 and cluster[t] != cluster[t - 1]
+                weight *= (known.p0 if right else 1 - known.p0) if t == 0 else move(path[t - 1], right, changed)
+                if cluster[t] < 0:
+                    weight *= not right
+                else:
+                    weight *= density((fresh if t == 0 or changed else again)[not right], score[t])
+            found[path] = weight
+        total = sum(found.values())
+        return {path: weight / total for path, weight in found.items()}
+
+    def right_at(found, s):
+        return sum(weight for path, weight in found.items() if path[s])
+
+    grid, width = emissions.GRID[::4], emissions.weights(emissions.GRID[::4])
+    for n in range(1, options["rounds"] + 1):
+        found = paths(n)
+        posterior = [right_at(found, s) if cluster[s] >= 0 else -1.0 for s in range(n)]
+        best = max(max(posterior), 0.0)
+        expected = 0.0
+        for changed, tables in ((False, again), (True, fresh)):
+            tables = [np.exp(np.asarray(table)[::4]) / (np.exp(np.asarray(table)[::4]) @ width) for table in tables]
+            joint = np.zeros((n + 1, len(grid)))
+            for path, weight in found.items():
+                for right in (True, False):
+                    mass = weight * move(path[-1], right, changed) * tables[not right]
+                    joint += np.array([*path, right])[:, None] * mass
+            expected += joint.max(axis=0) @ width
+        column = int(np.argmax(posterior)) if max(posterior) >= 0 else -1
+        if best >= options["tau"]:
+            return n, column, Reason.POSTERIOR
+        if expected - best < options.get("cost", 0.0) - 1e-9:
+            return n, column, Reason.NO_GAIN
+    return n, column, Reason.LIMIT
+
+
+def plain(name, options, cluster, score, predicted):
+    if name in FIXED:
         n = options.get("n") or options["rounds"]
-        column = {"best_of_n": best(cluster, score, n), "self_consistency": majority(cluster, n)}
-        return n, column.get(name, n - 1 if cluster[n - 1] >= 0 else -1), Reason.FIXED
+        column = {"best": best(cluster, score, n), "votes": majority(cluster, n), "last": n - 1 if cluster[n - 1] >= 0 else -1}
+        return n, column[FIXED[name]], Reason.FIXED
     if name == "gate":
-        s = score[0] if not np.isnan(score[0]) else -np.inf
-        stratum = int((s >= KNOWN.strata.edges).sum())
-        a, b, p0 = KNOWN.strata.a[stratum], KNOWN.strata.b[stratum], KNOWN.strata.p0[stratum]
+        stratum, p0 = first_answer(cluster[0], score[0])
+        a, b = KNOWN.strata.a[stratum], KNOWN.strata.b[stratum]
         n = options["rounds"] if p0 < b / (a + b) else 1
         return n, n - 1 if cluster[n - 1] >= 0 else -1, Reason.ALL_ROUNDS if n > 1 else Reason.KEPT_FIRST
+    if name in ("zero", "map"):
+        stratum, p0 = first_answer(cluster[0], score[0])
+        rates = {"a": KNOWN.strata.a[stratum], "b": KNOWN.strata.b[stratum]}
+        if name == "map":
+            for rate, moves, left in (("a", KNOWN.strata.n_cw, KNOWN.strata.n_c), ("b", KNOWN.strata.n_wc, KNOWN.strata.n_w)):
+                if not np.isnan(predicted[rate]):
+                    k = options["strength"]
+                    rates[rate] = (moves[stratum] + k * predicted[rate]) / (left[stratum] + k)
+            prior = KNOWN.rounds.p0 if np.isnan(predicted["p0"]) else predicted["p0"]
+            right = prior * density(KNOWN.rounds.log_correct, score[0])
+            p0 = 0.0 if cluster[0] < 0 else right / (right + (1 - prior) * density(KNOWN.rounds.log_wrong, score[0]))
+        n, reason = depth(p0, rates["a"], rates["b"], options.get("cost", 0.0), options["rounds"])
+        return n, n - 1 if cluster[n - 1] >= 0 else -1, reason
+    if name == "filter":
+        return plain_filter(options, cluster, score)
     n_max = options["n_max"]
     if name == "threshold":
         for n in range(1, n_max + 1):
@@ -106,7 +212,8 @@ def test_a_replay_does_what_the_plain_rule_does(name, options, seed):
     pool = random_pool(seed, rows=30)
     outcomes = run(name, options, pool)
     for i in range(pool.rows):
-        expected = plain(name, options, pool.cluster[i], pool.score[i])
+        predicted = {feature: values[i] for feature, values in pool.features.items()}
+        expected = plain(name, options, pool.cluster[i], pool.score[i], predicted)
         got = int(outcomes.used[i]), int(outcomes.column[i]), REASONS[outcomes.reason[i]]
         assert got == expected, (i, pool.cluster[i], pool.score[i])
 
@@ -139,9 +246,7 @@ def test_rows_do_not_touch_each_other(name, options):
     pool = random_pool(8, rows=10)
     whole = run(name, options, pool)
     for i in range(pool.rows):
-        parts = {f.name: getattr(pool, f.name)[[i]] for f in fields(pool) if isinstance(getattr(pool, f.name), np.ndarray)}
-        parts |= {"problem": np.zeros(1, int), "problem_ids": ("p",)}
-        alone = run(name, options, replace(pool, **parts))
+        alone = run(name, options, pool.subset(np.array([i])))
         assert (alone.used[0], alone.column[0]) == (whole.used[i], whole.column[i])
 
 
@@ -171,17 +276,40 @@ def test_no_sample_with_an_answer_is_no_answer():
         assert (run(name, options, blank).column == -1).all(), name
 
 
-def test_strata_are_quantiles_with_shrunken_rates():
-    pool = random_pool(11, rows=40, unit=Unit.ROUND)
-    known = fit_strata(pool, 4, 10.0)
-    first = np.nan_to_num(pool.score[:, 0], nan=-np.inf)
-    stratum = np.searchsorted(known.edges, first, side="right")
-    n_c, n_cw, _, _ = markov.transition_counts(pool.correct)
-    overall = n_cw.sum() / n_c.sum()
-    for s in range(len(known.edges) + 1):
-        inside = stratum == s
-        expected = (n_cw[inside].sum() + 10 * overall) / (n_c[inside].sum() + 10)
-        assert known.a[s] == pytest.approx(expected)
+def test_strata_are_quantiles_and_hold_the_rates_of_their_chains():
+    rng = np.random.default_rng(0)
+    pool = random_pool(11, rows=600, unit=Unit.ROUND, chains=4)
+    weak = np.repeat(np.arange(150) % 2 == 0, 4)
+    score = pool.score.copy()
+    score[:, 0] = np.where(weak, 0.2, 0.8) + rng.uniform(-0.1, 0.1, 600)
+    correct = markov.simulate(np.where(weak, 0.2, 0.8), np.where(weak, 0.4, 0.1), np.where(weak, 0.1, 0.5), 16, rng)
+    known = fit_strata(replace(pool, score=score, correct=correct), 2)
+    assert known.edges == pytest.approx([0.5], abs=0.25)
+    assert known.a == pytest.approx([0.4, 0.1], abs=0.04) and known.b == pytest.approx([0.1, 0.5], abs=0.04)
+    n_c, n_cw, n_w, n_wc = (counts.sum() for counts in markov.transition_counts(correct))
+    assert (known.n_c.sum(), known.n_cw.sum(), known.n_w.sum(), known.n_wc.sum()) == (n_c, n_cw, n_w, n_wc)
+
+
+def test_first_score_says_how_often_such_answers_are_correct():
+    rng = np.random.default_rng(1)
+    pool = random_pool(12, rows=4000, size=2, unit=Unit.ROUND)
+    score, cluster = rng.uniform(size=(4000, 2)), np.zeros((4000, 2), int)
+    correct = rng.random((4000, 2)) < score**2
+    known = fit_first_score(replace(pool, score=score, cluster=cluster, correct=correct), 5.0)
+    x = np.linspace(0.1, 0.9, 9)
+    assert known.of(x, np.zeros(9, int)) == pytest.approx(x**2, abs=0.07)
+    assert (np.diff(known.value) >= 0).all()
+    assert known.of(np.array([0.9, np.nan]), np.array([-1, 0])).tolist() == [0.0, known.value[0]]
+
+
+def test_map_without_a_prediction_is_zero_with_bayes_first_score():
+    pool = replace(random_pool(13, rows=200), unit=Unit.ROUND)
+    blank = replace(pool, features={name: np.full(200, np.nan) for name in pool.features})
+    policies = [make_policy("map", rounds=8, cost=0.01, strength=k).bind(KNOWN) for k in (0.0, 1e6)]
+    one, two = (replay(policy, blank) for policy in policies)
+    assert (one.used == two.used).all()
+    strong = replay(policies[1], replace(pool, features={"p0": np.full(200, 0.5), "a": np.full(200, 1e-9), "b": np.full(200, 0.9)}))
+    assert (strong.used >= 2).mean() > 0.95  # all but the surest first answers
 
 
 @pytest.mark.parametrize(
@@ -192,6 +320,9 @@ def test_strata_are_quantiles_with_shrunken_rates():
         ("threshold", {"n_max": 4}, "s_min"),
         ("optscale", {"s_min": 0.5, "alpha": 1.5, "n_max": 4}, "alpha"),
         ("optscale", {"s_min": 0.5, "alpha": 0.5, "n_max": 4, "variant": "official"}, "choose paper or ours"),
+        ("zero", {"rounds": 4, "cost": -1.0}, "cost of zero"),
+        ("map", {"rounds": 4, "strength": -1.0}, "strength of map"),
+        ("filter", {"rounds": 4, "tau": 0.0}, "tau of filter"),
     ],
 )
 def test_a_wrong_setting_is_named(name, options, message):

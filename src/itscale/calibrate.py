@@ -12,9 +12,10 @@ import numpy as np
 from itscale.methods import Method
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration
-from itscale.policies.markovscale import fit_strata
+from itscale.policies.markovscale import fit_first_score, fit_strata
 from itscale.policies.optscale import average_moments
 from itscale.policies.protocol import Policy
+from itscale.policies.rounds import fit_rounds
 from itscale.records import Pool, Unit
 from itscale.replay import replay
 
@@ -78,7 +79,9 @@ def known_from_pools(pools: dict[Unit, Pool], *, strata: int, strength: float) -
     samples, rounds = pools.get(Unit.SAMPLE), pools.get(Unit.ROUND)
     return Calibration(
         moments=average_moments(samples) if samples else None,
-        strata=fit_strata(rounds, strata, strength) if rounds else None,
+        strata=fit_strata(rounds, strata) if rounds else None,
+        first_score=fit_first_score(rounds, strength) if rounds else None,
+        rounds=fit_rounds(rounds, strata) if rounds else None,
     )
 
 

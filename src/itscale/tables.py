@@ -17,12 +17,14 @@ def concat(paths: list[Path]) -> pd.DataFrame:
     return pd.concat([pd.read_csv(p) for p in paths], ignore_index=True)
 
 
+def interval_cells(table: pd.DataFrame, name: str, scale: float, digits: int) -> pd.Series:
+    """Cells `mean [low, high]` from the columns NAME, NAME_low and NAME_high, times `scale`."""
+    values = [scale * table[f"{name}{end}"] for end in ("", "_low", "_high")]
+    return pd.Series([f"{m:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" for m, low, high in zip(*values, strict=True)])
+
+
 def markdown(main: pd.DataFrame) -> str:
     """The main table with a cell `mean [low, high]` per quantity."""
-
-    def cell(name: str, scale: float, digits: int) -> pd.Series:
-        values = [scale * main[f"{name}{end}"] for end in ("", "_low", "_high")]
-        return pd.Series([f"{m:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" for m, low, high in zip(*values, strict=True)])
 
     table = pd.DataFrame(
         {
@@ -30,10 +32,10 @@ def markdown(main: pd.DataFrame) -> str:
             "method": main["method"],
             "budget": main["budget"].astype(str) + " " + main["unit"] + "s",
             "used": main["used"].map("{:.1f}".format),
-            "accuracy (%)": cell("accuracy", 100, 1),
-            "against the full budget (points)": cell("accuracy_difference", 100, 1),
-            "completion tokens": cell("completion_tokens", 1, 0),
-            "total tokens": cell("total_tokens", 1, 0),
+            "accuracy (%)": interval_cells(main, "accuracy", 100, 1),
+            "against the full budget (points)": interval_cells(main, "accuracy_difference", 100, 1),
+            "completion tokens": interval_cells(main, "completion_tokens", 1, 0),
+            "total tokens": interval_cells(main, "total_tokens", 1, 0),
             "stops by reason": main["stops"],
         }
     )

@@ -5,10 +5,11 @@ from typing import Any
 
 from itscale.errors import UserError
 from itscale.policies.fixed import BestOfN, MultiRoundThinking, SelfConsistency
-from itscale.policies.markovscale import Gate
+from itscale.policies.markovscale import Gate, Map, Zero
 from itscale.policies.optpo import VoteLead
 from itscale.policies.optscale import OptScale, Threshold
 from itscale.policies.protocol import Policy
+from itscale.policies.rounds import BestScoredRound, Filter, MajorityOverRounds
 
 POLICIES: dict[str, type] = {
     "best_of_n": BestOfN,
@@ -17,7 +18,12 @@ POLICIES: dict[str, type] = {
     "optscale": OptScale,
     "vote_lead": VoteLead,
     "mr_thinking": MultiRoundThinking,
+    "majority_over_rounds": MajorityOverRounds,
+    "best_scored_round": BestScoredRound,
     "gate": Gate,
+    "zero": Zero,
+    "map": Map,
+    "filter": Filter,
 }
 
 

@@ -15,16 +15,45 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class Strata:
-    """Bins of the first answer's score: edges [S-1], transition rates a, b and first-round accuracy p0, each [S]."""
+    """Bins of the first answer's score: edges [S-1], and per bin [S] transition rates and the counts behind them."""
 
     edges: np.ndarray
     a: np.ndarray
     b: np.ndarray
-    p0: np.ndarray
+    n_c: np.ndarray  # rounds left from a correct answer
+    n_cw: np.ndarray  # of these, to a wrong one
+    n_w: np.ndarray
+    n_wc: np.ndarray
 
     def of(self, score: np.ndarray) -> np.ndarray:
         """Stratum of each score; an answer without a score belongs to the lowest."""
         return np.searchsorted(self.edges, np.nan_to_num(score, nan=-np.inf), side="right")
+
+
+@dataclass(frozen=True, slots=True)
+class FirstScore:
+    """P(correct) of a first answer by its score: a rising curve through (knots, value), each [M]."""
+
+    knots: np.ndarray
+    value: np.ndarray
+
+    def of(self, score: np.ndarray, cluster: np.ndarray) -> np.ndarray:
+        """P(correct) [B] of answers with scores [B]; 0 without an answer, the lowest value without a score."""
+        found = np.interp(np.nan_to_num(score, nan=-np.inf), self.knots, self.value)
+        return np.where(cluster >= 0, found, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """What the filter over rounds knows of chains: log score densities on the emission grid [G], and how often things happen."""
+
+    log_correct: np.ndarray
+    log_wrong: np.ndarray
+    density_correct: str
+    density_wrong: str
+    p0: float  # first answers that are correct
+    q: float  # wrong answers that follow a wrong one and differ from it
+    exponent: float  # weight of a repeated answer's score as evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +62,5 @@ class Calibration:
 
     moments: Moments | None = None
     strata: Strata | None = None
+    first_score: FirstScore | None = None
+    rounds: Rounds | None = None

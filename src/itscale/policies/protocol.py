@@ -26,6 +26,9 @@ class Reason(StrEnum):
     LEAD = "vote lead reached"
     KEPT_FIRST = "first answer kept"
     ALL_ROUNDS = "all rounds run"
+    DEPTH = "best depth reached"
+    POSTERIOR = "an answer is sure enough"
+    NO_GAIN = "expected gain below its cost"
     LIMIT = "budget spent"
 
 
