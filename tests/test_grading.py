@@ -120,21 +120,11 @@ def test_hostile_latex_costs_a_verdict_and_not_the_job():
     assert grades["cluster"].tolist() == [0, 1, -1, 2]
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "(" * 3000 + ")" * 3000,
-        "{" * 3000 + "}" * 3000,
-        "1" * 20_000,
-        "10^{10^{10}}!",
-        r"\frac{" * 500,
-        "x^" * 2000,
-        "\\int" * 999,
-    ],
-    ids=["parentheses", "braces", "digits", "factorial", "torn fractions", "powers", "integrals"],
-)
-def test_hostile_answers_are_never_correct_and_never_fatal(comparer, answer):
-    assert comparer.compare([("2", answer), ("2", "2.0")]) in ([False, True], [None, True])
+def test_hostile_answers_are_never_correct_and_never_fatal():
+    hostile = ["(" * 3000 + ")" * 3000, "1" * 20_000, "10^{10^{10}}!", r"\frac{" * 500, "x^" * 2000]
+    with Comparer(2.0) as strict:
+        verdicts = strict.compare([*(("2", answer) for answer in hostile), ("2", "2.0")])
+    assert True not in verdicts[:-1] and verdicts[-1] is True
 
 
 def test_each_distinct_pair_is_compared_once(monkeypatch):

@@ -3,7 +3,6 @@
 import hashlib
 import random
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from itscale.answers import extract_answer

@@ -18,7 +18,7 @@ from itscale.progress import progress
 from itscale.records import GRADES, KEY, Problem, Verdict, sort_by_key
 
 _CHUNK = 64
-_START_S = 60.0  # importing sympy in a fresh worker
+_START_S = 600.0  # importing sympy in a fresh worker, on a machine with much else to do
 _MEMORY_BYTES = 4 << 30
 
 

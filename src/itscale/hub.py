@@ -1,4 +1,4 @@
-"""Models of the hub, or of a local folder, as a folder of files: at a pinned revision, checked, and with errors that say what to do."""
+"""Models of the hub (at a pinned revision, hashes compared) or of a local folder, and errors that say what to do."""
 
 import hashlib
 import re

@@ -105,9 +105,10 @@ def import_samples(path: Path, columns: dict[str, str]) -> tuple[list[Problem], 
     sizes = frame.groupby("problem_id", sort=False)["sample"].agg(["size", "max"])
     uneven = sizes[(sizes["size"] != sizes["size"].iloc[0]) | (sizes["max"] != sizes["size"] - 1)]
     if len(uneven):
+        name, (count, last) = uneven.index[0], uneven.iloc[0]
         raise UserError(
-            f"{path}: problem {uneven.index[0]} has {uneven['size'].iloc[0]} samples, the last of number {uneven['max'].iloc[0]}, "
-            f"and every problem must have {sizes['size'].iloc[0]}, numbered from 0: remove the rest."
+            f"{path}: problem {name} has {count} samples, the last of number {last}, and every problem must have "
+            f"{sizes['size'].iloc[0]}, numbered from 0: remove the rest."
         )
     frame = frame.assign(chain=0, round=0, seed=-1, finish_reason=frame.get("finish_reason", "unknown"))
     heads = frame.drop_duplicates("problem_id")

@@ -152,5 +152,5 @@ def score_table(
     values = {"score_mean": scores.mean, "score_last": scores.last, "verifier_tokens": scores.tokens}
     windowed = int((scores.tokens > verifier.window).sum())
     if windowed:
-        print(f"{windowed} of {len(samples)} solutions are longer than the verifier's {verifier.window} tokens: scored in windows")
+        print(f"{windowed} of {len(samples)} solutions exceed the verifier's {verifier.window} tokens: scored in windows")
     return samples[list(KEY)].assign(**values)[SCORES.names], {"window": verifier.window, "in_several_windows": windowed}
