@@ -6,9 +6,11 @@ def before(wildcards):
     """Benchmarks whose questions a training split must not have: all that are judged, and the training splits before it."""
     if wildcards.benchmark in config["compare"]["benchmarks"]:
         return []
-    judged = config["compare"]["benchmarks"]
-    training = [name for name in config["benchmarks"] if name not in judged]
-    names = [*judged, *training[: training.index(wildcards.benchmark)]]
+    training = ["calibration", "predictor_train", "predictor_validation"]
+    names = [
+        *config["compare"]["benchmarks"],
+        *training[: training.index(wildcards.benchmark)],
+    ]
     return expand(f"{RESULTS}/problems/{{name}}.parquet", name=names)
 
 
