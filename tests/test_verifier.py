@@ -86,5 +86,5 @@ def test_a_missing_or_torn_file_is_named(tmp_path, file):
     with pytest.raises(UserError, match=rf"model folder .*{folder.name} cannot be read"):
         Verifier(folder, 2)
     (folder / file).unlink()
-    with pytest.raises(UserError, match=rf"model folder .*{folder.name} cannot be read"):
+    with pytest.raises(UserError, match=rf"model folder .*{folder.name} lacks {file}"):
         Verifier(folder, 2)

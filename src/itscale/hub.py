@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from itscale.errors import UserError
+from itscale.records import read_json
 
 _REVISION = re.compile(r"[0-9a-f]{40}")
 # No pickles, no code.
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-_NEEDED = ("config.json", "tokenizer_config.json")
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +78,10 @@ def fetch_model(source: ModelSource, what: str, out: Path) -> None:
         UserError: not pinned, gated, missing, no network, an incomplete folder, or a file whose hash differs.
     """
     folder = _snapshot(source, what) if pinned(what, source.path, source.revision) else Path(source.path).resolve()
-    files = sorted({file for pattern in _WANTED for file in folder.glob(pattern)})
-    names = {file.name for file in files}
-    missing = [name for name in _NEEDED if name not in names]
-    if not any(name.endswith(".safetensors") for name in names):
-        missing.append("*.safetensors")
-    if missing:
-        raise UserError(f"{what}: {source.path} lacks {', '.join(missing)}: it is not a whole model folder, complete it.")
+    if lacking := what_lacks(folder):
+        raise UserError(f"{what}: {source.path} lacks {lacking}: it is no whole model folder, complete it.")
     out.mkdir(parents=True, exist_ok=True)
-    for file in files:
+    for file in sorted({file for pattern in _WANTED for file in folder.glob(pattern)}):
         link = out / file.name
         link.unlink(missing_ok=True)
         link.symlink_to(file.resolve())
@@ -111,13 +107,29 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def what_lacks(folder: Path) -> str | None:
+    """The first file that a model folder lacks; libraries make do without some, and read nonsense."""
+    if not (folder / "config.json").exists():
+        return "config.json"
+    if not any((folder / name).exists() for name in _TOKENIZERS):
+        return _TOKENIZERS[0]
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        return None if any(folder.glob("*.safetensors")) else "model.safetensors"
+    shards = sorted(set(read_json(index)["weight_map"].values()))
+    return next((shard for shard in shards if not (folder / shard).exists()), None)
+
+
 @contextmanager
-def model_files(folder: Path | str) -> Iterator[None]:
-    """Turn the errors of reading a model folder into one sentence that names the folder and what it lacks."""
+def model_files(model: Path | str) -> Iterator[None]:
+    """Turn what is wrong with a model folder into one sentence that names the folder and the fault."""
     from safetensors import SafetensorError
 
+    folder = Path(model)
+    if folder.is_dir() and (lacking := what_lacks(folder)):
+        raise UserError(f"model folder {folder} lacks {lacking}: restore it, or delete the folder and rerun.")
     try:
         yield
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"model folder {folder} cannot be read ({reason}): restore it or delete it and rerun.") from None
+        raise UserError(f"model folder {folder} cannot be read ({reason}): restore it, or delete it and rerun.") from None

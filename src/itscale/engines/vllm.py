@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from itscale.engines.protocol import Completion, Request, Usage, completion
+from itscale.hub import model_files
 from itscale.prompts import render
 
 
@@ -27,16 +28,16 @@ class VllmEngine:
         # On a CPU vLLM claims all memory unless told otherwise, and seeded requests fail in a partial prefill.
         cpu = {"kv_cache_memory_bytes": 256 << 20, "dtype": "float32", "enable_chunked_prefill": False, "enforce_eager": True}
         options = {} if torch.cuda.is_available() else cpu
-        self._engine = LLMEngine.from_engine_args(
-            EngineArgs(
-                model=str(model),
-                max_num_seqs=batch_size,
-                tensor_parallel_size=tensor_parallel,
-                max_model_len=max_model_len,
-                enable_prefix_caching=True,
-                **options,
-            )
+        arguments = EngineArgs(
+            model=str(model),
+            max_num_seqs=batch_size,
+            tensor_parallel_size=tensor_parallel,
+            max_model_len=max_model_len,
+            enable_prefix_caching=True,
+            **options,
         )
+        with model_files(model):
+            self._engine = LLMEngine.from_engine_args(arguments)
         self._tokenizer = self._engine.get_tokenizer()
         self._instruction = instruction
         self.slots = batch_size
