@@ -20,12 +20,15 @@ include: "workflow/rules/official.smk"
 include: "workflow/rules/predictor.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/optscale.smk"
+include: "workflow/rules/markovscale.smk"
+include: "workflow/rules/optpo.smk"
 include: "workflow/rules/live.smk"
 include: "workflow/rules/figures.smk"
 
 
 localrules:
     all,
+    markovscale,
 
 
 rule all:
@@ -33,5 +36,7 @@ rule all:
     input:
         f"{RESULTS}/tables/main.csv",
         f"{RESULTS}/tables/main.md",
-        f"{RESULTS}/tables/world.csv",
-        figures(*TABLE_OF),
+        f"{RESULTS}/tables/world.csv" if TINY else [],
+        rules.markovscale.input,
+        f"{RESULTS}/tables/optpo/summary.md",
+        figures(*(name for name in TABLE_OF if name not in ON_REQUEST)),
