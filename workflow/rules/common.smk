@@ -9,6 +9,8 @@ from snakemake.exceptions import WorkflowError
 
 # Without benchmarks in the configuration, problems and models are those of the tiny world.
 TINY = not config["benchmarks"]
+# A method that an overlaid configuration sets to null is left out.
+METHODS = {name: method for name, method in config["methods"].items() if method}
 SPLITS = ["test", "calibration", "shifted", "predictor_train", "predictor_validation"]
 # What is judged; training splits keep clear of it.
 EVALUATED = [*config["compare"]["benchmarks"], "calibration"]
@@ -32,7 +34,7 @@ else:
                 f"benchmarks in the configuration lacks {name!r}: say where its questions come from."
             )
 for name in EVALUATED:
-    if name not in config["pools"]:
+    if name not in config["pools"] and name not in config["official"]:
         raise WorkflowError(
             f"pools in the configuration lacks {name!r}: say how many samples and rounds it has."
         )
@@ -66,10 +68,11 @@ shell.prefix(
 TABLE_OF = {
     "accuracy_tokens": "main",
     "accuracy_n": "curves",
-    "accuracy_round": "rounds",
     "samples_used": "stops",
     "score_fit": "scores",
 }
+# Figures of long runs, which a bare `snakemake` does not make.
+ON_REQUEST = set()
 
 
 def figures(*names):
@@ -134,3 +137,9 @@ def shards(wildcards):
         k=wildcards.kind,
         shard=range(count),
     )
+
+
+def published_on(benchmark):
+    """Options that name the published benchmark to show beside ours; the tiny world's is not the published one."""
+    found = config["compare"]["published"].get(benchmark)
+    return f"--published-on {found} --same" if found else "--published-on MATH500"

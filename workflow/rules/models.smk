@@ -24,7 +24,6 @@ if TINY:
             "OMP_NUM_THREADS={threads} python -m itscale train-language-model --seed {params.seed}"
             " --settings {params.settings:q} --out {output:q} {input.problems:q} 2>&1 | tee {log:q}"
 
-
     rule reward_model:
         input:
             modules("tinyworld.reward_model"),
@@ -79,9 +78,9 @@ else:
                 f"{RESULTS}/logs/{model}.log",
             benchmark:
                 f"{RESULTS}/benchmarks/{model}.tsv"
+            retries: 3
             conda:
                 ENV
-            retries: 3
             resources:
                 mem_mb=2000,
                 runtime=240,

@@ -56,9 +56,9 @@ else:
             f"{RESULTS}/logs/problems/{{benchmark}}.log",
         benchmark:
             f"{RESULTS}/benchmarks/problems/{{benchmark}}.tsv"
+        retries: 3
         conda:
             ENV
-        retries: 3
         resources:
             mem_mb=2000,
             runtime=30,

@@ -53,6 +53,9 @@ class TransformersEngine:
         self._waiting = deque(r for r in self._waiting if r.request_id not in gone)
         return dict.fromkeys(gone, Usage())
 
+    def reload(self, folder: Path) -> None:
+        self._model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True).to(self._device).eval()
+
     def usage(self) -> Usage:
         return self._usage
 

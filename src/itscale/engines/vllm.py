@@ -74,6 +74,10 @@ class VllmEngine:
         self._usage = sum(cut.values(), self._usage)
         return cut
 
+    def reload(self, folder: Path) -> None:
+        self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
+        self._engine.reset_prefix_cache()  # its keys and values are of the weights before
+
     def usage(self) -> Usage:
         return self._usage
 
