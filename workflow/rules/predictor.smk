@@ -1,14 +1,3 @@
-def predictions(benchmark):
-    """The predictions of a benchmark; none where the configuration has no predictor."""
-    if config["predictor"] is None:
-        return []
-    return f"{RESULTS}/predictions/{benchmark}.parquet"
-
-
-def predictions_option(wildcards, input):
-    return f"--predictions {input.predictions}" if input.predictions else ""
-
-
 rule predictor:
     input:
         modules("predictor"),
@@ -39,7 +28,9 @@ rule predictor:
     params:
         settings=json.dumps(config["predictor"]),
         seed=config["seed"],
-        exclude=lambda wildcards, input: " ".join(f"--exclude {p}" for p in input.exclude),
+        exclude=lambda wildcards, input: " ".join(
+            f"--exclude {p}" for p in input.exclude
+        ),
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale train-predictor --backbone {input.model:q} --problems {input.problems:q}"
         " --parallel {input.parallel:q} --chain {input.chain:q} --validation-problems {input.validation_problems:q}"
