@@ -21,6 +21,7 @@ include: "workflow/rules/predictor.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/optscale.smk"
 include: "workflow/rules/markovscale.smk"
+include: "workflow/rules/optpo.smk"
 include: "workflow/rules/live.smk"
 include: "workflow/rules/figures.smk"
 
@@ -35,6 +36,7 @@ rule all:
     input:
         f"{RESULTS}/tables/main.csv",
         f"{RESULTS}/tables/main.md",
-        f"{RESULTS}/tables/world.csv",
+        f"{RESULTS}/tables/world.csv" if TINY else [],
         rules.markovscale.input,
-        figures(*TABLE_OF),
+        f"{RESULTS}/tables/optpo/summary.md",
+        figures(*(name for name in TABLE_OF if name not in ON_REQUEST)),

@@ -6,6 +6,7 @@ from scipy import stats
 from itscale.emissions import GRID, normalise
 from itscale.policies.calibration import Calibration, Difficulty, FirstScore, Moments, Rounds, Strata
 from itscale.records import FEATURES, Pool, Unit
+from itscale.voting import VoteModel
 
 
 def random_pool(seed: int = 0, rows: int = 12, size: int = 16, unit: Unit = Unit.SAMPLE, chains: int = 1) -> Pool:
@@ -62,4 +63,5 @@ KNOWN = Calibration(
         q=0.6,
         exponent=0.25,
     ),
+    votes=VoteModel(p0=0.6, options=5),
 )

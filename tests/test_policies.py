@@ -31,6 +31,10 @@ SETTINGS = {
     "reservation": {"cost": 0.02, "n_max": 16},
     "optscale": {"s_min": 0.8, "alpha": 0.9, "n_max": 16},
     "vote_lead": {"lead": 3, "n_max": 16},
+    "vote_ratio": {"ratio": 50.0, "n_max": 16},
+    "vote_posterior": {"eps": 0.05, "n_max": 16},
+    "vote_heuristic": {"eps": 0.05, "n_max": 16},
+    "vote_dirichlet": {"eps": 0.1, "n_max": 16, "alpha": 0.5},
     "mr_thinking": {"rounds": 5},
     "majority_over_rounds": {"n": 6},
     "best_scored_round": {"n": 6},
@@ -46,10 +50,12 @@ CASES = [
     ("optscale", {"s_min": 0.8, "alpha": 0.9, "n_max": 16, "predicted": True, "n0": 3.0, "growth": 1.0}),
     ("reservation", {"cost": 0.02, "n_max": 16, "predicted": True, "n0": 4.0}),
     ("esc", {"n_max": 16, "window": 5}),
+    ("vote_posterior", {"eps": 0.05, "n_max": 16, "n_min": 5, "p0": 0.5, "options": 4}),
     ("zero", {"rounds": 8}),
     ("filter", {"rounds": 4, "tau": 1.0}),
 ]
 REASONS = list(Reason)
+XS = np.linspace(0, 60, 3001)
 FIXED = {
     "best_of_n": "best",
     "weighted_best_of_n": "weighted",
@@ -128,6 +134,24 @@ def asc(cluster, threshold, n_max):
         if stats.beta.sf(0.5, first + 1, second + 1) >= threshold:
             return n, True
     return n_max, False
+
+
+def trusted(name, options, counts):
+    """Whether a vote stops, from its counts in descending order."""
+    lead = counts[0] - (counts[1] if len(counts) > 1 else 0)
+    if name == "vote_lead":
+        return lead >= options["lead"]
+    p0 = options.get("p0", KNOWN.votes.p0)
+    m = options.get("options", KNOWN.votes.options) if name != "vote_heuristic" else len(counts) + 1
+    r = p0 / ((1 - p0) / (m - 1))
+    if name == "vote_ratio":
+        return r**lead >= options["ratio"] * (1 - 1e-9)
+    unseen = max(m - len(counts), 0)
+    if name == "vote_dirichlet":
+        shapes = [options["alpha"] + v for v in counts] + [options["alpha"]] * unseen
+        below = np.prod([stats.gamma.cdf(XS, a) for a in shapes[1:]], axis=0)
+        return np.trapezoid(stats.gamma.pdf(XS, shapes[0]) * below, XS) >= 1 - options["eps"]
+    return r > 1 and r ** counts[0] / (sum(r**v for v in counts) + unseen) >= 1 - options["eps"]
 
 
 def first_answer(cluster, score):
@@ -240,11 +264,11 @@ def plain(name, options, cluster, score, predicted):
             if cluster[n - 1] >= 0 and score[n - 1] >= options["s_min"]:
                 return n, best(cluster, score, n), Reason.THRESHOLD
         return n_max, best(cluster, score, n_max), Reason.LIMIT
-    if name == "vote_lead":
-        for n in range(1, n_max + 1):
-            counts = [*sorted(Counter(c for c in cluster[:n].tolist() if c >= 0).values(), reverse=True), 0, 0]
-            if counts[0] - counts[1] >= options["lead"]:
-                return n, majority(cluster, n), Reason.LEAD
+    if name.startswith("vote_"):
+        for n in range(options.get("n_min", 1), n_max + 1):
+            counts = sorted(Counter(c for c in cluster[:n].tolist() if c >= 0).values(), reverse=True)
+            if counts and trusted(name, options, counts):
+                return n, majority(cluster, n), Reason.LEAD if name in ("vote_lead", "vote_ratio") else Reason.POSTERIOR
         return n_max, majority(cluster, n_max), Reason.LIMIT
     if name == "esc":
         for n in range(options["window"], n_max + 1, options["window"]):
@@ -402,6 +426,10 @@ def test_map_without_a_prediction_is_zero_with_bayes_first_score():
         ("threshold", {"n_max": 4}, "s_min"),
         ("optscale", {"s_min": 0.5, "alpha": 1.5, "n_max": 4}, "alpha"),
         ("optscale", {"s_min": 0.5, "alpha": 0.5, "n_max": 4, "variant": "official"}, "choose paper or ours"),
+        ("vote_posterior", {"eps": 5.0, "n_max": 4}, "between 0 and 1"),
+        ("vote_posterior", {"eps": 0.1, "n_max": 4, "p0": 0.2, "options": 4}, "must exceed 1/options"),
+        ("vote_ratio", {"ratio": 0.5, "n_max": 4}, "exceed 1"),
+        ("vote_lead", {"lead": 2, "n_max": 4, "n_min": 9}, "n_min <= n_max"),
         ("zero", {"rounds": 4, "cost": -1.0}, "cost of zero"),
         ("map", {"rounds": 4, "strength": -1.0}, "strength of map"),
         ("filter", {"rounds": 4, "tau": 0.0}, "tau of filter"),

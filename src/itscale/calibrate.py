@@ -19,6 +19,7 @@ from itscale.policies.protocol import Policy
 from itscale.policies.rounds import fit_rounds
 from itscale.records import Pool, Unit
 from itscale.replay import replay
+from itscale.voting import estimate_model
 
 TOLERANCE = 0.01
 CRITERION = (
@@ -84,6 +85,7 @@ def known_from_pools(pools: dict[Unit, Pool], *, strata: int, strength: float) -
         strata=fit_strata(rounds, strata) if rounds else None,
         first_score=fit_first_score(rounds, strength) if rounds else None,
         rounds=fit_rounds(rounds, strata) if rounds else None,
+        votes=estimate_model(samples.cluster) if samples else None,
     )
 
 

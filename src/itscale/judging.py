@@ -36,15 +36,21 @@ class Scorer(Protocol):
 
 
 class Judge:
-    """One batch of samples at a time, each row's in submission order; a context manager, since it owns a thread."""
+    """One batch of samples at a time, each row's in submission order; a context manager, since it owns a thread.
 
-    def __init__(self, comparer: Comparer, verifier: Scorer | None, scored: int = sys.maxsize) -> None:
+    Without `background` it works while its caller waits, so that what the engine does never depends on the clock.
+    """
+
+    def __init__(
+        self, comparer: Comparer, verifier: Scorer | None, scored: int = sys.maxsize, *, background: bool = True
+    ) -> None:
         """`scored`: how many samples of a row the verifier is shown, the first ones."""
         self._comparer = comparer
         self._verifier = verifier
         self._scored = scored
         self._judged: Counter[int] = Counter()
         self._labels: dict[int, dict[str, int]] = {}
+        self._background = background
         self._thread = ThreadPoolExecutor(1, "judge")
 
     def __enter__(self) -> Self:
@@ -63,7 +69,10 @@ class Judge:
 
     def submit(self, work: list[tuple[int, str, list[str]]]) -> "Future[list[list[Verdict]]]":
         """Begin to judge (row, question, its next texts)."""
-        return self._thread.submit(self._judge, work)
+        future = self._thread.submit(self._judge, work)
+        if not self._background:
+            future.exception()
+        return future
 
     def _judge(self, work: list[tuple[int, str, list[str]]]) -> list[list[Verdict]]:
         answers = [[extract_answer(text) for text in texts] for _, _, texts in work]

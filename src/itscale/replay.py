@@ -69,7 +69,7 @@ def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0) -> O
         )
     features = {name: available[name][row] for name in policy.needs_features}
 
-    used, column, reason = _drive(policy, Batch(np.zeros(len(row), np.int64), cluster, score, tokens, features))
+    used, column, reason = drive(policy, Batch(np.zeros(len(row), np.int64), cluster, score, tokens, features))
 
     columns = np.arange(policy.limit)
     paid = columns < used[:, None]
@@ -94,7 +94,7 @@ def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0) -> O
     )
 
 
-def _drive(policy: Policy, whole: Batch) -> tuple[np.ndarray, ...]:
+def drive(policy: Policy, whole: Batch) -> tuple[np.ndarray, ...]:
     """Step a policy until every row has stopped; returns used[B], column[B] (in the replayed order) and reason[B]."""
     rows, limit = whole.cluster.shape
     used = np.zeros(rows, np.int64)

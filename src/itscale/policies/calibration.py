@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from itscale.voting import VoteModel
+
 
 @dataclass(frozen=True, slots=True)
 class Moments:
@@ -73,5 +75,6 @@ class Calibration:
     moments: Moments | None = None
     difficulty: Difficulty | None = None
     strata: Strata | None = None
+    votes: VoteModel | None = None
     first_score: FirstScore | None = None
     rounds: Rounds | None = None
