@@ -17,6 +17,10 @@ class Interval:
     low: float
     high: float
 
+    def columns(self, name: str) -> dict[str, float]:
+        """The interval as columns of a table: NAME, NAME_low, NAME_high."""
+        return {name: self.mean, f"{name}_low": self.low, f"{name}_high": self.high}
+
 
 def mean_interval(values: np.ndarray, confidence: float = 0.95) -> Interval:
     """Interval of the mean of `values` [P], one value per problem, problems resampled.
@@ -39,6 +43,16 @@ def mean_interval(values: np.ndarray, confidence: float = 0.95) -> Interval:
         vectorized=True,
     )
     return Interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high))
+
+
+def ratio_interval(sums: np.ndarray, counts: np.ndarray, confidence: float = 0.95) -> Interval:
+    """Interval of sum(sums) / sum(counts), both [P] per problem: the mean over items of which problems hold different numbers.
+
+    Problems are resampled; the ratio is linearised around its value.
+    """
+    ratio = float(np.sum(sums) / np.sum(counts)) if np.sum(counts) else float("nan")
+    spread = mean_interval((np.asarray(sums, float) - ratio * np.asarray(counts)) / max(np.mean(counts), 1e-12), confidence)
+    return Interval(ratio, ratio + spread.low, ratio + spread.high)
 
 
 def paired_difference(values: np.ndarray, baseline: np.ndarray, confidence: float = 0.95) -> Interval:

@@ -19,7 +19,7 @@ from itscale.grading import Comparer
 from itscale.journal import Journal, fingerprint
 from itscale.judging import Judge, Scorer
 from itscale.ledger import Ledger
-from itscale.policies.protocol import Policy
+from itscale.policies.protocol import Policy, scores_read
 from itscale.records import Problem, Unit
 
 
@@ -112,7 +112,7 @@ def solve(
     sampling = sampling or Sampling()
     with ExitStack() as stack:
         comparer = comparer or stack.enter_context(Comparer(5.0))
-        judge = stack.enter_context(Judge(comparer, verifier if policy.needs_scores else None, background=background))
+        judge = stack.enter_context(Judge(comparer, verifier, scores_read(policy), background=background))
         written = None
         if journal is not None:
             settings = [repr(policy), asdict(sampling), seed, chains, [asdict(p) for p in problems], meta or {}]

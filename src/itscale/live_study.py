@@ -15,6 +15,7 @@ from scipy.stats import bootstrap
 from itscale.calibrate import reference
 from itscale.engines import EngineSettings, open_engine
 from itscale.engines.protocol import Engine, Sampling
+from itscale.errors import UserError
 from itscale.grading import Comparer
 from itscale.intervals import RESAMPLES, SEED, mean_interval, paired_difference
 from itscale.judging import Scorer
@@ -32,6 +33,7 @@ class Bench:
     sampling: Sampling
     comparer: Comparer
     verifier: Scorer | None
+    predictions: pd.DataFrame | None = None
     seed: int = 0
     chains: int = 1
     look_ahead: int = 8
@@ -163,7 +165,14 @@ def _reordered(pool: Pool, row: np.ndarray, order: np.ndarray) -> Pool:
 
 
 def adaptive(policies: list[tuple[str, Policy]], names: list[str], budget: int) -> list[tuple[str, Policy]]:
-    """The named methods at one budget of samples (rules over rounds keep their own)."""
+    """The named methods at one budget of samples (rules over rounds keep their own).
+
+    Raises:
+        UserError: a name that the calibration does not have at this budget.
+    """
+    missing = [m for m in names if not any(m == name and (p.unit is Unit.ROUND or p.limit == budget) for name, p in policies)]
+    if missing:
+        raise UserError(f"live.methods names {missing[0]!r}, which the calibration does not have at a budget of {budget}.")
     return [(m, p) for m, p in policies if m in names and (p.unit is Unit.ROUND or p.limit == budget)]
 
 
@@ -177,6 +186,7 @@ def study_engines(
     slots: int,
     look_ahead: int,
     sampling: Sampling,
+    predictions: pd.DataFrame | None,
     seed: int,
 ) -> pd.DataFrame:
     """`study` on each of several engines under the same conditions."""
@@ -187,6 +197,6 @@ def study_engines(
     with Comparer(5.0) as comparer:
         for name in engines:
             with open_engine(EngineSettings(str(model), name, slots)) as engine:
-                bench = Bench(engine, sampling, comparer, scorer, seed, look_ahead=look_ahead)
+                bench = Bench(engine, sampling, comparer, scorer, predictions, seed, look_ahead=look_ahead)
                 tables.append(study(problems, policies, bench, name))
     return pd.concat(tables, ignore_index=True)

@@ -45,17 +45,22 @@ def vote(tally: Tally, cluster: np.ndarray) -> Tally:
 
 def plurality(cluster: np.ndarray) -> np.ndarray:
     """First column [B] of the cluster with the most votes in cluster [B, K]; ties go to the first seen, -1 if none voted."""
+    return heaviest(cluster, np.ones(cluster.shape, np.int32))
+
+
+def heaviest(cluster: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """First column [B] of the cluster with the most weight (>= 0) in cluster [B, K], weight [B, K]; as `plurality`."""
     rows, k = cluster.shape
     if k == 0:
         return np.full(rows, -1)
     size = int(cluster.max(initial=-1)) + 1
-    counts = np.zeros((rows, size + 1), np.int32)  # the last column takes the -1s
+    total = np.zeros((rows, size + 1), weight.dtype)  # the last column takes the -1s
     index = np.arange(rows)
     for column in range(k):
-        counts[index, cluster[:, column]] += 1
-    counts[:, -1] = 0
-    votes = np.take_along_axis(counts, np.where(cluster < 0, size, cluster), axis=1)
-    return np.where(votes.max(axis=1) > 0, votes.argmax(axis=1), -1)
+        total[index, cluster[:, column]] += weight[:, column]
+    total[:, -1] = -1
+    votes = np.take_along_axis(total, np.where(cluster < 0, size, cluster), axis=1)
+    return np.where(votes.max(axis=1) >= 0, votes.argmax(axis=1), -1)
 
 
 def asc_confidence(v1: np.ndarray, v2: np.ndarray) -> np.ndarray:

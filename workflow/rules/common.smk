@@ -6,6 +6,8 @@ import sys
 import grimp
 
 RESULTS = config["results"]
+# A method that an overlaid configuration sets to null is left out.
+METHODS = {name: method for name, method in config["methods"].items() if method}
 SPLITS = ["test", "calibration", "shifted", "predictor_train", "predictor_validation"]
 ENV = "../../envs/cpu.yaml"
 
@@ -31,7 +33,6 @@ shell.prefix(
 TABLE_OF = {
     "accuracy_tokens": "main",
     "accuracy_n": "curves",
-    "accuracy_round": "rounds",
     "samples_used": "stops",
     "score_fit": "scores",
 }
@@ -83,3 +84,9 @@ def shards(wildcards):
         k=wildcards.kind,
         shard=range(count),
     )
+
+
+def published_on(benchmark):
+    """Options that name the published benchmark to show beside ours; the tiny world's is not the published one."""
+    found = config["compare"]["published"].get(benchmark)
+    return f"--published-on {found} --same" if found else "--published-on MATH500"

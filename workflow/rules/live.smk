@@ -20,6 +20,7 @@ rule live_run:
         problems=f"{RESULTS}/problems/{config['compare']['benchmarks'][0]}.parquet",
         calibration=rules.calibration.output[0],
         pool=pool(config["compare"]["benchmarks"][0], "parallel"),
+        predictions=predictions(config["compare"]["benchmarks"][0]),
     output:
         live=report(
             f"{RESULTS}/tables/live.csv",
@@ -43,7 +44,8 @@ rule live_run:
         sampling=json.dumps(config["sampling"]),
         seed=config["seed"],
         out=lambda wildcards, output: os.path.dirname(output.live),
+        predictions=predictions_option,
     shell:
         "OMP_NUM_THREADS=1 python -m itscale live --model {input.model:q} --verifier {input.verifier:q}"
         " --problems {input.problems:q} --calibration {input.calibration:q} --pool {input.pool:q} --options {params.options:q}"
-        " --sampling {params.sampling:q} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
+        " --sampling {params.sampling:q} --seed {params.seed} {params.predictions} --out {params.out:q} 2>&1 | tee {log:q}"

@@ -76,7 +76,7 @@ rule scores:
 rule grades:
     input:
         modules("grading"),
-        problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
+        problems=lambda wildcards: problems_of(wildcards),
         samples=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
     output:
         table=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/grades.parquet",

@@ -134,3 +134,29 @@ def import_(
     grade(out / "problems.parquet", out / "samples.parquet", out / "grades.parquet", time_limit)
     pool(out / "samples.parquet", out / "grades.parquet", out / "scores.parquet", out / "pool.parquet")
     print(f"{out / 'pool.parquet'}: {len(found)} problems, {len(samples)} samples")
+
+
+@app.command("import-official")
+def import_official(
+    completions: Annotated[Path, typer.Argument(help="A completion pool as OptScale's authors released it (scored_*.json).")],
+    prompts: Annotated[Path, typer.Argument(help="The prompt file that it is aligned with, by position.")],
+    label: Annotated[str, typer.Option(help="Name of the benchmark, the prefix of its problems' ids.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: problems, samples and scores, for `grade` and `pool`.")],
+    kind: Annotated[str, typer.Option(help="parallel (samples) or chain (rounds of re-answering).")] = "parallel",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad entries out and list them.")] = False,
+) -> None:
+    """Read the released OptScale pools: every method can then be replayed on the authors' own samples, without a GPU."""
+    from itscale.importing_official import import_official as stage
+    from itscale.records import SAMPLES, SCORES, Unit, write_problems, write_table
+
+    if kind not in ("parallel", "chain"):
+        raise UserError(f"the kind {kind!r} is not known: choose parallel or chain.")
+    unit = Unit.SAMPLE if kind == "parallel" else Unit.ROUND
+    found, samples, scores, left_out = stage(completions, prompts, label, unit, skip_bad=skip_bad)
+    meta = {"imported": completions.name, "left_out": left_out}
+    write_problems(out / "problems.parquet", found, meta)
+    write_table(out / "samples.parquet", samples, SAMPLES, meta)
+    write_table(out / "scores.parquet", scores, SCORES, meta)
+    for message in left_out:
+        print(f"left out: {message}")
+    print(f"{out}: {len(found)} problems, {len(samples)} samples, {len(left_out)} entries left out")

@@ -202,14 +202,16 @@ def live(
     sampling: Annotated[str, typer.Option(help="Sampling as JSON.")],
     seed: Seed,
     out: Annotated[Path, typer.Option(help="Folder to write: live.csv and arrival.csv.")],
+    predictions: Annotated[Path | None, typer.Option(help="What the predictor says of these problems (.parquet).")] = None,
 ) -> None:
     """Run methods live against their fixed budgets; measure tokens, clock, and the bias of the order of arrival."""
     from itscale.calibrate import frozen_policies
     from itscale.engines.protocol import Sampling
     from itscale.live_study import adaptive, arrival_bias, study_engines
-    from itscale.records import Unit, read_json, read_pool, read_problems
+    from itscale.records import PREDICTIONS, Unit, read_json, read_pool, read_problems, read_table, with_predictions
     from itscale.tables import write_csv
 
+    predicted = readable(predictions, lambda path: read_table(path, PREDICTIONS))
     values = parse_json(options, "--options")
     frozen = frozen_policies(read_json(calibration))
     chosen = adaptive(frozen, values["methods"], values["budget"])
@@ -222,10 +224,13 @@ def live(
         slots=values["batch_size"],
         look_ahead=values["look_ahead"],
         sampling=settings_of(Sampling, sampling, "--sampling"),
+        predictions=predicted,
         seed=seed,
     )
     write_csv(out / "live.csv", table)
-    bias = arrival_bias(read_pool(pool, Unit.SAMPLE), chosen, slots=values["budget"], orders=20, seed=seed)
+    stored = read_pool(pool, Unit.SAMPLE)
+    stored = stored if predicted is None else with_predictions(stored, predicted)
+    bias = arrival_bias(stored, chosen, slots=values["budget"], orders=20, seed=seed)
     write_csv(out / "arrival.csv", bias)
     shown = ["engine", "method", "used", "accuracy", "drawn", "seconds", "token_saving", "wall_saving", "wall_per_token"]
     typer.echo(table[shown].to_string(index=False, float_format="%.3g"))

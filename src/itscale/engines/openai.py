@@ -91,7 +91,7 @@ class OpenaiEngine:
 
     async def _find_model(self, name: str) -> tuple[str, dict[str, bool]]:
         try:
-            async for attempt in self._attempts():
+            async for attempt in self._attempts(3):
                 with attempt:
                     models = {model.id: model async for model in await self._client.models.list()}
         except Exception as error:
@@ -105,8 +105,8 @@ class OpenaiEngine:
         running = {"continuous_usage_stats": True} if models[name].owned_by == "vllm" else {}
         return name, {"include_usage": True, **running}
 
-    def _attempts(self) -> AsyncRetrying:
-        return AsyncRetrying(retry=retry_if_exception(_passing), wait=_pause, stop=stop_after_attempt(_ATTEMPTS), reraise=True)
+    def _attempts(self, most: int = _ATTEMPTS) -> AsyncRetrying:
+        return AsyncRetrying(retry=retry_if_exception(_passing), wait=_pause, stop=stop_after_attempt(most), reraise=True)
 
     def encode(self, question: str, previous: str | None) -> str:
         return user_turn(question, previous)
@@ -224,6 +224,5 @@ class OpenaiEngine:
         if isinstance(error, openai.APIStatusError):
             return UserError(f"{self._url} answers with status {error.status_code} ({error.message[:300]}): correct the request.")
         if isinstance(error, openai.APIError | _BrokenOff):
-            tried = f"{type(error).__name__}, {_ATTEMPTS} attempts"
-            return UserError(f"{self._url} does not answer ({tried}): start the server or check the address.")
+            return UserError(f"{self._url} does not answer ({type(error).__name__}): start the server or check the address.")
         return error

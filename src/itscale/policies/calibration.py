@@ -33,6 +33,16 @@ class Strata:
 
 
 @dataclass(frozen=True, slots=True)
+class Difficulty:
+    """Of P calibration questions: difficulty [P] as predicted beforehand (NaN: not), and as all their scores show it, and ASC's
+    confidence after each sample [P, K]."""
+
+    predicted: np.ndarray
+    observed: np.ndarray
+    confidence: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
 class FirstScore:
     """P(correct) of a first answer by its score: a rising curve through (knots, value), each [M]."""
 
@@ -63,6 +73,7 @@ class Calibration:
     """The parts that policies bind to; a part is None where the calibration split could not give it."""
 
     moments: Moments | None = None
+    difficulty: Difficulty | None = None
     strata: Strata | None = None
     votes: VoteModel | None = None
     first_score: FirstScore | None = None
