@@ -31,6 +31,7 @@ SETTINGS = {
     "reservation": {"cost": 0.02, "n_max": 16},
     "optscale": {"s_min": 0.8, "alpha": 0.9, "n_max": 16},
     "vote_lead": {"lead": 3, "n_max": 16},
+    "vote_asc": {"threshold": 0.9, "n_max": 16},
     "vote_ratio": {"ratio": 50.0, "n_max": 16},
     "vote_posterior": {"eps": 0.05, "n_max": 16},
     "vote_heuristic": {"eps": 0.05, "n_max": 16},
@@ -123,6 +124,8 @@ def trusted(name, options, counts):
     lead = counts[0] - (counts[1] if len(counts) > 1 else 0)
     if name == "vote_lead":
         return lead >= options["lead"]
+    if name == "vote_asc":
+        return stats.beta.sf(0.5, counts[0] + 1, counts[0] - lead + 1) >= options["threshold"]
     p0 = options.get("p0", KNOWN.votes.p0)
     m = options.get("options", KNOWN.votes.options) if name != "vote_heuristic" else len(counts) + 1
     r = p0 / ((1 - p0) / (m - 1))
@@ -268,7 +271,7 @@ def plain(name, options, cluster, score, predicted):
         for n in range(options.get("n_min", 1), n_max + 1):
             counts = sorted(Counter(c for c in cluster[:n].tolist() if c >= 0).values(), reverse=True)
             if counts and trusted(name, options, counts):
-                return n, majority(cluster, n), Reason.LEAD if name in ("vote_lead", "vote_ratio") else Reason.POSTERIOR
+                return n, majority(cluster, n), Reason.LEAD if name in ("vote_lead", "vote_ratio") else Reason.CONFIDENT
         return n_max, majority(cluster, n_max), Reason.LIMIT
     if name == "esc":
         for n in range(options["window"], n_max + 1, options["window"]):
