@@ -1,9 +1,7 @@
 def problems_of(wildcards):
     """The problems of a pool: imported with it, or the benchmark's."""
     if wildcards.benchmark in config["official"]:
-        return (
-            f"{RESULTS}/pools/{wildcards.benchmark}/{wildcards.kind}/problems.parquet"
-        )
+        return f"{RESULTS}/pools/{wildcards.benchmark}/{wildcards.kind}/problems.parquet"
     return f"{RESULTS}/problems/{wildcards.benchmark}.parquet"
 
 

@@ -1,7 +1,5 @@
 STUDY = ["frontier", "reliability", "selection", "versus", "published"]
-QUALITY = (
-    ["predictor_quality", "predictor_labels"] if config["predictor"] is not None else []
-)
+QUALITY = ["predictor_quality", "predictor_labels"] if config["predictor"] is not None else []
 THEORY = ["number_of_samples", "reached_confidence"]
 OPTSCALE_FIGURES = {
     "frontier": "frontier",
@@ -10,11 +8,7 @@ OPTSCALE_FIGURES = {
     "selection": "selection",
     "number_of_samples": "number_of_samples",
     "reached_confidence": "reached_confidence",
-    **(
-        {"predictor_label": "predictor_labels"}
-        if config["predictor"] is not None
-        else {}
-    ),
+    **({"predictor_label": "predictor_labels"} if config["predictor"] is not None else {}),
 }
 TABLE_OF |= OPTSCALE_FIGURES
 
@@ -65,10 +59,7 @@ rule predictor_quality:
         training_parallel=pool("predictor_train", "parallel"),
         training_chain=pool("predictor_train", "chain"),
     output:
-        expand(
-            f"{RESULTS}/tables/{{{{benchmark}}}}/{{name}}.csv",
-            name=["predictor_quality", "predictor_labels"],
-        ),
+        expand(f"{RESULTS}/tables/{{{{benchmark}}}}/{{name}}.csv", name=["predictor_quality", "predictor_labels"]),
     log:
         f"{RESULTS}/logs/predictor_quality/{{benchmark}}.log",
     benchmark:

@@ -39,9 +39,7 @@ rule predictor:
     params:
         settings=json.dumps(config["predictor"]),
         seed=config["seed"],
-        exclude=lambda wildcards, input: " ".join(
-            f"--exclude {p}" for p in input.exclude
-        ),
+        exclude=lambda wildcards, input: " ".join(f"--exclude {p}" for p in input.exclude),
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale train-predictor --backbone {input.model:q} --problems {input.problems:q}"
         " --parallel {input.parallel:q} --chain {input.chain:q} --validation-problems {input.validation_problems:q}"
