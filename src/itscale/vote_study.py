@@ -61,7 +61,7 @@ def simulate(policy: Policy, probabilities: np.ndarray, repeats: int, seed: int)
 
 
 def guarantees(
-    seed: int, *, p0: float = 0.4, options: int = 10, eps: float = 0.05, limit: int = 64, repeats: int = 4000
+    seed: int, *, p0: float = 0.4, options: int = 10, eps: float = 0.05, limit: int = 64, repeats: int = 2000
 ) -> pd.DataFrame:
     """Error of the tests at a nominal error of eps, from answers as in the model to wrong answers that cluster on one.
 
