@@ -1,12 +1,12 @@
 """Random pools for tests."""
 
 import numpy as np
-
 from scipy import stats
 
 from itscale.emissions import GRID, normalise
-from itscale.policies.calibration import Calibration, FirstScore, Moments, Rounds, Strata
+from itscale.policies.calibration import Calibration, Difficulty, FirstScore, Moments, Rounds, Strata
 from itscale.records import FEATURES, Pool, Unit
+from itscale.voting import VoteModel
 
 
 def random_pool(seed: int = 0, rows: int = 12, size: int = 16, unit: Unit = Unit.SAMPLE, chains: int = 1) -> Pool:
@@ -32,8 +32,18 @@ def random_pool(seed: int = 0, rows: int = 12, size: int = 16, unit: Unit = Unit
     return Pool(unit, problem, ids, cluster, correct, score, *counts, features=features)
 
 
+def sure_from(sample: int) -> np.ndarray:
+    """ASC's confidence after each of 16 samples, high from `sample` on."""
+    return np.where(np.arange(1, 17) >= sample, 0.99, 0.6)
+
+
 KNOWN = Calibration(
     moments=Moments(mean=0.6, mean_square=0.42),
+    difficulty=Difficulty(  # 14 easy questions, 14 between, 12 hard
+        predicted=np.arange(40) / 40,
+        observed=0.2 + np.arange(40) / 80,
+        confidence=np.stack([sure_from(3)] * 14 + [sure_from(5)] * 14 + [sure_from(99)] * 12),
+    ),
     strata=Strata(
         edges=np.array([0.4, 0.6]),
         a=np.array([0.3, 0.2, 0.1]),
@@ -53,4 +63,5 @@ KNOWN = Calibration(
         q=0.6,
         exponent=0.25,
     ),
+    votes=VoteModel(p0=0.6, options=5),
 )

@@ -7,6 +7,7 @@ import time
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from itscale.cli.pools import generate
 from itscale.engines import EngineSettings, open_engine
@@ -140,6 +141,28 @@ def test_vllm_counts_prompt_tokens_that_it_had_cached(model):
             (done,) = engine.poll()
         assert 0 < done.cached_prompt_tokens < done.prompt_tokens
         assert engine.usage().cached_prompt == done.cached_prompt_tokens
+
+
+def test_new_weights_change_the_output_and_old_ones_bring_it_back(engine, model, tmp_path):
+    other = AutoModelForCausalLM.from_pretrained(model)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    other.save_pretrained(tmp_path)
+    asked = requests(engine, "before", Sampling(temperature=0.0, max_tokens=12))
+    before = [c.token_ids for c in draw(engine, asked)]
+    engine.reload(tmp_path)
+    after = draw(engine, requests(engine, "after", Sampling(temperature=0.0, max_tokens=12)))
+    # What was cached of the prompts under the old weights is gone.
+    assert all(c.cached_prompt_tokens == 0 for c in after[:1])
+    for request, completion in zip(asked, after, strict=True):
+        expected = other.generate(
+            torch.tensor([request.prompt_ids], device=other.device), do_sample=False, max_new_tokens=12, attention_mask=None
+        )[0, len(request.prompt_ids) :].tolist()
+        assert list(completion.token_ids) == expected[: len(completion.token_ids)]
+    engine.reload(model)
+    assert [c.token_ids for c in draw(engine, requests(engine, "again", Sampling(temperature=0.0, max_tokens=12)))] == before
 
 
 def greedy_outputs(model) -> list[list[tuple[int, ...]]]:

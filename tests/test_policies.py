@@ -1,13 +1,14 @@
 """Every policy against a plain loop over one sequence, and the promises that all of them make."""
 
 from collections import Counter
-from itertools import product
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from itscale import emissions, markov, truncnormal
 from itscale.errors import UserError
@@ -20,10 +21,20 @@ from pools import KNOWN, random_pool
 
 SETTINGS = {
     "best_of_n": {"n": 8},
+    "weighted_best_of_n": {"n": 8},
     "self_consistency": {"n": 8},
+    "esc": {"n_max": 16, "window": 3},
+    "asc": {"n_max": 16, "threshold": 0.9},
+    "dsc": {"n_max": 16, "threshold": 0.9, "sample_window": 3},
+    "dsc_oracle": {"n_max": 16, "threshold": 0.9, "sample_window": 3},
     "threshold": {"s_min": 0.75, "n_max": 16},
+    "reservation": {"cost": 0.02, "n_max": 16},
     "optscale": {"s_min": 0.8, "alpha": 0.9, "n_max": 16},
     "vote_lead": {"lead": 3, "n_max": 16},
+    "vote_ratio": {"ratio": 50.0, "n_max": 16},
+    "vote_posterior": {"eps": 0.05, "n_max": 16},
+    "vote_heuristic": {"eps": 0.05, "n_max": 16},
+    "vote_dirichlet": {"eps": 0.1, "n_max": 16, "alpha": 0.5},
     "mr_thinking": {"rounds": 5},
     "majority_over_rounds": {"n": 6},
     "best_scored_round": {"n": 6},
@@ -34,13 +45,20 @@ SETTINGS = {
 }
 CASES = [
     *SETTINGS.items(),
+    ("optscale", {"variant": "paper", "s_min": 0.8, "alpha": 0.9, "n_max": 16}),
+    ("optscale", {"variant": "paper", "s_min": 0.8, "alpha": 0.9, "n_max": 16, "predicted": True}),
+    ("optscale", {"s_min": 0.8, "alpha": 0.9, "n_max": 16, "predicted": True, "n0": 3.0, "growth": 1.0}),
+    ("reservation", {"cost": 0.02, "n_max": 16, "predicted": True, "n0": 4.0}),
+    ("esc", {"n_max": 16, "window": 5}),
+    ("vote_posterior", {"eps": 0.05, "n_max": 16, "n_min": 5, "p0": 0.5, "options": 4}),
     ("zero", {"rounds": 8}),
     ("filter", {"rounds": 4, "tau": 1.0}),
-    ("optscale", {"variant": "paper", "s_min": 0.8, "alpha": 0.9, "n_max": 16}),
 ]
 REASONS = list(Reason)
+XS = np.linspace(0, 60, 3001)
 FIXED = {
     "best_of_n": "best",
+    "weighted_best_of_n": "weighted",
     "self_consistency": "votes",
     "mr_thinking": "last",
     "majority_over_rounds": "votes",
@@ -70,16 +88,70 @@ def majority(cluster, n):
     return cluster.tolist().index(Counter(votes).most_common(1)[0][0]) if votes else -1
 
 
-def needed(scores, s_min, alpha, n_max, prior=()):
-    """N* of a list of scores; `prior` holds weight, mean and mean square of pseudo-samples."""
+def prior_of(options, predicted):
+    """Mean and mean square of the pseudo-samples: predicted where they can be, else the calibration split's."""
+    if options.get("predicted") and not np.isnan([predicted["score_mean"], predicted["score_sd"]]).any():
+        m = predicted["score_mean"]
+        return m, m**2 + min(predicted["score_sd"], 0.999 * np.sqrt(m * (1 - m))) ** 2
+    return KNOWN.moments.mean, KNOWN.moments.mean_square
+
+
+def pooled_fit(scores, n0, prior):
     scores = scores[~np.isnan(scores)]
-    count, total, square = len(scores), scores.sum(), (scores**2).sum()
-    if prior:
-        count, total, square = count + prior[0], total + prior[0] * prior[1], square + prior[0] * prior[2]
-    if count == 0:
+    count, total, square = len(scores) + n0, scores.sum() + n0 * prior[0], (scores**2).sum() + n0 * prior[1]
+    return truncnormal.fit(np.array([total / count]), np.array([square / count]))
+
+
+def needed(scores, options, prior):
+    """N* of a list of scores."""
+    s_min, alpha, n_max = options["s_min"], options["alpha"], options["n_max"]
+    scores = scores[~np.isnan(scores)]
+    if options.get("variant") != "paper":
+        fit = pooled_fit(scores, options.get("n0", 1.0), prior)
+    elif options.get("predicted"):
+        moments = (np.array([v]) for v in (len(scores), scores.mean(), (scores**2).mean()))
+        fit = truncnormal.fit_with_normal_prior(*moments, prior[0], np.sqrt(prior[1] - prior[0] ** 2))
+    elif len(scores) == 0:
         return n_max
-    fit = truncnormal.fit(np.array([total / count]), np.array([square / count]))
+    else:
+        fit = truncnormal.fit(np.array([scores.mean()]), np.array([(scores**2).mean()]))
     return int(truncnormal.samples_needed(s_min, alpha, fit, n_max)[0])
+
+
+def weighted(cluster, score, n):
+    weight = {}
+    for c, s in zip(cluster[:n].tolist(), score[:n], strict=True):
+        if c >= 0:
+            weight[c] = weight.get(c, 0.0) + (0.0 if np.isnan(s) else s)
+    return cluster.tolist().index(max(weight, key=weight.get)) if weight else -1
+
+
+def asc(cluster, threshold, n_max):
+    """Samples until the beta posterior is sure, and whether it is."""
+    for n in range(1, n_max + 1):
+        counts = sorted(Counter(c for c in cluster[:n].tolist() if c >= 0).values(), reverse=True)
+        first, second = [*counts, 0, 0][:2]
+        if stats.beta.sf(0.5, first + 1, second + 1) >= threshold:
+            return n, True
+    return n_max, False
+
+
+def trusted(name, options, counts):
+    """Whether a vote stops, from its counts in descending order."""
+    lead = counts[0] - (counts[1] if len(counts) > 1 else 0)
+    if name == "vote_lead":
+        return lead >= options["lead"]
+    p0 = options.get("p0", KNOWN.votes.p0)
+    m = options.get("options", KNOWN.votes.options) if name != "vote_heuristic" else len(counts) + 1
+    r = p0 / ((1 - p0) / (m - 1))
+    if name == "vote_ratio":
+        return r**lead >= options["ratio"] * (1 - 1e-9)
+    unseen = max(m - len(counts), 0)
+    if name == "vote_dirichlet":
+        shapes = [options["alpha"] + v for v in counts] + [options["alpha"]] * unseen
+        below = np.prod([stats.gamma.cdf(XS, a) for a in shapes[1:]], axis=0)
+        return np.trapezoid(stats.gamma.pdf(XS, shapes[0]) * below, XS) >= 1 - options["eps"]
+    return r > 1 and r ** counts[0] / (sum(r**v for v in counts) + unseen) >= 1 - options["eps"]
 
 
 def first_answer(cluster, score):
@@ -159,7 +231,12 @@ def plain_filter(options, cluster, score):
 def plain(name, options, cluster, score, predicted):
     if name in FIXED:
         n = options.get("n") or options["rounds"]
-        column = {"best": best(cluster, score, n), "votes": majority(cluster, n), "last": n - 1 if cluster[n - 1] >= 0 else -1}
+        column = {
+            "best": best(cluster, score, n),
+            "weighted": weighted(cluster, score, n),
+            "votes": majority(cluster, n),
+            "last": n - 1 if cluster[n - 1] >= 0 else -1,
+        }
         return n, column[FIXED[name]], Reason.FIXED
     if name == "gate":
         stratum, p0 = first_answer(cluster[0], score[0])
@@ -187,23 +264,50 @@ def plain(name, options, cluster, score, predicted):
             if cluster[n - 1] >= 0 and score[n - 1] >= options["s_min"]:
                 return n, best(cluster, score, n), Reason.THRESHOLD
         return n_max, best(cluster, score, n_max), Reason.LIMIT
-    if name == "vote_lead":
-        for n in range(1, n_max + 1):
-            counts = [*sorted(Counter(c for c in cluster[:n].tolist() if c >= 0).values(), reverse=True), 0, 0]
-            if counts[0] - counts[1] >= options["lead"]:
-                return n, majority(cluster, n), Reason.LEAD
+    if name.startswith("vote_"):
+        for n in range(options.get("n_min", 1), n_max + 1):
+            counts = sorted(Counter(c for c in cluster[:n].tolist() if c >= 0).values(), reverse=True)
+            if counts and trusted(name, options, counts):
+                return n, majority(cluster, n), Reason.LEAD if name in ("vote_lead", "vote_ratio") else Reason.POSTERIOR
         return n_max, majority(cluster, n_max), Reason.LIMIT
+    if name == "esc":
+        for n in range(options["window"], n_max + 1, options["window"]):
+            window = cluster[n - options["window"] : n].tolist()
+            if -1 not in window and len(set(window)) == 1:
+                return n, majority(cluster, n), Reason.UNANIMOUS
+        return n_max, majority(cluster, n_max), Reason.LIMIT
+    if name in ("asc", "dsc", "dsc_oracle"):
+        if name == "dsc":  # 13 of the 14 easy and 11 of the 12 hard ones have a whole window on their side
+            difficulty, easy, hard = 1 - predicted["score_mean"], 12 / 40, 29 / 40
+        elif name == "dsc_oracle":
+            difficulty, easy, hard = 1 - np.nanmean(score), 0.2 + 12 / 80, 0.2 + 29 / 80
+        if name != "asc" and difficulty <= easy:
+            return 1, majority(cluster, 1), Reason.EASY
+        if name != "asc" and difficulty >= hard:
+            return n_max, majority(cluster, n_max), Reason.HARD
+        n, sure = asc(cluster, options["threshold"], n_max)
+        return n, majority(cluster, n), Reason.CONFIDENT if sure else Reason.LIMIT
+    prior = prior_of(options, predicted)
+    if name == "reservation":
+        for n in range(1, n_max):
+            answered = [s for c, s in zip(cluster[:n], score[:n], strict=True) if c >= 0 and not np.isnan(s)]
+            fit = pooled_fit(score[:n], options.get("n0", 1.0), prior)
+            z = float(truncnormal.reservation(options["cost"], fit.e1, fit.e2)[0])
+            if max([0.0, *answered]) >= z:
+                return n, best(cluster, score, n), Reason.RESERVATION
+        return n_max, best(cluster, score, n_max), Reason.LIMIT
     if options.get("variant") == "paper":
-        n = max(5, needed(score[:5], options["s_min"], options["alpha"], n_max))
+        n = max(5, needed(score[:5], options, prior))
         return n, best(cluster, score, n), Reason.ENOUGH if n < n_max else Reason.LIMIT
     n = 1
     while True:
-        want = needed(score[:n], options["s_min"], options["alpha"], n_max, (1.0, KNOWN.moments.mean, KNOWN.moments.mean_square))
+        want = needed(score[:n], options, prior)
         if n >= want:
             return n, best(cluster, score, n), Reason.ENOUGH
         if n == n_max:
             return n, best(cluster, score, n), Reason.LIMIT
-        n = min(want, n + 1 if n < 4 else int(np.ceil(1.25 * n)), n_max)
+        growth = options.get("growth", 1.25)
+        n = min(want, n + 1 if n < 4 or growth == 1 else int(np.ceil(growth * n)), n_max)
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
@@ -218,7 +322,7 @@ def test_a_replay_does_what_the_plain_rule_does(name, options, seed):
         assert got == expected, (i, pool.cluster[i], pool.score[i])
 
 
-@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize(("name", "options"), [case for case in CASES if case[0] != "dsc_oracle"])
 def test_what_lies_beyond_the_samples_used_changes_nothing(name, options):
     pool = random_pool(5, rows=30)
     before = run(name, options, pool)
@@ -308,7 +412,9 @@ def test_map_without_a_prediction_is_zero_with_bayes_first_score():
     policies = [make_policy("map", rounds=8, cost=0.01, strength=k).bind(KNOWN) for k in (0.0, 1e6)]
     one, two = (replay(policy, blank) for policy in policies)
     assert (one.used == two.used).all()
-    strong = replay(policies[1], replace(pool, features={"p0": np.full(200, 0.5), "a": np.full(200, 1e-9), "b": np.full(200, 0.9)}))
+    strong = replay(
+        policies[1], replace(pool, features={"p0": np.full(200, 0.5), "a": np.full(200, 1e-9), "b": np.full(200, 0.9)})
+    )
     assert (strong.used >= 2).mean() > 0.95  # all but the surest first answers
 
 
@@ -320,6 +426,10 @@ def test_map_without_a_prediction_is_zero_with_bayes_first_score():
         ("threshold", {"n_max": 4}, "s_min"),
         ("optscale", {"s_min": 0.5, "alpha": 1.5, "n_max": 4}, "alpha"),
         ("optscale", {"s_min": 0.5, "alpha": 0.5, "n_max": 4, "variant": "official"}, "choose paper or ours"),
+        ("vote_posterior", {"eps": 5.0, "n_max": 4}, "between 0 and 1"),
+        ("vote_posterior", {"eps": 0.1, "n_max": 4, "p0": 0.2, "options": 4}, "must exceed 1/options"),
+        ("vote_ratio", {"ratio": 0.5, "n_max": 4}, "exceed 1"),
+        ("vote_lead", {"lead": 2, "n_max": 4, "n_min": 9}, "n_min <= n_max"),
         ("zero", {"rounds": 4, "cost": -1.0}, "cost of zero"),
         ("map", {"rounds": 4, "strength": -1.0}, "strength of map"),
         ("filter", {"rounds": 4, "tau": 0.0}, "tau of filter"),

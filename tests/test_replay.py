@@ -105,3 +105,14 @@ def test_pass_at_n_is_the_share_of_subsets_with_a_correct_sample():
 def test_a_wrong_method_is_named(entry, message):
     with pytest.raises(UserError, match=message):
         read_methods({"x": entry})
+
+
+def test_a_rule_that_reads_the_first_score_pays_for_no_other():
+    pool = replace(POOLS[Unit.ROUND], score=POOLS[Unit.ROUND].score.copy())
+    policy = make_policy("gate", rounds=6).bind(KNOWN)
+    outcomes = replay(policy, pool)
+    assert (outcomes.used == 6).any()
+    assert (outcomes.ledger.verifier == pool.verifier_tokens[:, 0]).all()
+    pool.score[:, 1:] = 0.123
+    again = replay(policy, pool)
+    assert (again.used == outcomes.used).all() and (again.column == outcomes.column).all()

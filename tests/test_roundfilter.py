@@ -116,7 +116,9 @@ def draw(rng, chains, rounds, p0, a, b, q, model):
     correct, wrong, _ = model
     states = markov.simulate(np.full(chains, p0), a, b, rounds, rng)
     changed = np.zeros((chains, rounds), bool)
-    changed[:, 1:] = (states[:, 1:] != states[:, :-1]) | (~states[:, 1:] & ~states[:, :-1] & (rng.random((chains, rounds - 1)) < q))
+    changed[:, 1:] = (states[:, 1:] != states[:, :-1]) | (
+        ~states[:, 1:] & ~states[:, :-1] & (rng.random((chains, rounds - 1)) < q)
+    )
     again = roundfilter.temper(*model)
     score = np.empty((chains, rounds))
     for repeated, state, table in (

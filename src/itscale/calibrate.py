@@ -12,12 +12,14 @@ import numpy as np
 from itscale.methods import Method
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration
+from itscale.policies.consistency import measure_difficulty
 from itscale.policies.markovscale import fit_first_score, fit_strata
 from itscale.policies.optscale import average_moments
 from itscale.policies.protocol import Policy
 from itscale.policies.rounds import fit_rounds
 from itscale.records import Pool, Unit
 from itscale.replay import replay
+from itscale.voting import estimate_model
 
 TOLERANCE = 0.01
 CRITERION = (
@@ -79,9 +81,11 @@ def known_from_pools(pools: dict[Unit, Pool], *, strata: int, strength: float) -
     samples, rounds = pools.get(Unit.SAMPLE), pools.get(Unit.ROUND)
     return Calibration(
         moments=average_moments(samples) if samples else None,
+        difficulty=measure_difficulty(samples) if samples else None,
         strata=fit_strata(rounds, strata) if rounds else None,
         first_score=fit_first_score(rounds, strength) if rounds else None,
         rounds=fit_rounds(rounds, strata) if rounds else None,
+        votes=estimate_model(samples.cluster) if samples else None,
     )
 
 
@@ -91,7 +95,8 @@ def known_to_json(known: Calibration) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: plain(v) for name, v in value.items()}
-        return value.tolist() if isinstance(value, np.ndarray) else value
+        # JSON knows no NaN.
+        return np.where(np.isnan(value), None, value).tolist() if isinstance(value, np.ndarray) else value
 
     return plain(asdict(known))
 
@@ -117,3 +122,22 @@ def frozen_policies(record: dict[str, Any]) -> list[tuple[str, Policy]]:
         (entry["method"], make_policy(entry["policy"], **entry["settings"], **entry["knobs"]).bind(known))
         for entry in record["methods"]
     ]
+
+
+def choose_published(record: dict[str, Any], pools: dict[Unit, Pool]) -> list[tuple[str, Policy | None]]:
+    """(method, bound policy) with the knobs that are best on these pools themselves: the papers' protocol, not ours.
+
+    The most accurate candidate in the one order of submission, ties to the fewest completion tokens. A method without
+    candidates has None.
+    """
+    known = known_from_json(record["known"])
+    chosen: list[tuple[str, Policy | None]] = []
+    for entry in record["methods"]:
+        best, policy = None, None
+        for candidate in entry["candidates"]:
+            tried = make_policy(entry["policy"], **entry["settings"], **candidate["knobs"]).bind(known)
+            accuracy, tokens = measure(tried, pools, orders=1, seed=0)
+            if best is None or (accuracy, -tokens) > best:
+                best, policy = (accuracy, -tokens), tried
+        chosen.append((entry["method"], policy))
+    return chosen

@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kstest
 
-from itscale import markov, truncnormal
+from itscale import truncnormal
 from itscale.calibrate import reference
 from itscale.intervals import mean_interval, paired_difference
 from itscale.policies import make_policy
-from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import Policy
 from itscale.records import Pool, Unit
 from itscale.replay import Outcomes, per_problem, reason_shares, replay
@@ -32,12 +31,12 @@ def compare(
         outcomes = replay(policy, pool, orders=orders, seed=seed)
         full = full_budget(reference(policy))
         label = {"benchmark": benchmark, "method": method, "unit": str(policy.unit), "budget": policy.limit}
-        rows.append({**label, **_row(outcomes, full, len(pool.problem_ids))})
+        rows.append({**label, **summary(outcomes, full, len(pool.problem_ids))})
         stops.append(_stops(outcomes).assign(**label))
     return pd.DataFrame(rows), pd.concat(stops, ignore_index=True)
 
 
-def _row(outcomes: Outcomes, full: Outcomes, problems: int) -> dict[str, Any]:
+def summary(outcomes: Outcomes, full: Outcomes, problems: int) -> dict[str, Any]:
     row: dict[str, Any] = {"problems": problems, "used": float(outcomes.used.mean())}
     ledger, baseline = outcomes.ledger, full.ledger
     quantities = {
@@ -84,35 +83,6 @@ def pass_at(pool: Pool, n: int) -> np.ndarray:
     wrong = pool.size - pool.correct.sum(axis=1)
     i = np.arange(n)
     return 1 - np.clip((wrong[:, None] - i) / (pool.size - i), 0, None).prod(axis=1)
-
-
-def accuracy_rounds(chains: Pool, calibration: Pool, known: Calibration, *, benchmark: str) -> pd.DataFrame:
-    """Observed accuracy per round and the two-state prediction p_t = pi + lambda^t (p0 - pi) (METHODS, MarkovScale).
-
-    Transition rates come from the calibration chains; only the first round's accuracy is the benchmark's own.
-    """
-    problems = len(chains.problem_ids)
-    per = [
-        np.bincount(chains.problem, chains.correct[:, t], problems) / np.bincount(chains.problem, minlength=problems)
-        for t in range(chains.size)
-    ]
-    intervals = [mean_interval(p) for p in per]
-    t = np.arange(chains.size)
-    a, b = markov.pooled_rates(calibration.correct)
-    stratum = known.strata.of(chains.score[:, 0])
-    first = chains.correct[:, 0].astype(float)
-    strata = np.stack([markov.accuracy_at(first, known.strata.a[stratum], known.strata.b[stratum], s).mean() for s in t])
-    return pd.DataFrame(
-        {
-            "benchmark": benchmark,
-            "round": t + 1,
-            "observed": [i.mean for i in intervals],
-            "observed_low": [i.low for i in intervals],
-            "observed_high": [i.high for i in intervals],
-            "pooled": [float(markov.accuracy_at(intervals[0].mean, a, b, s)) for s in t],
-            "strata": strata,
-        }
-    )
 
 
 def score_fits(pool: Pool, *, benchmark: str) -> pd.DataFrame:

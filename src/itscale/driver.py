@@ -131,12 +131,14 @@ class Driver:
         judge: Judge,
         journal: Journal | None,
         features: dict[str, np.ndarray],
+        shown: bool = True,
     ) -> None:
         self.engine, self.policy, self.judge, self.journal = engine, policy, judge, journal
         self.sampling, self.seed = sampling, seed
         self.sequential = policy.unit is Unit.ROUND
         self.look_ahead = 0 if self.sequential else look_ahead
         self.clock = Clock()
+        self.shown = shown
         self.session = Usage()
         self.saved = 0.0
         state = policy.init(len(problems) * chains)
@@ -162,7 +164,7 @@ class Driver:
     def run(self, interrupted: Callable[[], bool]) -> bool:
         """Drive until every row has stopped; False if it was interrupted before."""
         began = time.perf_counter()
-        with progress(description="solving", unit="problem", total=len(self.rows)) as bar:
+        with progress(description="solving", unit="problem", total=len(self.rows), shown=self.shown) as bar:
             self._decide(list(self.active))
             while self.active or self.engine.outstanding:
                 if interrupted():

@@ -41,6 +41,16 @@ def mean_interval(values: np.ndarray, confidence: float = 0.95) -> Interval:
     return Interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
+def ratio_interval(sums: np.ndarray, counts: np.ndarray, confidence: float = 0.95) -> Interval:
+    """Interval of sum(sums) / sum(counts), both [P] per problem: the mean over items of which problems hold different numbers.
+
+    Problems are resampled; the ratio is linearised around its value.
+    """
+    ratio = float(np.sum(sums) / np.sum(counts)) if np.sum(counts) else float("nan")
+    spread = mean_interval((np.asarray(sums, float) - ratio * np.asarray(counts)) / max(np.mean(counts), 1e-12), confidence)
+    return Interval(ratio, ratio + spread.low, ratio + spread.high)
+
+
 def paired_difference(values: np.ndarray, baseline: np.ndarray, confidence: float = 0.95) -> Interval:
     """Interval of mean(values - baseline), both [P] over the same problems in the same order."""
     return mean_interval(np.asarray(values, float) - np.asarray(baseline, float), confidence)

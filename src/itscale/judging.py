@@ -4,6 +4,8 @@ Verdicts are made in a thread beside the engine, all waiting samples in one batc
 its own problem and leaves the engine running.
 """
 
+import sys
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -34,12 +36,21 @@ class Scorer(Protocol):
 
 
 class Judge:
-    """One batch of samples at a time, each row's in submission order; a context manager, since it owns a thread."""
+    """One batch of samples at a time, each row's in submission order; a context manager, since it owns a thread.
 
-    def __init__(self, comparer: Comparer, verifier: Scorer | None) -> None:
+    Without `background` it works while its caller waits, so that what the engine does never depends on the clock.
+    """
+
+    def __init__(
+        self, comparer: Comparer, verifier: Scorer | None, scored: int = sys.maxsize, *, background: bool = True
+    ) -> None:
+        """`scored`: how many samples of a row the verifier is shown, the first ones."""
         self._comparer = comparer
         self._verifier = verifier
+        self._scored = scored
+        self._judged: Counter[int] = Counter()
         self._labels: dict[int, dict[str, int]] = {}
+        self._background = background
         self._thread = ThreadPoolExecutor(1, "judge")
 
     def __enter__(self) -> Self:
@@ -51,23 +62,30 @@ class Judge:
     def recall(self, row: int, known: list[Verdict]) -> None:
         """Take over the clusters of a row's first samples, judged before."""
         labels = self._labels.setdefault(row, {})
+        self._judged[row] += len(known)
         for verdict in known:
             if verdict.answer is not None:
                 labels.setdefault(verdict.answer, verdict.cluster)
 
     def submit(self, work: list[tuple[int, str, list[str]]]) -> "Future[list[list[Verdict]]]":
         """Begin to judge (row, question, its next texts)."""
-        return self._thread.submit(self._judge, work)
+        future = self._thread.submit(self._judge, work)
+        if not self._background:
+            future.exception()
+        return future
 
     def _judge(self, work: list[tuple[int, str, list[str]]]) -> list[list[Verdict]]:
         answers = [[extract_answer(text) for text in texts] for _, _, texts in work]
         labels = [self._labels.setdefault(row, {}) for row, _, _ in work]
         clusters = cluster_answers(answers, self._comparer, labels)
         texts = [text for _, _, texts in work for text in texts]
-        if self._verifier is None:
-            scores = Scores(np.full(len(texts), np.nan), np.full(len(texts), np.nan), np.zeros(len(texts), np.int64))
-        else:
-            scores = self._verifier.score([question for _, question, own in work for _ in own], texts)
+        scores = Scores(np.full(len(texts), np.nan), np.full(len(texts), np.nan), np.zeros(len(texts), np.int64))
+        wanted = np.flatnonzero([self._judged[row] + i < self._scored for row, _, own in work for i in range(len(own))])
+        if self._verifier is not None and len(wanted):
+            questions = [question for _, question, own in work for _ in own]
+            found = self._verifier.score([questions[i] for i in wanted], [texts[i] for i in wanted])
+            scores.mean[wanted], scores.last[wanted], scores.tokens[wanted] = found.mean, found.last, found.tokens
+        self._judged.update({row: len(own) for row, _, own in work})
         flat = iter(zip(scores.mean.tolist(), scores.last.tolist(), scores.tokens.tolist(), strict=True))
         return [
             [Verdict(answer, cluster, *next(flat)) for answer, cluster in zip(*row, strict=True)]

@@ -19,7 +19,7 @@ from itscale.grading import Comparer
 from itscale.journal import Journal, fingerprint
 from itscale.judging import Judge, Scorer
 from itscale.ledger import Ledger
-from itscale.policies.protocol import Policy
+from itscale.policies.protocol import Policy, scores_read
 from itscale.records import Problem, Unit
 
 
@@ -75,6 +75,8 @@ def solve(
     predictions: pd.DataFrame | None = None,
     journal: Path | None = None,
     meta: dict[str, Any] | None = None,
+    background: bool = True,
+    shown: bool = True,
 ) -> Run:
     """Draw samples of every problem until the policy stops, and answer.
 
@@ -91,6 +93,8 @@ def solve(
         predictions: what the predictor says of each problem (schema PREDICTIONS), for the rules that read features.
         journal: file for what has finished; the run continues from one that is there, and removes it at the end.
         meta: what else the journal belongs to (the models).
+        background: judge samples beside the engine; without, the batches do not depend on the clock.
+        shown: show a progress bar.
 
     Raises:
         UserError: two problems of one id, a policy that exists only in replays, or scores or features that nobody gives.
@@ -108,7 +112,7 @@ def solve(
     sampling = sampling or Sampling()
     with ExitStack() as stack:
         comparer = comparer or stack.enter_context(Comparer(5.0))
-        judge = stack.enter_context(Judge(comparer, verifier if policy.needs_scores else None))
+        judge = stack.enter_context(Judge(comparer, verifier, scores_read(policy), background=background))
         written = None
         if journal is not None:
             settings = [repr(policy), asdict(sampling), seed, chains, [asdict(p) for p in problems], meta or {}]
@@ -126,6 +130,7 @@ def solve(
             judge=judge,
             journal=written,
             features=features,
+            shown=shown,
         )
         finished = driver.run(stack.enter_context(_interrupts()))
         if driver.session != (used := engine.usage() - before):

@@ -6,9 +6,18 @@ from collections.abc import Iterable
 from tqdm import tqdm
 
 
-def progress(iterable: Iterable | None = None, *, description: str, unit: str, total: int | None = None) -> tqdm:
+def progress(
+    iterable: Iterable | None = None, *, description: str, unit: str, total: int | None = None, shown: bool = True
+) -> tqdm:
     """A tqdm bar over `iterable`, or one to be updated by hand when it is None."""
     interval = 0.5 if sys.stderr.isatty() else 15.0
     return tqdm(
-        iterable, desc=description, unit=unit, total=total, mininterval=interval, maxinterval=interval, dynamic_ncols=True
+        iterable,
+        desc=description,
+        unit=unit,
+        total=total,
+        mininterval=interval,
+        maxinterval=interval,
+        dynamic_ncols=True,
+        disable=not shown,
     )

@@ -142,9 +142,7 @@ def fit_chains(correct: np.ndarray, problem: np.ndarray, level: np.ndarray, seed
     a, b = fit_rates(n_cw, n_c, level), fit_rates(n_wc, n_w, level)
     rng = np.random.default_rng(seed)
     pi = _ratio(*(rng.beta(r.alpha, r.beta, (_DRAWS, questions)) for r in (a, b)))
-    by_level = [
-        np.stack([rng.choice(_NODES, _DRAWS, p=row) for row in rate.level_posterior], axis=1) for rate in (a, b)
-    ]
+    by_level = [np.stack([rng.choice(_NODES, _DRAWS, p=row) for row in rate.level_posterior], axis=1) for rate in (a, b)]
     return ChainFit(p0, a, b, pi, _ratio(*by_level))
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from itscale.errors import UserError
 from itscale.ledger import Ledger
-from itscale.policies.protocol import Batch, Policy, Reason, take
+from itscale.policies.consistency import mean_scores
+from itscale.policies.protocol import Batch, Policy, Reason, scores_read, take
 from itscale.records import Pool, Unit
 
 
@@ -52,15 +54,22 @@ def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0) -> O
     order = order.reshape(-1, pool.size)[:, : policy.limit]
     row = np.repeat(np.arange(pool.rows), repeats)
     cluster = pool.cluster[row[:, None], order]
-    score = pool.score[row[:, None], order]
+    scored = np.arange(policy.limit) < scores_read(policy)
+    score = np.where(scored, pool.score[row[:, None], order], np.nan)
     tokens = pool.completion_tokens[row[:, None], order]
 
-    missing = [name for name in policy.needs_features if name not in pool.features]
+    # What a rule that exists in a replay only may know: the pool that it is tested on.
+    oracle = {"oracle_score_mean": mean_scores(pool)} if getattr(policy, "replay_only", False) else {}
+    available = {**pool.features, **oracle}
+    missing = [name for name in policy.needs_features if name not in available]
     if missing:
-        raise ValueError(f"{policy!r} reads the predicted feature {missing[0]!r}, which the pool does not have")
-    features = {name: pool.features[name][row] for name in policy.needs_features}
+        raise UserError(
+            f"the rule {type(policy).__name__} reads the predicted feature {missing[0]!r}, which these questions lack: train a "
+            "predictor with that head, or leave the method out."
+        )
+    features = {name: available[name][row] for name in policy.needs_features}
 
-    used, column, reason = _drive(policy, Batch(np.zeros(len(row), np.int64), cluster, score, tokens, features))
+    used, column, reason = drive(policy, Batch(np.zeros(len(row), np.int64), cluster, score, tokens, features))
 
     columns = np.arange(policy.limit)
     paid = columns < used[:, None]
@@ -79,13 +88,13 @@ def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0) -> O
             prompt=spent(pool.prompt_tokens),
             cached_prompt=spent(pool.cached_prompt_tokens),
             completion=spent(pool.completion_tokens),
-            verifier=spent(pool.verifier_tokens) if policy.needs_scores else np.zeros(len(row), np.int64),
-            predictor=np.broadcast_to(pool.predictor_tokens, pool.rows)[row] if policy.needs_features else 0,
+            verifier=np.where(scored & paid, pool.verifier_tokens[row[:, None], order], 0).sum(axis=1),
+            predictor=np.broadcast_to(pool.predictor_tokens, pool.rows)[row] if features and not oracle else 0,
         ),
     )
 
 
-def _drive(policy: Policy, whole: Batch) -> tuple[np.ndarray, ...]:
+def drive(policy: Policy, whole: Batch) -> tuple[np.ndarray, ...]:
     """Step a policy until every row has stopped; returns used[B], column[B] (in the replayed order) and reason[B]."""
     rows, limit = whole.cluster.shape
     used = np.zeros(rows, np.int64)

@@ -75,9 +75,7 @@ def log_start(p0: np.ndarray) -> np.ndarray:
 
 def advance(message: np.ndarray, moves: np.ndarray) -> np.ndarray:
     """A message [..., R, 2] over the state one round on, moves [R, 2, 2] (log, from i to j) applied to it."""
-    return np.stack(
-        [np.logaddexp(message[..., 0] + moves[:, 0, j], message[..., 1] + moves[:, 1, j]) for j in (0, 1)], axis=-1
-    )
+    return np.stack([np.logaddexp(message[..., 0] + moves[:, 0, j], message[..., 1] + moves[:, 1, j]) for j in (0, 1)], axis=-1)
 
 
 def taken(moves: np.ndarray, changed: np.ndarray) -> np.ndarray:
@@ -117,7 +115,9 @@ def probability(message: np.ndarray) -> np.ndarray:
     return special.expit(message[..., 0] - message[..., 1])
 
 
-def join(joint: np.ndarray, message: np.ndarray, moves: np.ndarray, emission: np.ndarray, t: int) -> tuple[np.ndarray, np.ndarray]:
+def join(
+    joint: np.ndarray, message: np.ndarray, moves: np.ndarray, emission: np.ndarray, t: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Take round t into the smoother: (joint, message) after its moves [R, 2, 2] and log emission [R, 2].
 
     `message` [R, 2] is log P(state now | all seen); `joint` [S, R, 2 (now), 2 (then)] is log P(state of round s, state now | all

@@ -172,9 +172,10 @@ def expected_maximum(n: np.ndarray, e1: np.ndarray, e2: np.ndarray) -> np.ndarra
     return end - (end - start) * (f @ np.tile(_WEIGHTS / panels, panels))
 
 
-def samples_needed(s_min: float, alpha: float, fit: Fit, n_max: int) -> np.ndarray:
+def samples_needed(s_min: np.ndarray | float, alpha: np.ndarray | float, fit: Fit, n_max: int) -> np.ndarray:
     """N* = ceil(log(1 - alpha) / log F(s_min) - 1e-9), between 1 and n_max (OptScale, METHODS section 1).
 
+    s_min and alpha broadcast against the fit, so that a whole grid of cells ([T, 1, 1] and [Q, 1]) is one call.
     A degenerate fit needs one sample where its mass is at or above s_min, and n_max where it is below.
     """
     with np.errstate(divide="ignore", over="ignore"):

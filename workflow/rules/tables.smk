@@ -17,7 +17,7 @@ rule calibration:
         runtime=30,
         gpu=0,
     params:
-        methods=json.dumps(config["methods"]),
+        methods=json.dumps(METHODS),
         predictions=predictions_option,
         compare=json.dumps(config["compare"]),
         seed=config["seed"],
@@ -30,14 +30,13 @@ rule compare:
     input:
         modules("compare"),
         calibration=rules.calibration.output[0],
-        calibration_chain=pool("calibration", "chain"),
         parallel=pool("{benchmark}", "parallel"),
         chain=pool("{benchmark}", "chain"),
         predictions=predictions("{benchmark}"),
     output:
         expand(
             f"{RESULTS}/tables/{{{{benchmark}}}}/{{name}}.csv",
-            name=["main", "stops", "curves", "rounds", "scores"],
+            name=["main", "stops", "curves", "scores"],
         ),
     log:
         f"{RESULTS}/logs/compare/{{benchmark}}.log",
@@ -51,13 +50,14 @@ rule compare:
         gpu=0,
     params:
         orders=config["compare"]["orders"],
+        protocol=config["compare"]["protocol"],
         seed=config["seed"],
         predictions=predictions_option,
         out=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
         "OMP_NUM_THREADS=1 python -m itscale compare --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
-        " --calibration-chain {input.calibration_chain:q} --parallel {input.parallel:q} --chain {input.chain:q}"
-        " {params.predictions} --orders {params.orders} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
+        " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions}"
+        " --orders {params.orders} --protocol {params.protocol} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 rule table:
@@ -68,7 +68,7 @@ rule table:
             benchmark=config["compare"]["benchmarks"],
         ),
     output:
-        f"{RESULTS}/tables/{{name,main|stops|curves|rounds|scores}}.csv",
+        f"{RESULTS}/tables/{{name,main|stops|curves|scores}}.csv",
     log:
         f"{RESULTS}/logs/table/{{name}}.log",
     benchmark:

@@ -54,7 +54,7 @@ def compare_rounds(
 
     Returns:
         The table (a row per method: the main table's columns and more), the stops as `compare` counts them, and the curves
-        of the parallel methods (method, samples, accuracy and total tokens with intervals).
+        of the parallel methods (method, budget, accuracy and total tokens with intervals).
     """
     chains, samples = pools[Unit.ROUND], pools[Unit.SAMPLE]
     if chains.problem_ids != samples.problem_ids:
@@ -87,7 +87,7 @@ def _curve_table(curves: dict[str, Curve], benchmark: str) -> pd.DataFrame:
     rows = []
     for name, curve in curves.items():
         for n, (accuracy, tokens) in enumerate(zip(curve.accuracy, curve.tokens, strict=True), start=1):
-            label = {"benchmark": benchmark, "method": name, "samples": n}
+            label = {"benchmark": benchmark, "method": name, "budget": n}
             rows.append({**label, **_cells("accuracy", mean_interval(accuracy)), **_cells("total_tokens", mean_interval(tokens))})
     return pd.DataFrame(rows)
 

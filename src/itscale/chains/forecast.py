@@ -4,10 +4,12 @@ Rates are fitted to half of each question's chains and held against the other ha
 differences alone is shown by chains that are simulated from the fitted first-order chain of each question.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from itscale.chains.validation import per_question, refit
-from itscale.intervals import Interval, mean_interval
+from itscale.intervals import Interval, ratio_interval
 from itscale.markov import accuracy_at, pooled_rates, simulate
 from itscale.rates import ChainFit, fit_chains
 
@@ -15,6 +17,9 @@ POOLED = "pooled rates"
 PER_QUESTION = "rates per question"
 ONE_REANSWER = "rates per question, from one re-answer"
 LABEL_FREE = "no label (scores, calibration rates)"
+ALL, WRONG = STARTS = ("all chains", "wrong first answer")
+
+Errors = dict[tuple[str, str], list[Interval]]  # (start, forecast) -> a round each
 
 
 def halves(problem: np.ndarray) -> np.ndarray:
@@ -26,66 +31,89 @@ def halves(problem: np.ndarray) -> np.ndarray:
     return number % 2 == 0
 
 
-def pooled_forecast(correct: np.ndarray, problem: np.ndarray, questions: int) -> np.ndarray:
-    """Accuracy [Q, K] with each question's own first-round accuracy, and the rates of all transitions together for all."""
-    first = per_question(correct[:, :1], problem, questions)
-    return accuracy_at(first, *pooled_rates(correct), np.arange(correct.shape[1]))
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """p0, a, b of a forecast, each [Q]."""
+
+    p0: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+
+    def accuracy(self, rounds: int, start: str = ALL) -> np.ndarray:
+        """Accuracy per round [Q, rounds]: of all chains, or of those whose first answer was wrong."""
+        p0 = self.p0 if start == ALL else np.zeros_like(self.p0)
+        return accuracy_at(p0[:, None], self.a[:, None], self.b[:, None], np.arange(rounds))
 
 
-def forecast(p0: np.ndarray, a: np.ndarray, b: np.ndarray, rounds: int) -> np.ndarray:
-    """Accuracy [Q, rounds] of each question's own chain."""
-    return accuracy_at(p0[:, None], a[:, None], b[:, None], np.arange(rounds))
+def pooled(correct: np.ndarray, problem: np.ndarray, questions: int) -> Rates:
+    """Each question's own first-round accuracy, and the rates of all transitions together for every question."""
+    a, b = pooled_rates(correct)
+    return Rates(per_question(correct[:, :1], problem, questions)[:, 0], np.full(questions, a), np.full(questions, b))
 
 
-def held_out_errors(correct: np.ndarray, problem: np.ndarray, level: np.ndarray) -> dict[str, list[Interval]]:
-    """Forecast minus observed accuracy per round, of each forecast, fitted on one half of the chains and seen on the other."""
-    questions, rounds = len(level), correct.shape[1]
+def _fitted(fit: ChainFit) -> Rates:
+    return Rates(fit.p0.question.mean, fit.a.question.mean, fit.b.question.mean)
+
+
+def held_out_errors(correct: np.ndarray, problem: np.ndarray, level: np.ndarray) -> Errors:
+    """Forecast minus observed accuracy per round, of each forecast, fitted on one half of the chains and seen on the other.
+
+    Where a question has one chain only there is nothing to hold out: it is forecast and seen on the same chains.
+    """
+    questions = len(level)
     known = halves(problem)
     seen = correct[~known], problem[~known]
-    if len(np.unique(seen[1])) < questions:  # one chain a question: nothing is left to hold out
+    if len(np.unique(seen[1])) < questions:
         seen = correct, problem
     given = correct[known], problem[known]
-    observed = per_question(*seen, questions)
-    forecasts = {
-        POOLED: pooled_forecast(*given, questions),
-        PER_QUESTION: _fitted(fit_chains(*given, level), rounds),
-        ONE_REANSWER: _fitted(fit_chains(given[0][:, :2], given[1], level), rounds),
+    rates = {
+        POOLED: pooled(*given, questions),
+        PER_QUESTION: _fitted(fit_chains(*given, level)),
+        ONE_REANSWER: _fitted(fit_chains(given[0][:, :2], given[1], level)),
     }
-    return {name: [mean_interval(values) for values in (found - observed).T] for name, found in forecasts.items()}
+    return {(start, name): errors(found, *seen, start) for start in STARTS for name, found in rates.items()}
 
 
-def _fitted(fit: ChainFit, rounds: int) -> np.ndarray:
-    return forecast(fit.p0.question.mean, fit.a.question.mean, fit.b.question.mean, rounds)
+def errors(rates: Rates, correct: np.ndarray, problem: np.ndarray, start: str = ALL) -> list[Interval]:
+    """Forecast minus observed accuracy per round over chains, intervals over questions."""
+    questions = len(rates.p0)
+    mine = np.ones(len(problem), bool) if start == ALL else ~correct[:, 0]
+    count = np.bincount(problem[mine], minlength=questions)
+    missed = count[:, None] * rates.accuracy(correct.shape[1], start)
+    np.subtract.at(missed, problem[mine], correct[mine])
+    return [ratio_interval(values, count) for values in missed.T]
 
 
 def simulated_errors(
     problem: np.ndarray, level: np.ndarray, fit: ChainFit, rounds: int, *, replicates: int = 200, seed: int = 0
-) -> dict[str, list[Interval]]:
+) -> Errors:
     """The same errors where re-answering is first order by construction: the mean of replicates, and where 95 % of them lie.
 
     Questions have the rates of `fit`; each forecast is held against the true accuracy per round.
     """
     rng = np.random.default_rng(seed)
-    truth = [rate.question.mean for rate in (fit.p0, fit.a, fit.b)]
-    expected = forecast(*truth, rounds)
-    errors: dict[str, list[np.ndarray]] = {POOLED: [], PER_QUESTION: [], ONE_REANSWER: []}
+    truth, questions = _fitted(fit), len(level)
+    found: dict[tuple[str, str], list[np.ndarray]] = {}
     for _ in range(replicates):
-        chains = simulate(*(rate[problem] for rate in truth), rounds, rng)
-        found = {
-            POOLED: pooled_forecast(chains, problem, len(level)),
-            PER_QUESTION: forecast(*refit(chains, problem, level, fit), rounds),
-            ONE_REANSWER: forecast(*refit(chains[:, :2], problem, level, fit), rounds),
+        chains = simulate(*(rate[problem] for rate in (truth.p0, truth.a, truth.b)), rounds, rng)
+        rates = {
+            POOLED: pooled(chains, problem, questions),
+            PER_QUESTION: Rates(*refit(chains, problem, level, fit)),
+            ONE_REANSWER: Rates(*refit(chains[:, :2], problem, level, fit)),
         }
-        for name, values in found.items():
-            errors[name].append((values - expected).mean(0))
+        for start in STARTS:
+            weight = np.ones(questions) if start == ALL else 1 - truth.p0
+            for name, given in rates.items():
+                missed = given.accuracy(rounds, start) - truth.accuracy(rounds, start)
+                found.setdefault((start, name), []).append(np.average(missed, axis=0, weights=weight))
     summary = {}
-    for name, values in errors.items():
+    for key, values in found.items():
         low, high = np.quantile(values, (0.025, 0.975), axis=0)
-        summary[name] = [Interval(*ends) for ends in zip(np.mean(values, axis=0), low, high, strict=True)]
+        summary[key] = [Interval(*ends) for ends in zip(np.mean(values, axis=0), low, high, strict=True)]
     return summary
 
 
-def carries_to(errors: list[Interval], tolerance: float = 0.01) -> int:
+def carries_to(found: list[Interval], tolerance: float = 0.01) -> int:
     """The last round (from 1) up to which every error is within `tolerance`, or its interval reaches that far."""
-    inside = [e.low <= tolerance and e.high >= -tolerance for e in errors]
+    inside = [e.low <= tolerance and e.high >= -tolerance for e in found]
     return inside.index(False) if False in inside else len(inside)

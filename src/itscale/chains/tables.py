@@ -8,7 +8,7 @@ import pandas as pd
 from itscale import markov
 from itscale.chains import forecast
 from itscale.chains.validation import Fit, Order, per_question, validate
-from itscale.intervals import Interval, mean_interval
+from itscale.intervals import Interval, mean_interval, ratio_interval
 from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import Policy
 from itscale.policies.rounds import posteriors
@@ -45,21 +45,21 @@ def validation_tables(
     p0, a, b = (rate.question.mean for rate in (fit.p0, fit.a, fit.b))
     bound = markov.bounds(p0, a, b)
     blind = label_free(chains, known)
-    errors = {
+    errors: dict[str, forecast.Errors] = {
         "simulation": forecast.simulated_errors(chains.problem, level, fit, chains.size, replicates=replicates, seed=seed),
         "data": forecast.held_out_errors(chains.correct, chains.problem, level),
     }
     observed = per_question(chains.correct, chains.problem, len(level))
-    errors["data"][forecast.LABEL_FREE] = [mean_interval(values) for values in (blind - observed).T]
+    errors["data"][forecast.ALL, forecast.LABEL_FREE] = [mean_interval(values) for values in (blind - observed).T]
     tables = {
         "rounds": _rounds(observed, fitted, bound, blind, level, names),
         "chain_fits": _chain_fits(fit, fitted, order, bound, level, names, errors["data"]),
         "questions": _questions(fit, bound, chains.problem_ids, level, names),
         "forecasts": pd.DataFrame(
             [
-                {"source": source, "forecast": name, "round": t + 1, "error": e.mean, "error_low": e.low, "error_high": e.high}
+                {"source": source, "start": start, "forecast": name, "round": t + 1, **_cells("error", e)}
                 for source, found in errors.items()
-                for name, intervals in found.items()
+                for (start, name), intervals in found.items()
                 for t, e in enumerate(intervals)
             ]
         ),
@@ -71,8 +71,8 @@ def label_free(chains: Pool, known: Calibration) -> np.ndarray:
     """Forecast accuracy [Q, K] from the first answers' scores and the calibration split's rates, as `zero` estimates them."""
     p0 = known.first_score.of(chains.score[:, 0], chains.cluster[:, 0])
     stratum = known.strata.of(chains.score[:, 0])
-    predicted = forecast.forecast(p0, known.strata.a[stratum], known.strata.b[stratum], chains.size)
-    return per_question(predicted, chains.problem, len(chains.problem_ids))
+    rates = forecast.Rates(p0, known.strata.a[stratum], known.strata.b[stratum])
+    return per_question(rates.accuracy(chains.size), chains.problem, len(chains.problem_ids))
 
 
 def _rounds(
@@ -98,6 +98,7 @@ def _rounds(
                     "lower": ends.lower,
                     "neutral": ends.neutral,
                     "upper": ends.upper,
+                    "fit_p": fit.p_value[group],
                 }
             )
     return pd.DataFrame(rows)
@@ -115,7 +116,7 @@ def _chain_fits(
     bound: markov.Bounds,
     level: np.ndarray,
     names: list[str],
-    errors: dict[str, list[Interval]],
+    errors: forecast.Errors,
 ) -> pd.DataFrame:
     """A row a level and one for all: (p0, a, b, pi) with intervals, bounds, and what the tests of the theory say.
 
@@ -143,7 +144,7 @@ def _chain_fits(
         "memory_after_correct": order.memory[1],
         "memory_after_correct_p": order.memory_p[1],
     }
-    row |= {f"carries_to ({forecaster})": forecast.carries_to(found) for forecaster, found in errors.items()}
+    row |= {f"carries_to ({name}; {start})": forecast.carries_to(found) for (start, name), found in errors.items()}
     return pd.DataFrame([*rows, row])
 
 
@@ -180,19 +181,17 @@ def reliability(chains: Pool, known: Calibration, *, benchmark: str, bins: int =
                 continue
             count = np.bincount(problem[inside], minlength=questions)
             right = np.bincount(problem[inside], chains.correct[inside], questions)
-            # Questions are resampled: a ratio of two means, linearised around it.
-            mean = right.sum() / count.sum()
-            spread = mean_interval((right - mean * count) / count.mean())
-            gap += abs(mean - posterior[inside].mean()) * inside.sum()
+            seen = ratio_interval(right, count)
+            gap += abs(seen.mean - posterior[inside].mean()) * inside.sum()
             rows.append(
                 {
                     "posterior": kind,
                     "bin_low": low,
                     "bin_high": high,
                     "predicted": posterior[inside].mean(),
-                    "observed": mean,
-                    "observed_low": np.clip(mean + spread.low, 0, 1),
-                    "observed_high": np.clip(mean + spread.high, 0, 1),
+                    "observed": seen.mean,
+                    "observed_low": np.clip(seen.low, 0, 1),
+                    "observed_high": np.clip(seen.high, 0, 1),
                     "answers": int(inside.sum()),
                 }
             )

@@ -71,7 +71,12 @@ def second_order_counts(correct: np.ndarray, problem: np.ndarray, questions: int
 def g_squared(counts: np.ndarray) -> np.ndarray:
     """2 sum n_ijk log(n_ijk n_.j. / (n_ij. n_.jk)) over the last three axes: the likelihood ratio of second and first order."""
     n_ij, n_jk, n_j = counts.sum(-1), counts.sum(-3), counts.sum((-3, -1))
-    return 2 * (xlogy(counts, counts).sum((-3, -2, -1)) - xlogy(n_ij, n_ij).sum((-2, -1)) - xlogy(n_jk, n_jk).sum((-2, -1)) + xlogy(n_j, n_j).sum(-1))
+    return 2 * (
+        xlogy(counts, counts).sum((-3, -2, -1))
+        - xlogy(n_ij, n_ij).sum((-2, -1))
+        - xlogy(n_jk, n_jk).sum((-2, -1))
+        + xlogy(n_j, n_j).sum(-1)
+    )
 
 
 def memory(counts: np.ndarray) -> np.ndarray:

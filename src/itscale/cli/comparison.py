@@ -50,29 +50,36 @@ def calibrate(
 def compare(
     benchmark: Annotated[str, typer.Option(help="Name of the benchmark, for the tables.")],
     calibration: Annotated[Path, typer.Option(help="What `itscale calibrate` wrote.")],
-    calibration_chain: Annotated[Path, typer.Option(help="Chain pool of the calibration split.")],
     parallel: Annotated[Path, typer.Option(help="Parallel pool of the benchmark.")],
     chain: Annotated[Path, typer.Option(help="Chain pool of the benchmark.")],
     seed: Seed,
     out: Out,
     orders: Annotated[int, typer.Option(help="Random orders per problem; 1 is the order of submission.")] = 100,
     predictions: Predictions = None,
+    protocol: Annotated[
+        str, typer.Option(help="calibrated, or published: knobs chosen on this benchmark itself, one order, as the papers do.")
+    ] = "calibrated",
 ) -> None:
     """Replay every method, knobs frozen, over a benchmark and write its tables."""
     from itscale import compare as stage
-    from itscale.calibrate import frozen_policies, known_from_json
-    from itscale.records import Unit, read_json, read_pool
+    from itscale.calibrate import choose_published, frozen_policies
+    from itscale.records import Unit, read_json
     from itscale.tables import write_csv
 
     frozen = read_json(calibration)
     pools = read_pools(parallel, chain, predictions)
-    main, stops = stage.compare(frozen_policies(frozen), pools, benchmark=benchmark, orders=orders, seed=seed)
-    known = known_from_json(frozen["known"])
+    if protocol not in ("calibrated", "published"):
+        raise UserError(f"the protocol {protocol!r} is not known: choose calibrated or published.")
+    policies = frozen_policies(frozen)
+    if protocol == "published":
+        chosen = choose_published(frozen, pools)
+        policies = [(name, best or policy) for (name, policy), (_, best) in zip(policies, chosen, strict=True)]
+        orders = 1
+    main, stops = stage.compare(policies, pools, benchmark=benchmark, orders=orders, seed=seed)
+    main["protocol"] = protocol
     write_csv(out / "main.csv", main)
     write_csv(out / "stops.csv", stops)
     write_csv(out / "curves.csv", stage.accuracy_curves(pools[Unit.SAMPLE], benchmark=benchmark, orders=orders, seed=seed))
-    observed, fitted = pools[Unit.ROUND], read_pool(calibration_chain, Unit.ROUND)
-    write_csv(out / "rounds.csv", stage.accuracy_rounds(observed, fitted, known, benchmark=benchmark))
     write_csv(out / "scores.csv", stage.score_fits(pools[Unit.SAMPLE], benchmark=benchmark))
 
 

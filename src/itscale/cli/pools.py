@@ -51,13 +51,15 @@ def score(
     samples: Samples,
     out: Out,
     batch_size: Annotated[int, typer.Option(help="Solutions per forward pass.")] = 64,
+    step_break: Annotated[str, typer.Option(help="What stands between steps, as a JSON string.")] = '"\\n"',
 ) -> None:
-    """Score every step of every sample with a process reward model."""
+    """Score every step of every sample with a process reward model; long solutions are scored in windows."""
     from itscale.records import SAMPLES, SCORES, read_problems, read_table, write_table
     from itscale.verifier import score_table
 
-    scores = score_table(read_table(samples, SAMPLES), read_problems(problems), model, batch_size)
-    write_table(out, scores, SCORES, {"verifier": str(model)})
+    pieces = parse_json(step_break, "--step-break")
+    scores, windows = score_table(read_table(samples, SAMPLES), read_problems(problems), model, batch_size, pieces)
+    write_table(out, scores, SCORES, {"verifier": str(model), "step_break": pieces, **windows})
 
 
 @app.command()
@@ -91,6 +93,19 @@ def pool(
         table = join_by_key(table, read_table(path, schema), str(path))
     parts = {"samples": samples, "grades": grades, "scores": scores}
     write_table(out, table, POOL, {name: read_json(manifest_path(path)) for name, path in parts.items()})
+
+
+@app.command()
+def fetch_model(
+    source: Annotated[str, typer.Option(help="ModelSource as JSON: path, and for the hub the revision.")],
+    what: Annotated[str, typer.Option(help="What the model is for, for the messages.")],
+    out: Out,
+) -> None:
+    """Make a model of the hub (pinned revision, hashes compared) or of a local folder a folder of the results."""
+    from itscale.hub import ModelSource, fetch_model
+
+    fetch_model(settings_of(ModelSource, source, "--source"), what, out)
+    print(f"{out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
 
 
 @app.command()
@@ -134,3 +149,29 @@ def import_(
     grade(out / "problems.parquet", out / "samples.parquet", out / "grades.parquet", time_limit)
     pool(out / "samples.parquet", out / "grades.parquet", out / "scores.parquet", out / "pool.parquet")
     print(f"{out / 'pool.parquet'}: {len(found)} problems, {len(samples)} samples")
+
+
+@app.command("import-official")
+def import_official(
+    completions: Annotated[Path, typer.Argument(help="A completion pool as OptScale's authors released it (scored_*.json).")],
+    prompts: Annotated[Path, typer.Argument(help="The prompt file that it is aligned with, by position.")],
+    label: Annotated[str, typer.Option(help="Name of the benchmark, the prefix of its problems' ids.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: problems, samples and scores, for `grade` and `pool`.")],
+    kind: Annotated[str, typer.Option(help="parallel (samples) or chain (rounds of re-answering).")] = "parallel",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad entries out and list them.")] = False,
+) -> None:
+    """Read the released OptScale pools: every method can then be replayed on the authors' own samples, without a GPU."""
+    from itscale.importing_official import import_official as stage
+    from itscale.records import SAMPLES, SCORES, Unit, write_problems, write_table
+
+    if kind not in ("parallel", "chain"):
+        raise UserError(f"the kind {kind!r} is not known: choose parallel or chain.")
+    unit = Unit.SAMPLE if kind == "parallel" else Unit.ROUND
+    found, samples, scores, left_out = stage(completions, prompts, label, unit, skip_bad=skip_bad)
+    meta = {"imported": completions.name, "left_out": left_out}
+    write_problems(out / "problems.parquet", found, meta)
+    write_table(out / "samples.parquet", samples, SAMPLES, meta)
+    write_table(out / "scores.parquet", scores, SCORES, meta)
+    for message in left_out:
+        print(f"left out: {message}")
+    print(f"{out}: {len(found)} problems, {len(samples)} samples, {len(left_out)} entries left out")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -104,3 +105,11 @@ class Engine(Protocol):
     def usage(self) -> Usage: ...
 
     def close(self) -> None: ...
+
+
+class ReloadingEngine(Engine, Protocol):
+    """An engine in this process, whose model can be replaced while it is open."""
+
+    def reload(self, folder: Path) -> None:
+        """Take over the weights of a model folder of the same shape; nothing may be outstanding. Caches are dropped."""
+        ...

@@ -1,36 +1,48 @@
-"""Accuracy per round of re-answering: observed, and as the two-state chain predicts it."""
+"""Accuracy per round of re-answering: observed, as the two-state chain has it, and the bounds of what it can become."""
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 
 from itscale.figures.style import COLOURS, figure
 
 CAPTION = (
-    "Accuracy per round of sequential re-answering on the {benchmark} benchmark. Points and band: observed, with 95 % bootstrap "
-    "intervals over questions. Lines: the two-state chain with the transition rates of the calibration split, started from the "
-    "first round's accuracy, once with rates pooled over all questions and once as the mean over questions of chains with "
-    "rates of their stratum (first answer's verifier score). Where a line leaves the band the model does not hold."
+    "Accuracy per round of sequential re-answering on the {benchmark} benchmark. Left: all questions. Points with bars: "
+    "observed, 95 % bootstrap intervals over questions. Line and band: a two-state chain for each question, fitted to these"
+    " chains, and where 95 % of data sets lie that follow it; a point outside the band is a round that the theory does not "
+    "explain (p: goodness of fit over all rounds, parametric bootstrap). Dotted: forecast without any label, from first "
+    "scores and the calibration split's rates. Dashed: bounds, the means over questions of the best and the worst that "
+    "re-answering can come to. Right: by level, points observed, lines fitted."
 )
 
 
 def draw(rounds: pd.DataFrame, benchmark: str, out: Path) -> None:
-    """`rounds`: columns benchmark, round (from 1), observed, observed_low, observed_high, pooled, strata; writes PDF and PNG."""
-    rows = rounds[rounds["benchmark"] == benchmark].sort_values("round")
-    with figure(out, CAPTION.format(benchmark=benchmark)) as (_, (axis,)):
-        axis.fill_between(
-            rows["round"],
-            100 * rows["observed_low"],
-            100 * rows["observed_high"],
-            color=COLOURS[0],
-            alpha=0.18,
-            lw=0,
-            label="95 % interval",
-        )
-        axis.plot(rows["round"], 100 * rows["observed"], "o-", color=COLOURS[0], label="observed")
-        axis.plot(rows["round"], 100 * rows["pooled"], "--", color=COLOURS[1], label="two states, pooled rates")
-        axis.plot(rows["round"], 100 * rows["strata"], "-.", color=COLOURS[2], label="two states, rates per stratum")
-        axis.set_xlabel("round")
+    """`rounds`: columns benchmark, level, round (from 1), observed, predicted, label_free, bounds, fit_p; writes PDF and PNG."""
+    rows = rounds[rounds["benchmark"] == benchmark]
+    every = rows[rows["level"] == "all"].sort_values("round")
+    levels = [level for level in rows["level"].unique() if level != "all"]
+    with figure(out, CAPTION.format(benchmark=benchmark), columns=2, width=10) as (_, (axis, right)):
+        t = every["round"]
+        observed = 100 * every["observed"]
+        axis.fill_between(t, 100 * every["predicted_low"], 100 * every["predicted_high"], color=COLOURS[1], alpha=0.2, lw=0)
+        axis.plot(t, 100 * every["predicted"], color=COLOURS[1], label=f"chain per question (p = {every['fit_p'].iloc[0]:.2g})")
+        bars = [observed - 100 * every["observed_low"], 100 * every["observed_high"] - observed]
+        axis.errorbar(t, observed, bars, fmt="o", color=COLOURS[0], ms=4.5, elinewidth=0.8, label="observed")
+        axis.plot(t, 100 * every["label_free"], ":", color=COLOURS[2], lw=1.8, label="forecast without labels")
+        for name, label in (("upper", "bounds"), ("lower", None)):
+            axis.axhline(100 * every[name].iloc[0], color="0.35", ls="--", lw=1, label=label)
+        axis.set_title("all questions", fontsize=9)
         axis.set_ylabel("accuracy (%)")
-        axis.set_xticks(rows["round"])
-        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+        for level, colour in zip(levels, plt.colormaps["viridis"](np.linspace(0, 0.92, len(levels))), strict=True):
+            mine = rows[rows["level"] == level].sort_values("round")
+            right.plot(mine["round"], 100 * mine["predicted"], color=colour, lw=1.2, label=f"level {level}" if level else "")
+            right.plot(mine["round"], 100 * mine["observed"], "o", color=colour, ms=3.5)
+        right.set_title("by level", fontsize=9)
+        if any(levels):
+            right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        for panel in (axis, right):
+            panel.set_xlabel("round")
+            panel.set_xticks(t)

@@ -4,19 +4,30 @@ from dataclasses import fields
 from typing import Any
 
 from itscale.errors import UserError
-from itscale.policies.fixed import BestOfN, MultiRoundThinking, SelfConsistency
+from itscale.policies.consistency import Adaptive, DifficultyAdaptive, DifficultyOracle, EarlyStopping
+from itscale.policies.fixed import BestOfN, MultiRoundThinking, SelfConsistency, WeightedBestOfN
 from itscale.policies.markovscale import Gate, Map, Zero
-from itscale.policies.optpo import VoteLead
-from itscale.policies.optscale import OptScale, Threshold
+from itscale.policies.optpo import VoteDirichlet, VoteHeuristic, VoteLead, VotePosterior, VoteRatio
+from itscale.policies.optscale import OptScale, Reservation, Threshold
 from itscale.policies.protocol import Policy
 from itscale.policies.rounds import BestScoredRound, Filter, MajorityOverRounds
 
 POLICIES: dict[str, type] = {
     "best_of_n": BestOfN,
+    "weighted_best_of_n": WeightedBestOfN,
     "self_consistency": SelfConsistency,
+    "esc": EarlyStopping,
+    "asc": Adaptive,
+    "dsc": DifficultyAdaptive,
+    "dsc_oracle": DifficultyOracle,
     "threshold": Threshold,
+    "reservation": Reservation,
     "optscale": OptScale,
     "vote_lead": VoteLead,
+    "vote_ratio": VoteRatio,
+    "vote_posterior": VotePosterior,
+    "vote_heuristic": VoteHeuristic,
+    "vote_dirichlet": VoteDirichlet,
     "mr_thinking": MultiRoundThinking,
     "majority_over_rounds": MajorityOverRounds,
     "best_scored_round": BestScoredRound,

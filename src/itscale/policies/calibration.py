@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from itscale.voting import VoteModel
+
 
 @dataclass(frozen=True, slots=True)
 class Moments:
@@ -28,6 +30,16 @@ class Strata:
     def of(self, score: np.ndarray) -> np.ndarray:
         """Stratum of each score; an answer without a score belongs to the lowest."""
         return np.searchsorted(self.edges, np.nan_to_num(score, nan=-np.inf), side="right")
+
+
+@dataclass(frozen=True, slots=True)
+class Difficulty:
+    """Of P calibration questions: difficulty [P] as predicted beforehand (NaN: not), and as all their scores show it, and ASC's
+    confidence after each sample [P, K]."""
+
+    predicted: np.ndarray
+    observed: np.ndarray
+    confidence: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,8 @@ class Calibration:
     """The parts that policies bind to; a part is None where the calibration split could not give it."""
 
     moments: Moments | None = None
+    difficulty: Difficulty | None = None
     strata: Strata | None = None
+    votes: VoteModel | None = None
     first_score: FirstScore | None = None
     rounds: Rounds | None = None

@@ -8,7 +8,7 @@ import numpy as np
 from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import Batch, Decision, NoState, Reason, best_scored, decide
 from itscale.records import Unit
-from itscale.voting import plurality
+from itscale.voting import heaviest, plurality
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,27 @@ class BestOfN(_Fixed):
 
     def select(self, state: NoState, batch: Batch) -> np.ndarray:
         return best_scored(batch)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedBestOfN(_Fixed):
+    """The answer whose samples have the highest summed verifier score; ties go to the answer seen first.
+
+    Unanswered samples never count, a sample without a score adds nothing to its answer.
+    """
+
+    n: int
+    unit: ClassVar[Unit] = Unit.SAMPLE
+    needs_scores: ClassVar[bool] = True
+    needs_features: ClassVar[tuple[str, ...]] = ()
+    family: ClassVar[str] = "best_of_n"
+
+    @property
+    def limit(self) -> int:
+        return self.n
+
+    def select(self, state: NoState, batch: Batch) -> np.ndarray:
+        return heaviest(batch.cluster, np.nan_to_num(batch.score))
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class _Chain:
     first_score: FirstScore | None = None
     unit: ClassVar[Unit] = Unit.ROUND
     needs_scores: ClassVar[bool] = True
+    scores_read: ClassVar[int] = 1
     needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "mr_thinking"
 

@@ -1,25 +1,36 @@
-"""OptPO's vote (arXiv 2512.02882): stop when the leading answer is far enough ahead."""
+"""OptPO's votes (arXiv 2512.02882, METHODS section 4): stop when the vote can be trusted.
 
-from dataclasses import dataclass
-from typing import ClassVar, Self
+All rules count answered samples in submission order, `chunk` at a time (the overshoot is paid), and look at n_min samples at
+the earliest. What a threshold stop certifies, under the model, is the consensus, not that it is right; a stop at n_max
+certifies nothing. `vote_ratio` and `vote_posterior` are the paper's test, `vote_lead` is its derived form, `vote_heuristic`
+counts the answers as it goes and has no guarantee, `vote_dirichlet` is ours.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from itscale.errors import UserError
 from itscale.policies.calibration import Calibration
-from itscale.policies.protocol import Batch, Decision, Reason, stop_or_limit
+from itscale.policies.protocol import Batch, Decision, Reason, stop_or_limit, take
 from itscale.records import Unit
-from itscale.voting import Tally, empty_tally, plurality, vote
+from itscale.voting import (
+    Tally,
+    VoteModel,
+    dirichlet_mode_posterior,
+    empty_tally,
+    leader_posterior,
+    log_ratio,
+    plurality,
+    vote,
+)
 
 
-@dataclass(frozen=True, slots=True)
-class VoteLead:
-    """Stop when the leader is `lead` votes ahead of the runner-up and n >= n_min, or at n_max.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Vote:
+    """Counts votes until `trusted` or n_max; answers with the plurality."""
 
-    The likelihood ratio test Lambda_t = r^(v_L - v_S) >= B is such a lead (METHODS section 4; the simplification is
-    derived). Votes are counted in submission order; `chunk` are drawn at a time and the overshoot is paid.
-    """
-
-    lead: int
     n_max: int
     n_min: int = 1
     chunk: int = 1
@@ -27,6 +38,11 @@ class VoteLead:
     needs_scores: ClassVar[bool] = False
     needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "self_consistency"
+    reason: ClassVar[Reason] = Reason.POSTERIOR
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n_min <= self.n_max or self.chunk < 1:
+            raise UserError(f"a vote needs 1 <= n_min <= n_max and chunk >= 1, not {self.n_min}, {self.n_max}, {self.chunk}.")
 
     @property
     def limit(self) -> int:
@@ -41,9 +57,122 @@ class VoteLead:
     def step(self, state: Tally, batch: Batch, seen: np.ndarray) -> tuple[Tally, Decision]:
         for column in range(int(seen.min(initial=self.n_max)), batch.cluster.shape[1]):
             state = vote(state, np.where((column >= seen) & (column < batch.n), batch.cluster[:, column], -1))
-        led = (state.first - state.second >= self.lead) & (batch.n >= self.n_min)
-        want = np.where(led, batch.n, np.maximum(batch.n + self.chunk, self.n_min))
-        return state, stop_or_limit(batch.n, want, self.n_max, Reason.LEAD, led)
+        met = (state.first > 0) & (batch.n >= self.n_min)
+        met[met] = self.trusted(take(state, met))
+        want = np.where(met, batch.n, np.maximum(batch.n + self.chunk, self.n_min))
+        return state, stop_or_limit(batch.n, want, self.n_max, self.reason, met)
+
+    def trusted(self, state: Tally) -> np.ndarray:
+        """Whether each row's vote [B] can be trusted; every row has a leader."""
+        raise NotImplementedError
 
     def select(self, state: Tally, batch: Batch) -> np.ndarray:
         return plurality(batch.cluster)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteLead(_Vote):
+    """Stop when the leader is `lead` votes ahead of the runner-up: Lambda_t = r^(v_L - v_S) >= B as an integer (derived)."""
+
+    lead: int
+    reason: ClassVar[Reason] = Reason.LEAD
+
+    def trusted(self, state: Tally) -> np.ndarray:
+        return state.first - state.second >= self.lead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Estimated(_Vote):
+    """A rule that knows p0 or the number of answers m: given (multiple choice), or the calibration split's estimate."""
+
+    known: VoteModel | None = None
+
+    def __post_init__(self) -> None:
+        _Vote.__post_init__(self)
+        p0, options = getattr(self, "p0", None), getattr(self, "options", None)
+        for name in ("p0", "eps"):
+            value = getattr(self, name, None)
+            if value is not None and not 0 < value < 1:
+                raise UserError(f"{name} of a vote must lie between 0 and 1, not {value}.")
+        if options is not None and options < 2:
+            raise UserError(f"a vote needs options >= 2, not {options}.")
+        if None not in (p0, options) and p0 <= 1 / options:
+            raise UserError(f"p0 = {p0} must exceed 1/options = {1 / options:.3g}, or the vote never stops.")
+
+    def bind(self, known: Calibration) -> Self:
+        return replace(self, known=known.votes)
+
+    def fixed(self, name: str) -> Any:
+        """p0 or options: as given, else as estimated. Estimates with p0 <= 1/m let every vote run to its limit."""
+        given = getattr(self, name)
+        if given is None and self.known is None:
+            raise ValueError("bind the policy to a calibration first")
+        return getattr(self.known, name) if given is None else given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteRatio(_Estimated):
+    """Stop at Lambda_t = P(H_leader | votes) / P(H_runner-up | votes) >= `ratio`; errs <= (m - 1) / (ratio + m - 1)."""
+
+    ratio: float
+    p0: float | None = None
+    options: int | None = None
+    reason: ClassVar[Reason] = Reason.LEAD
+
+    def __post_init__(self) -> None:
+        _Estimated.__post_init__(self)
+        if self.ratio <= 1:
+            raise UserError(f"the ratio of a vote must exceed 1, not {self.ratio}.")
+
+    def trusted(self, state: Tally) -> np.ndarray:
+        log_r = log_ratio(self.fixed("p0"), self.fixed("options"))
+        return (state.first - state.second) * log_r >= np.log(self.ratio) - 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VotePosterior(_Estimated):
+    """Stop when the leader's posterior reaches 1 - `eps`; under the model such a stop errs with probability <= eps."""
+
+    eps: float
+    p0: float | None = None
+    options: int | None = None
+
+    def trusted(self, state: Tally) -> np.ndarray:
+        return _sure(state, self.fixed("p0"), self.fixed("options"), self.eps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteHeuristic(_Estimated):
+    """The posterior rule with m = distinct answers seen + 1, which moves with the votes: no guarantee (METHODS section 4)."""
+
+    eps: float
+    p0: float | None = None
+
+    def trusted(self, state: Tally) -> np.ndarray:
+        return _sure(state, self.fixed("p0"), (state.counts > 0).sum(axis=1) + 1, self.eps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteDirichlet(_Estimated):
+    """Stop when P(the leader is the most probable answer) >= 1 - `eps` under a symmetric Dirichlet(`alpha`) on m answers (ours).
+
+    Unlike the model of the paper it lets wrong answers cluster.
+    """
+
+    eps: float
+    alpha: float = 1.0
+    options: int | None = None
+
+    def __post_init__(self) -> None:
+        _Estimated.__post_init__(self)
+        if self.alpha <= 0:
+            raise UserError(f"alpha of a vote must be positive, not {self.alpha}.")
+
+    def trusted(self, state: Tally) -> np.ndarray:
+        return dirichlet_mode_posterior(state.counts, self.fixed("options"), self.alpha) >= 1 - self.eps
+
+
+def _sure(state: Tally, p0: float, options: np.ndarray | int, eps: float) -> np.ndarray:
+    """Whether the leader's posterior reaches 1 - eps; never where p0 <= 1/m."""
+    log_r = log_ratio(p0, options)
+    return (log_r > 0) & (leader_posterior(state.counts, log_r, options) >= 1 - eps)

@@ -1,6 +1,7 @@
-"""OptScale (arXiv 2506.22376) and the threshold rule that it must beat."""
+"""OptScale (arXiv 2506.22376), and the rules over scores that it must beat: threshold and reservation."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from itscale.policies.protocol import (
     best_scored,
     decide,
     stop_or_limit,
+    take,
     usable_scores,
 )
 from itscale.records import Pool, Unit
@@ -54,25 +56,112 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
-class OptScale:
-    """OptScale^0: draw until the best of n scores reaches s_min with probability alpha under the fitted distribution.
+class Scores:
+    """Sufficient statistics of the scores seen, each [B]: their number, sum and sum of squares, and the best usable one."""
 
-    `paper`: one maximum likelihood fit of the first `peek` scores, then N* samples. `ours`: the fit pools the scores with n0
-    pseudo-samples of the calibration split's average moments and is repeated as samples arrive, after each of the first
-    four and then whenever a quarter more is there; it stops at the first look with n >= N*.
+    count: np.ndarray
+    total: np.ndarray
+    square: np.ndarray
+    best: np.ndarray  # -inf before the first answered sample with a score
+
+
+def no_scores(rows: int) -> Scores:
+    return Scores(np.zeros(rows), np.zeros(rows), np.zeros(rows), np.full(rows, -np.inf))
+
+
+def add_scores(state: Scores, batch: Batch, seen: np.ndarray) -> Scores:
+    """The statistics with the scores that arrived since `seen`."""
+    start = int(seen.min(initial=batch.score.shape[1]))
+    columns = np.arange(start, batch.score.shape[1])
+    new = (columns >= seen[:, None]) & (columns < batch.n[:, None]) & ~np.isnan(batch.score[:, start:])
+    score = np.where(new, batch.score[:, start:], 0.0)
+    usable = np.where(new & (batch.cluster[:, start:] >= 0), score, -np.inf)
+    return Scores(
+        state.count + new.sum(axis=1),
+        state.total + score.sum(axis=1),
+        state.square + (score**2).sum(axis=1),
+        np.maximum(state.best, usable.max(axis=1, initial=-np.inf)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """What the rules share that fit a truncated normal to the scores seen, with a prior of n0 pseudo-samples.
+
+    The prior's moments are the question's predicted ones (`predicted`, OptScale^t), else the calibration split's average.
+    """
+
+    n_max: int
+    n0: float = 1.0
+    predicted: bool = False
+    prior: Moments | None = None
+    unit: ClassVar[Unit] = Unit.SAMPLE
+    needs_scores: ClassVar[bool] = True
+    family: ClassVar[str] = "best_of_n"
+
+    @property
+    def limit(self) -> int:
+        return self.n_max
+
+    @property
+    def needs_features(self) -> tuple[str, ...]:
+        return ("score_mean", "score_sd") if self.predicted else ()
+
+    def bind(self, known: Calibration) -> Self:
+        return replace(self, prior=known.moments)
+
+    def init(self, rows: int) -> Scores:
+        return no_scores(rows)
+
+    def select(self, state: Scores, batch: Batch) -> np.ndarray:
+        return best_scored(batch)
+
+    def pooled(self, state: Scores, batch: Batch) -> truncnormal.Fit:
+        """The conjugate MAP fit: scores and pseudo-samples together."""
+        mean, square = self.prior_moments(batch)
+        count = np.maximum(state.count + self.n0, 1e-9)
+        return truncnormal.fit((state.total + self.n0 * mean) / count, (state.square + self.n0 * square) / count)
+
+    def prior_moments(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """Mean [B] and mean square [B] of the pseudo-samples; a question without a prediction has the calibration split's.
+
+        A predicted standard deviation is kept below that of any distribution on [0, 1] with the predicted mean.
+        """
+        if self.prior is None:
+            raise ValueError("bind the policy to a calibration first")
+        average = [np.full(len(batch.n), m) for m in (self.prior.mean, self.prior.mean_square)]
+        if not self.predicted:
+            return average[0], average[1]
+        mean = np.clip(batch.features["score_mean"], 1e-3, 1 - 1e-3)
+        sd = np.clip(batch.features["score_sd"], 1e-3, 0.999 * np.sqrt(mean * (1 - mean)))
+        known = ~np.isnan(mean + sd)
+        return np.where(known, mean, average[0]), np.where(known, mean**2 + sd**2, average[1])
+
+
+@lru_cache(maxsize=8)
+def _published_map(data: bytes) -> truncnormal.Fit:
+    """The released MAP fit of (count, mean, mean square, prior mu, prior sigma), [5, B] as bytes.
+
+    The one look of `paper` does not depend on s_min and alpha, so that all cells of a grid ask for the same fit.
+    """
+    return truncnormal.fit_with_normal_prior(*np.frombuffer(data).reshape(5, -1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptScale(_Fitted):
+    """Draw until the best of n scores reaches s_min with probability alpha under the fitted distribution.
+
+    `paper`: one fit of the first `peek` scores, by maximum likelihood (OptScale^0) or with normal priors around the predicted
+    parameters (`predicted`: OptScale^t), then N* samples. `ours`: the fit has n0 pseudo-samples and is repeated as samples
+    arrive, after each of the first four and then whenever `growth` times as many are there (1: after every one); it stops at
+    the first look with n >= N*.
     """
 
     s_min: float
     alpha: float
-    n_max: int
     variant: Literal["paper", "ours"] = "ours"
     peek: int | None = None
-    n0: float = 1.0
-    prior: Moments | None = None
-    unit: ClassVar[Unit] = Unit.SAMPLE
-    needs_scores: ClassVar[bool] = True
-    needs_features: ClassVar[tuple[str, ...]] = ()
-    family: ClassVar[str] = "best_of_n"
+    growth: float = 1.25
 
     def __post_init__(self) -> None:
         if self.variant not in ("paper", "ours"):
@@ -81,10 +170,8 @@ class OptScale:
             raise UserError(f"alpha of optscale is {self.alpha}: choose a probability between 0 and 1.")
         if self.variant == "paper" and self.peek is None and self.n_max not in _PEEK:
             raise UserError(f"optscale (paper) has no published peek for n_max {self.n_max}: set peek.")
-
-    @property
-    def limit(self) -> int:
-        return self.n_max
+        if self.growth < 1:
+            raise UserError(f"growth of optscale is {self.growth}: choose 1 (look after every sample) or more.")
 
     @property
     def first(self) -> int:
@@ -93,40 +180,67 @@ class OptScale:
             return 1
         return min(self.peek if self.peek is not None else _PEEK[self.n_max], self.n_max)
 
-    def bind(self, known: Calibration) -> Self:
-        return replace(self, prior=known.moments)
-
-    def init(self, rows: int) -> NoState:
-        return NoState()
-
-    def step(self, state: NoState, batch: Batch, seen: np.ndarray) -> tuple[NoState, Decision]:
+    def step(self, state: Scores, batch: Batch, seen: np.ndarray) -> tuple[Scores, Decision]:
         if not batch.n.any():
             return state, decide(batch.n, np.full_like(batch.n, self.first), self.n_max, Reason.ENOUGH)
         if self.variant == "paper" and (seen > 0).all():  # the one fit was made before: its N* are here
             return state, stop_or_limit(batch.n, batch.n, self.n_max, Reason.ENOUGH, batch.n < self.n_max)
-        needed = self.needed(batch)
+        state = add_scores(state, batch, seen)
+        needed = self.needed(state, batch)
         enough = batch.n >= needed
         if self.variant == "ours":
-            look = np.where(batch.n < 4, batch.n + 1, np.ceil(1.25 * batch.n).astype(np.int64))
-            needed = np.where(enough, batch.n, np.minimum(needed, look))
+            look = np.where(batch.n < 4, batch.n + 1, np.ceil(self.growth * batch.n).astype(np.int64))
+            needed = np.where(enough, batch.n, np.minimum(needed, np.maximum(look, batch.n + 1)))
         return state, stop_or_limit(batch.n, np.maximum(needed, batch.n), self.n_max, Reason.ENOUGH, enough)
 
-    def needed(self, batch: Batch) -> np.ndarray:
-        """N* [B] from the visible scores."""
-        valid = ~np.isnan(batch.score)
-        score = np.where(valid, batch.score, 0.0)
-        count, total, square = valid.sum(axis=1), score.sum(axis=1), (score**2).sum(axis=1)
+    def needed(self, state: Scores, batch: Batch) -> np.ndarray:
+        """N* [B] from the statistics of the scores; n_max where nothing is known."""
         if self.variant == "ours":
-            if self.prior is None:
-                raise ValueError("bind the policy to a calibration first")
-            count, total, square = count + self.n0, total + self.n0 * self.prior.mean, square + self.n0 * self.prior.mean_square
-        known = np.maximum(count, 1e-9)
-        fit = truncnormal.fit(total / known, square / known)
-        needed = truncnormal.samples_needed(self.s_min, self.alpha, fit, self.n_max)
-        return np.where(count > 0, needed, self.n_max)
+            fit, some = self.pooled(state, batch), state.count + self.n0 > 0
+        else:
+            count = np.maximum(state.count, 1)
+            mean, square = state.total / count, state.square / count
+            if self.predicted:
+                mu, prior_square = self.prior_moments(batch)
+                fit = _published_map(np.stack([state.count, mean, square, mu, np.sqrt(prior_square - mu**2)]).tobytes())
+                some = np.ones(len(count), bool)
+            else:
+                fit, some = truncnormal.fit(mean, square), state.count > 0
+        return np.where(some, truncnormal.samples_needed(self.s_min, self.alpha, fit, self.n_max), self.n_max)
 
-    def select(self, state: NoState, batch: Batch) -> np.ndarray:
-        return best_scored(batch)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation(_Fitted):
+    """Weitzman's rule with recall (1979; ours): go on while the expected gain E[(S - best)^+] of one more sample is above `cost`.
+
+    The same as stopping once the best score reaches the reservation value. `cost` is the price of a sample in score units. The
+    fit has n0 pseudo-samples and is repeated after every sample; before the first answered one the best is 0.
+    """
+
+    cost: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.cost < 1:
+            raise UserError(f"cost of reservation is {self.cost}: choose a price between 0 and 1, in units of the score.")
+        if self.n0 <= 0:
+            raise UserError(f"n0 of reservation is {self.n0}: its first look needs a prior, choose more than 0.")
+
+    def step(self, state: Scores, batch: Batch, seen: np.ndarray) -> tuple[Scores, Decision]:
+        if not batch.n.any():
+            return state, decide(batch.n, np.ones_like(batch.n), self.n_max, Reason.RESERVATION)
+        state = add_scores(state, batch, seen)
+        stop = batch.n >= self.n_max
+        met = np.zeros(len(batch.n), bool)
+        rows = np.flatnonzero(~stop)
+        met[rows] = self.gain(take(state, rows), batch.rows(rows)) <= self.cost
+        return state, stop_or_limit(batch.n, np.where(met, batch.n, batch.n + 1), self.n_max, Reason.RESERVATION, met)
+
+    def gain(self, state: Scores, batch: Batch) -> np.ndarray:
+        """E[(S - best)^+] [B] of one more sample."""
+        fit = self.pooled(state, batch)
+        best = np.clip(state.best, 0.0, 1.0)
+        gain = np.exp(truncnormal.log_excess(best, fit.e1, fit.e2))
+        return np.where(fit.degenerate, np.maximum(fit.mean - best, 0.0), gain)
 
 
 def average_moments(pool: Pool) -> Moments:

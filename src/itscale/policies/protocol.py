@@ -23,7 +23,12 @@ class Reason(StrEnum):
     FIXED = "fixed number drawn"
     THRESHOLD = "score threshold reached"
     ENOUGH = "enough samples for the target"
+    RESERVATION = "another sample is worth less than its price"
+    UNANIMOUS = "window unanimous"
     LEAD = "vote lead reached"
+    CONFIDENT = "vote confident enough"
+    EASY = "easy question, one sample"
+    HARD = "hard question, whole budget"
     KEPT_FIRST = "first answer kept"
     ALL_ROUNDS = "all rounds run"
     DEPTH = "best depth reached"
@@ -68,7 +73,8 @@ class Policy(Protocol):
     """A stopping rule; `limit` is the most it may draw, `family` the fixed budget that it is measured against.
 
     `needs_features` names the predicted features that the rule reads; a rule without any costs no predictor tokens. A rule
-    that can exist in a replay only, because it reads what no live run knows, carries a class attribute `replay_only = True`.
+    that can exist in a replay only, because it reads what no live run knows, carries a class attribute `replay_only = True`. A
+    rule that reads the scores of its first samples only carries `scores_read`, their number: the others are not scored.
     """
 
     unit: Unit
@@ -119,6 +125,11 @@ def stop_or_limit(n: np.ndarray, want: np.ndarray, limit: int, reason: Reason, m
     """A decision in which a stop at the limit counts as the rule's own only where its condition is met."""
     own, spent = decide(n, want, limit, reason), decide(n, want, limit, Reason.LIMIT)
     return Decision(own.want, np.where(met, own.reason, spent.reason))
+
+
+def scores_read(policy: Policy) -> int:
+    """How many samples of a row a rule reads the scores of; the verifier sees no other."""
+    return getattr(policy, "scores_read", policy.limit) if policy.needs_scores else 0
 
 
 def usable_scores(batch: Batch) -> np.ndarray:

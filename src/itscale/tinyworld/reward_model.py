@@ -31,19 +31,22 @@ class RewardModelSettings:
     """Layers above the language model's, the generated solutions, and the training."""
 
     extra_layers: int = 2
-    steps: int = 900
+    steps: int = 1800
     batch_size: int = 16
-    learning_rate: float = 2e-3
-    slip_rate: float = 0.15
-    misprint_rate: float = 0.1
-    sampled_share: float = 0.3
+    learning_rate: float = 3e-3
+    base_pace: float = 0.25
+    symbol_weight: float = 3.0
+    flaw_rate: float = 0.2
+    misprint_rate: float = 0.08
+    sampled_share: float = 0.2
     corpus: LanguageModelSettings = field(default_factory=LanguageModelSettings)
 
 
 def encode(tokenizer: "PreTrainedTokenizerFast", pairs: list[tuple[str, list[str]]]) -> list[dict[str, list[int]]]:
     """Tokens of judged solutions (question, lines), labelled with the token that ought to stand there (-100 outside its steps).
 
-    What is written is right where it equals its label; the label of the separator after a wrong step is the end token.
+    What is written is right where it equals its label; the label of the separator after a wrong step is the end token, and
+    a line is labelled up to its first wrong symbol.
     """
     separator, end = tokenizer.convert_tokens_to_ids(SEPARATOR), tokenizer.eos_token_id
     judged = [(lines, arithmetic.right_lines(arithmetic.parse(question), lines)) for question, lines in pairs]
@@ -54,14 +57,16 @@ def encode(tokenizer: "PreTrainedTokenizerFast", pairs: list[tuple[str, list[str
         ids, labels = list(prompt), [-100] * len(prompt)
         for line, right in zip(lines, rights, strict=True):
             written, wanted = tokens[line], tokens[right]
+            agree = next((i for i, pair in enumerate(zip(written, wanted, strict=False)) if pair[0] != pair[1]), len(wanted))
             ids += [*written, separator]
-            labels += [wanted[i] if i < len(wanted) else end for i in range(len(written))]
+            # What follows a wrong symbol on its line has no right symbol to be compared with.
+            labels += [([*wanted, end][i] if i <= agree else -100) for i in range(len(written))]
             labels.append(separator if line == right else end)
         examples.append({"input_ids": [*ids, end], "labels": [*labels, -100]})
     return examples
 
 
-def judgement_loss(separator: int, layer: int) -> "Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]":
+def judgement_loss(separator: int, layer: int, symbol_weight: float) -> "Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]":
     """Cross-entropy of the two classes, plus that of naming the right token for what is written, read off hidden `layer`.
 
     The second part is what makes the first learnable: a comparison has no gradient to speak of until what is to be
@@ -75,29 +80,48 @@ def judgement_loss(separator: int, layer: int) -> "Callable[[Any, dict[str, torc
         known = labels != -100
         judged = cross_entropy(model.score(out.last_hidden_state)[known], (labels == ids)[known].long())
         symbols = known & (ids != separator)
-        return judged + cross_entropy(model.reader(out.hidden_states[layer][symbols]), labels[symbols])
+        return judged + symbol_weight * cross_entropy(model.reader(out.hidden_states[layer][symbols]), labels[symbols])
 
     return loss
 
 
 def generated(rng: np.random.Generator, settings: RewardModelSettings) -> Iterator[tuple[str, list[str]]]:
-    """Endless pairs of question and worked solution, every other one careless in its results, the others in any symbol."""
+    """Endless pairs of question and worked solution, every other one with flawed steps, the others with misprints."""
     corpus = settings.corpus
     drawn = arithmetic.draw_expressions(rng, corpus.levels, corpus.operations, set())
     for number, expression in enumerate(drawn):
-        careless = number % 2 == 0
-        slips = arithmetic.draw_slips(rng, len(expression.operations), settings.slip_rate if careless else corpus.slip_rate)
-        for step in slips if careless else ():
-            if rng.random() < 0.5:
-                slips[step] = int(rng.integers(1, arithmetic.MODULUS))
-        lines = arithmetic.solution(expression, slips)
-        yield expression.question, lines if careless else [misprint(rng, line, settings.misprint_rate) for line in lines]
+        if number % 2:
+            lines = [misprint(rng, line, settings.misprint_rate) for line in arithmetic.solution(expression)]
+        else:
+            lines = flawed(rng, expression, settings.flaw_rate)
+        yield expression.question, lines
 
 
 def misprint(rng: np.random.Generator, line: str, rate: float) -> str:
     """A line of which digits and operators are replaced at random with probability `rate` each."""
     kinds = {**dict.fromkeys("0123456789", "0123456789"), **dict.fromkeys("+-*", "+-*")}
     return "".join(str(rng.choice(list(kinds[c]))) if c in kinds and rng.random() < rate else c for c in line)
+
+
+def flawed(rng: np.random.Generator, expression: arithmetic.Expression, rate: float) -> list[str]:
+    """The lines of a solution of which each step is wrong with probability `rate`.
+
+    One half of the flaws are careless slips, a quarter any other result, and a quarter another operation than the question's.
+    """
+    value, lines = expression.start, []
+    for operator, operand in expression.operations:
+        kind = rng.random() / rate
+        if 0.75 <= kind < 1:
+            ((operator, operand),) = arithmetic.draw_expression(rng, 1, dict.fromkeys(arithmetic.OPERANDS, 1.0)).operations
+        result = arithmetic.apply(value, operator, operand)
+        if kind < 0.5:
+            result += int(rng.choice(arithmetic.SLIPS))
+        elif kind < 0.75:
+            result += int(rng.integers(1, arithmetic.MODULUS))
+        result %= arithmetic.MODULUS
+        lines.append(f"{value}{operator}{operand}={result}")
+        value = result
+    return [*lines, f"\\boxed{{{value}}}"]
 
 
 def sampled(samples: pd.DataFrame, problems: list[Problem]) -> list[tuple[str, list[str]]]:
@@ -138,6 +162,7 @@ def train(
     Raises:
         UserError: a sample belongs to no problem given.
     """
+    import torch
     from torch import nn
     from transformers import (
         AutoModelForCausalLM,
@@ -158,6 +183,11 @@ def train(
     model = LlamaForTokenClassification(config)
     # Not strict: the layers on top have no counterpart.
     model.model.load_state_dict(base.model.state_dict(), strict=False)
+    # A separator stands where the language model knows a new line.
+    separator = tokenizer.convert_tokens_to_ids(SEPARATOR)
+    with torch.no_grad():
+        embedding = model.model.embed_tokens.weight
+        embedding[separator] = embedding[tokenizer.convert_tokens_to_ids("\n")]
     # For training only: what names the right token, as the language model's own head does.
     model.reader = nn.Sequential(copy.deepcopy(base.model.norm), copy.deepcopy(base.lm_head))
 
@@ -173,7 +203,14 @@ def train(
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
     )
-    loss = judgement_loss(tokenizer.convert_tokens_to_ids(SEPARATOR), base.config.num_hidden_layers + 1)
-    fit(model, tokenizer, examples, fit_settings, seed, "reward model", loss)
+    known = base.config.num_hidden_layers
+    loss = judgement_loss(separator, known + 1, settings.symbol_weight)
+    added = ("score.", "reader.", *(f"model.layers.{known + i}." for i in range(settings.extra_layers)))
+
+    def pace(name: str) -> float:
+        """New layers learn; the language model's change slowly, so that they keep the arithmetic that they know."""
+        return 1.0 if name.startswith(added) else settings.base_pace
+
+    fit(model, tokenizer, examples, fit_settings, seed, "reward model", loss, pace)
     del model.reader
     save(out, model, tokenizer)

@@ -1,0 +1,73 @@
+"""The command behind the MarkovScale analysis: is it Markov, how well is it forecast, and what do its rules make of it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from itscale.cli.comparison import Predictions, read_pools
+from itscale.cli.options import Out, Problems, Seed, app
+
+
+@app.command()
+def markovscale(
+    benchmark: Annotated[str, typer.Option(help="Name of the benchmark, for the tables.")],
+    calibration: Annotated[Path, typer.Option(help="What `itscale calibrate` wrote.")],
+    chain: Annotated[Path, typer.Option(help="Chain pool of the benchmark.")],
+    parallel: Annotated[Path, typer.Option(help="Parallel pool of the same problems.")],
+    problems: Problems,
+    seed: Seed,
+    out: Out,
+    orders: Annotated[int, typer.Option(help="Random orders per problem of the parallel samples.")] = 20,
+    predictions: Predictions = None,
+    replicates: Annotated[int, typer.Option(help="Parametric bootstrap samples of the tests of the theory.")] = 400,
+) -> None:
+    """Hold the two-state chain against labelled chains, and replay every sequential method beside parallel ones.
+
+    Writes to the folder OUT: methods.csv (accuracy, tokens, and parallel methods at as many tokens), stops.csv, tokens.csv
+    (both kinds), rounds.csv (observed and predicted accuracy per round and level), chain_fits.csv (a, b, p0, pi and the
+    tests), questions.csv, forecasts.csv, reliability.csv and traces.csv. Labels are read for measuring only: every rule was
+    frozen before.
+    """
+    import pandas as pd
+
+    from itscale.calibrate import frozen_policies, known_from_json
+    from itscale.chains import comparison, tables
+    from itscale.policies import make_policy
+    from itscale.policies.rounds import Filter
+    from itscale.records import Unit, read_json, read_problems
+    from itscale.tables import write_csv
+
+    frozen = read_json(calibration)
+    known = known_from_json(frozen["known"])
+    pools = read_pools(parallel, chain, predictions)
+    policies = [(name, policy) for name, policy in frozen_policies(frozen) if policy.unit is Unit.ROUND]
+    methods, stops, curves = comparison.compare_rounds(policies, pools, benchmark=benchmark, orders=orders, seed=seed)
+    chains = pools[Unit.ROUND]
+    filters = [policy for _, policy in policies if isinstance(policy, Filter)]
+    shown = filters[0] if filters else make_policy("filter", rounds=chains.size).bind(known)
+    labels = {problem.problem_id: problem.level for problem in read_problems(problems)}
+    found = {
+        "methods": methods,
+        "stops": stops,
+        "tokens": pd.concat([curves.assign(kind="parallel"), methods.assign(kind="rounds")], join="inner"),
+        **tables.validation_tables(chains, labels, known, benchmark=benchmark, replicates=replicates, seed=seed),
+        "reliability": tables.reliability(chains, known, benchmark=benchmark),
+        "traces": tables.traces(chains, known, shown, benchmark=benchmark),
+    }
+    for name, table in found.items():
+        write_csv(out / f"{name}.csv", table)
+    print(found["chain_fits"].iloc[-1].to_string())
+
+
+@app.command()
+def markovscale_markdown(table: Annotated[Path, typer.Option(help="The table of methods (CSV).")], out: Out) -> None:
+    """Write the table of sequential methods for people."""
+    import pandas as pd
+
+    from itscale.chains.comparison import markdown
+    from itscale.records import write_atomic
+
+    text = markdown(pd.read_csv(table))
+    write_atomic(out, text.encode())
+    print(text)

@@ -1,0 +1,140 @@
+"""Commands of OptPO: votes studied on stored pools and by simulation, test-time training, and its tables."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from itscale.cli.options import Out, Seed, app, build, parse_json, settings_of
+
+
+@app.command()
+def vote_guarantees(seed: Seed, out: Out) -> None:
+    """Simulate what a vote's guarantee is worth where wrong answers cluster, which its model says they do not."""
+    from itscale.tables import write_csv
+    from itscale.vote_study import guarantees
+
+    table = guarantees(seed)
+    write_csv(out, table)
+    print(table.to_string(index=False))
+
+
+@app.command()
+def vote_study(
+    benchmark: Annotated[str, typer.Option(help="Name of the benchmark, for the tables.")],
+    pool: Annotated[Path, typer.Option(help="Parallel pool of the benchmark.")],
+    calibration: Annotated[Path, typer.Option(help="Parallel pool of the calibration split, which says p0 and m.")],
+    seed: Seed,
+    out: Out,
+    orders: Annotated[int, typer.Option(help="Random orders per problem; 1 is the order of submission.")] = 100,
+    eps: Annotated[float, typer.Option(help="Nominal error of the posterior and Dirichlet rules.")] = 0.05,
+) -> None:
+    """Sweep the vote lead on a pool beside its theory, and count votes to stop by difficulty; writes two tables."""
+    from itscale.policies import make_policy
+    from itscale.policies.calibration import Calibration
+    from itscale.records import Unit, read_pool
+    from itscale.tables import write_csv
+    from itscale.vote_study import lead_sweep, votes_to_stop
+    from itscale.voting import estimate_model
+
+    samples = read_pool(pool, Unit.SAMPLE)
+    known = estimate_model(read_pool(calibration, Unit.SAMPLE).cluster)
+    limit = samples.size
+    leads = [d for d in (1, 2, 3, 4, 5, 6, 8, 10, 12) if d <= limit]
+    sweep = lead_sweep(samples, known, leads, benchmark=benchmark, limit=limit, orders=orders, seed=seed)
+    write_csv(out / "vote_sweep.csv", sweep)
+    names = {"lead 4": ("vote_lead", {"lead": min(4, limit)})}
+    names |= {rule: (f"vote_{rule.lower()}", {"eps": eps}) for rule in ("posterior", "heuristic", "Dirichlet")}
+    bound = Calibration(votes=known)
+    rules = {name: make_policy(policy, n_max=limit, **knobs).bind(bound) for name, (policy, knobs) in names.items()}
+    write_csv(out / "votes_to_stop.csv", votes_to_stop(samples, rules, benchmark=benchmark, orders=orders, seed=seed))
+    print(f"calibration: p0 = {known.p0:.3f}, m = {known.options}")
+    print(sweep.to_string(index=False))
+
+
+@app.command()
+def train_on_votes(
+    name: Annotated[str, typer.Option(help="Name of the run.")],
+    model: Annotated[Path, typer.Option(help="Language model folder.")],
+    problems: Annotated[Path, typer.Option(help="Problems that are trained on; their answers are read for analysis only.")],
+    untouched: Annotated[Path, typer.Option(help="Problems that are not trained on: is anything forgotten?")],
+    calibration: Annotated[Path, typer.Option(help="Parallel pool of the calibration split, for the vote's p0 and m.")],
+    seed: Seed,
+    out: Out,
+    settings: Annotated[str, typer.Option(help="RunSettings as JSON.")] = "{}",
+    evaluation: Annotated[str, typer.Option(help="EvaluationSettings as JSON.")] = "{}",
+    sampling: Annotated[str, typer.Option(help="Sampling of the rollouts as JSON.")] = "{}",
+    engine: Annotated[str, typer.Option(help="EngineSettings as JSON, but for the model.")] = "{}",
+) -> None:
+    """Train a model on a benchmark without its answers: the consensus of each vote is the label.
+
+    A killed run goes on from its last checkpoint with the same curve. Writes metrics.jsonl (a line a step), evaluation.csv (a
+    row a problem, step and benchmark), run.json, and the model after the last and after the best step.
+    """
+    from itscale.engines import EngineSettings
+    from itscale.engines.protocol import Sampling
+    from itscale.policies.calibration import Calibration
+    from itscale.records import Unit, read_pool, read_problems
+    from itscale.testtime.evaluation import EvaluationSettings
+    from itscale.testtime.settings import RunSettings
+    from itscale.testtime.train import Job, train
+    from itscale.voting import estimate_model
+
+    job = Job(
+        model=model,
+        trained=read_problems(problems),
+        untouched=read_problems(untouched),
+        settings=settings_of(RunSettings, settings, "--settings"),
+        evaluation=settings_of(EvaluationSettings, evaluation, "--evaluation"),
+        sampling=build(Sampling, parse_json(sampling, "--sampling"), "--sampling"),
+        engine=settings_of(EngineSettings, engine, "--engine", model=str(model)),
+        known=Calibration(votes=estimate_model(read_pool(calibration, Unit.SAMPLE).cluster)),
+        seed=seed,
+        name=name,
+    )
+    train(job, out)
+
+
+@app.command()
+def training_tables(
+    runs: Annotated[list[Path], typer.Argument(help="Folders that `itscale train-on-votes` wrote.")],
+    out: Out,
+    baseline: Annotated[str, typer.Option(help="The run that the others are compared with.")] = "ttrl",
+) -> None:
+    """Put runs together: summary, evaluations against tokens, figures of every step, and every seed alone."""
+    from itscale.records import write_atomic
+    from itscale.tables import write_csv
+    from itscale.testtime import report
+
+    steps, evaluations, table = report.read_runs(runs)
+    summary = report.summary(steps, evaluations, table, baseline)
+    write_csv(out / "summary.csv", summary)
+    write_csv(out / "curves.csv", report.curves(steps, evaluations))
+    write_csv(out / "steps.csv", report.step_means(steps))
+    write_csv(out / "seeds.csv", report.per_seed(evaluations, table, baseline))
+    text = report.markdown(summary)
+    write_atomic(out / "summary.md", text.encode())
+    print(text)
+
+
+@app.command()
+def choose_learning_rate(
+    runs: Annotated[list[Path], typer.Argument(help="Runs on the calibration problems that differ in their learning rate.")],
+    out: Out,
+) -> None:
+    """Name the learning rate whose runs on the calibration problems end with the highest mean accuracy.
+
+    Calibration problems have answers, so they may be read for this; the benchmark that is trained on later is not touched.
+    """
+    from itscale.records import read_json
+    from itscale.tables import write_csv
+    from itscale.testtime.report import read_runs
+
+    _, evaluations, table = read_runs(runs)
+    table["learning_rate"] = [read_json(folder / "run.json")["settings"]["learning_rate"] for folder in runs]
+    trained = evaluations[evaluations["benchmark"] == "trained"].merge(table, on=["run", "seed"])
+    means = trained.groupby(["learning_rate", "step_x"])["mean"].mean().unstack()
+    means.columns = [f"step {step}" for step in means.columns]
+    means["chosen"] = means.iloc[:, -1] == means.iloc[:, -1].max()
+    write_csv(out, means.reset_index())
+    print(means.to_string())

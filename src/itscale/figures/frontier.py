@@ -1,0 +1,53 @@
+"""Accuracy against completion tokens: what each rule buys, between the fixed budgets and the clairvoyant bound."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from itscale.figures.style import figure, look
+
+CAPTION = (
+    "Accuracy on the {benchmark} benchmark against completion tokens per question, one point a budget N, with 95 % "
+    "bootstrap bands over questions. Left: rules that return the best-scored sample; dashed: the clairvoyant stop, which "
+    "knows the answers and uses the fewest tokens that lose nothing that best-of-N solves, a bound for every such rule that "
+    "loses nothing. Right: rules that vote. A rule earns its keep only where it lies above the line of the fixed budgets."
+)
+SCORES = ("best-of-N", "weighted best-of-N", "threshold", "reservation")
+BOUND = "clairvoyant stop"
+
+
+def draw(frontier: pd.DataFrame, benchmark: str, out: Path) -> None:
+    """`frontier`: rows like the main table's and those of the bounds; writes `out` as PDF and PNG."""
+    rows = frontier[frontier["benchmark"] == benchmark]
+    methods = list(dict.fromkeys(rows["method"]))
+    left = [m for m in methods if m in SCORES or m.startswith("OptScale")] + [BOUND] * (BOUND in methods)
+    right = [m for m in methods if m in ("self-consistency", "ESC", "ASC") or m.startswith(("DSC", "OptPO"))]
+    with figure(out, CAPTION.format(benchmark=benchmark), columns=2, width=11, height=4.4) as (_, axes):
+        for axis, chosen, title in zip(axes, (left, right), ("best-scored sample", "vote"), strict=True):
+            for index, method in enumerate(chosen):
+                group = rows[rows["method"] == method].sort_values("completion_tokens")
+                bound = method == BOUND
+                style = {"color": "black", "marker": ""} if bound else look(index)
+                axis.plot(
+                    group["completion_tokens"],
+                    100 * group["accuracy"],
+                    label=method,
+                    markersize=4,
+                    linewidth=1.1,
+                    linestyle="--" if bound else "-",
+                    **style,
+                )
+                axis.fill_between(
+                    group["completion_tokens"],
+                    100 * group["accuracy_low"],
+                    100 * group["accuracy_high"],
+                    color=style["color"],
+                    alpha=0.08,
+                    lw=0,
+                )
+            axis.set_xscale("log")
+            axis.set_title(title, fontsize=9)
+            axis.set_xlabel("completion tokens per question (log scale)")
+            if chosen:
+                axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
+        axes[0].set_ylabel("accuracy (%)")

@@ -1,0 +1,45 @@
+"""Where re-answering helps and where it harms: first accuracy against the accuracy that it tends to, a point a question."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from itscale.figures.style import COLOURS, figure
+
+CAPTION = (
+    "Phase diagram of re-answering on the {benchmark} benchmark: the chance p0 that a question's first answer is correct "
+    "against the accuracy π that its two-state chain tends to. Above the diagonal re-answering helps, below it harms. "
+    "Points: questions, rates drawn towards their level (empirical Bayes), bars: 95 % credible intervals of every fifth "
+    "question; neutral: a first gain within a third of a point. Cross: the means."
+)
+_LOOK = {"helps": (COLOURS[2], "^"), "neutral": (COLOURS[7], "o"), "harms": (COLOURS[1], "v")}
+
+
+def draw(questions: pd.DataFrame, benchmark: str, out: Path) -> None:
+    """`questions`: columns benchmark, problem_id, effect, p0 and pi with _low and _high; writes PDF and PNG."""
+    rows = questions[questions["benchmark"] == benchmark].reset_index(drop=True)
+    with figure(out, CAPTION.format(benchmark=benchmark), width=5.6, height=5.2) as (_, (axis,)):
+        axis.plot([0, 1], [0, 1], color="0.3", lw=1)
+        axis.fill_between([0, 1], [0, 1], 1, color=_LOOK["helps"][0], alpha=0.06, lw=0)
+        axis.fill_between([0, 1], 0, [0, 1], color=_LOOK["harms"][0], alpha=0.06, lw=0)
+        for effect, (colour, marker) in _LOOK.items():
+            mine = rows[rows["effect"] == effect]
+            some = mine[mine.index % 5 == 0]
+            axis.errorbar(
+                some["p0"],
+                some["pi"],
+                xerr=[some["p0"] - some["p0_low"], some["p0_high"] - some["p0"]],
+                yerr=[some["pi"] - some["pi_low"], some["pi_high"] - some["pi"]],
+                fmt="none",
+                color=colour,
+                alpha=0.3,
+                elinewidth=0.7,
+            )
+            label = f"{effect}: {len(mine)} of {len(rows)} questions"
+            axis.plot(mine["p0"], mine["pi"], marker, color=colour, ms=4.5, alpha=0.8, label=label)
+        axis.plot(rows["p0"].mean(), rows["pi"].mean(), "+", color="black", ms=14, mew=2)
+        axis.set_xlim(0, 1)
+        axis.set_ylim(0, 1)
+        axis.set_xlabel("chance of a correct first answer, p0")
+        axis.set_ylabel("accuracy that re-answering tends to, π")
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, handletextpad=0.2, columnspacing=1.0)

@@ -1,0 +1,37 @@
+"""Savings, label accuracy and entropy of test-time training on one time axis."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from itscale.figures.style import figure, look
+
+CAPTION = (
+    "What each step of the training was like, means over prompts and {window} steps: rollouts that voted (savings are the "
+    "distance to the fixed budget), label accuracy (is the consensus right?) and reward accuracy (dotted: is a rollout "
+    "rewarded exactly if it is right?), and the entropy of the answers. Savings alone prove nothing: a policy that "
+    "collapses agrees with itself, votes become short, the entropy falls, and the labels are no better. Gold answers are "
+    "read for this figure only."
+)
+WINDOW = 5
+
+
+def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
+    """`table`: a row per run and step; writes `out` as PDF and PNG."""
+    with figure(out, CAPTION.format(window=WINDOW), columns=3, width=11, height=3.8) as (fig, axes):
+        for index, (run, rows) in enumerate(table.groupby("run", sort=False)):
+            smooth = rows.set_index("step").rolling(WINDOW, min_periods=1).mean(numeric_only=True)
+            colour = look(index)["color"]
+            axes[0].plot(smooth.index, smooth["votes"], color=colour, label=run)
+            axes[1].plot(smooth.index, 100 * smooth["label_accuracy"], color=colour, label=run)
+            axes[1].plot(smooth.index, 100 * smooth["reward_accuracy"], color=colour, linestyle=":")
+            axes[2].plot(smooth.index, smooth["vote_entropy"], color=colour, label=run)
+        for axis, label in zip(
+            axes, ("rollouts per prompt", "right labels, right rewards (%)", "entropy of answers (nats)"), strict=True
+        ):
+            axis.set_xlabel("step")
+            axis.set_ylabel(label)
+        axes[0].set_ylim(bottom=0)
+        axes[2].set_ylim(bottom=0)
+        handles, labels = axes[0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5)

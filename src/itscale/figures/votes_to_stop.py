@@ -1,0 +1,41 @@
+"""Votes until a rule stops, by difficulty."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from itscale.figures.style import COLOURS, figure
+
+CAPTION = (
+    "Votes until each rule stops on the {benchmark} benchmark (limit {limit}), by difficulty: the share of a question's "
+    "samples that are right. Bars: mean with 95 % bootstrap interval over questions; the number above is how many per cent "
+    "of the votes ended at the limit, where nothing is certified. Easy questions are settled in a few votes. So are "
+    "hopeless ones if their wrong answers agree: a certified consensus is not a right one."
+)
+
+
+def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
+    """`table`: a row per rule and bin with votes, its interval and at_limit; writes `out` as PDF and PNG."""
+    rows = table[table["benchmark"] == benchmark]
+    rules = list(rows["rule"].unique())
+    starts = sorted(rows["from"].unique())
+    with figure(out, CAPTION.format(benchmark=benchmark, limit=int(rows["limit"].iloc[0])), width=8) as (_, (axis,)):
+        width = 0.8 / len(rules)
+        for index, rule in enumerate(rules):
+            part = rows[rows["rule"] == rule]
+            where = np.array([starts.index(f) for f in part["from"]]) + (index - (len(rules) - 1) / 2) * width
+            low = np.where(np.isnan(part["votes_low"]), part["votes"], part["votes_low"])
+            high = np.where(np.isnan(part["votes_high"]), part["votes"], part["votes_high"])
+            error = [part["votes"] - low, high - part["votes"]]
+            axis.bar(where, part["votes"], width, yerr=error, color=COLOURS[index], label=rule, error_kw={"elinewidth": 0.8})
+            for x, top, share in zip(where, high, part["at_limit"], strict=True):
+                axis.annotate(
+                    f"{100 * share:.0f}", (x, top), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=6.5
+                )
+        counts = rows[rows["rule"] == rules[0]].set_index("from")
+        labels = [f"{100 * f:.0f}–{100 * counts['to'][f]:.0f} %\n(n = {counts['problems'][f]})" for f in starts]
+        axis.set_xticks(range(len(starts)), labels)
+        axis.set_xlabel("share of right samples of the question")
+        axis.set_ylabel("votes until it stops")
+        axis.legend(ncols=len(rules), loc="lower center", bbox_to_anchor=(0.5, 1.0))

@@ -1,0 +1,85 @@
+"""Checkpoints of a training run without pickle: weights, optimiser moments and critic as safetensors, the rest as JSON.
+
+A checkpoint is a folder that is renamed into place, so it is whole or not there. All randomness of a run derives from its seed
+and the step, so nothing else is needed to go on exactly.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from itscale.records import read_json, write_json
+
+if TYPE_CHECKING:
+    import torch
+
+STATE, MOMENTS, CRITIC = "state.json", "optimizer.safetensors", "critic.safetensors"
+
+
+def save_checkpoint(
+    folder: Path,
+    model: Any,
+    tokenizer: Any,
+    optimizer: "torch.optim.Optimizer",
+    critic: "torch.nn.Module | None",
+    state: dict[str, Any],
+) -> None:
+    """Write model, tokenizer, optimiser, critic and `state` (JSON values) as one folder."""
+    from safetensors.torch import save_file
+
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save_pretrained(temporary)
+    tokenizer.save_pretrained(temporary)
+    save_file(moments(optimizer), temporary / MOMENTS)
+    if critic is not None:
+        save_file({name: tensor.contiguous() for name, tensor in critic.state_dict().items()}, temporary / CRITIC)
+    write_json(temporary / STATE, state)
+    os.replace(temporary, folder)
+
+
+def moments(optimizer: "torch.optim.Optimizer") -> dict[str, "torch.Tensor"]:
+    """The optimiser's state as named tensors: `{parameter's number}.{name}`, in the order of its parameter groups."""
+    import torch
+
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{k}": torch.as_tensor(v).clone().contiguous() for i, values in state.items() for k, v in values.items()}
+
+
+def restore_moments(optimizer: "torch.optim.Optimizer", path: Path) -> None:
+    """The reverse of `moments`, into an optimiser over the same parameters."""
+    from safetensors.torch import load_file
+
+    state: dict[int, dict[str, Any]] = {}
+    for key, tensor in load_file(path).items():
+        number, name = key.split(".", 1)
+        state.setdefault(int(number), {})[name] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def step_folder(folder: Path, step: int) -> Path:
+    """Where the checkpoint after `step` steps lies."""
+    return folder / f"step-{step:06d}"
+
+
+def newest(folder: Path) -> dict[str, Any] | None:
+    """The state of the latest checkpoint in a run's folder; None without one. What a kill left half written is removed."""
+    for rest in folder.glob("step-*.tmp"):
+        shutil.rmtree(rest, ignore_errors=True)
+    found = sorted(folder.glob("step-*"))
+    return read_json(found[-1] / STATE) if found else None
+
+
+def keep_only(folder: Path, steps: set[int]) -> None:
+    """Remove every checkpoint but those after some steps."""
+    keep = {step_folder(folder, step) for step in steps}
+    for path in folder.glob("step-*"):
+        if path not in keep:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def load_weights(model: Any, folder: Path) -> None:
+    """Copy a checkpoint's weights into a model of the same shape."""
+    saved = type(model).from_pretrained(folder, use_safetensors=True)
+    model.load_state_dict(saved.state_dict())

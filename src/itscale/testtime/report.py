@@ -1,0 +1,173 @@
+"""Tables of test-time training runs: the evaluations with intervals, what each step was like, and one row a run to compare.
+
+Intervals are paired bootstraps over problems; a problem's value is its mean over the seeds of a run.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from itscale.intervals import Interval, mean_interval, paired_difference
+from itscale.records import read_json
+from itscale.testtime.evaluation import METRICS
+
+TOKENS = ("prompt_tokens", "completion_tokens", "unused_tokens", "training_tokens")
+
+
+def read_runs(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """(steps, evaluations, runs) of run folders, each with columns run and seed."""
+    steps, evaluations, runs = [], [], []
+    for folder in folders:
+        record = read_json(folder / "run.json")
+        label = {"run": record["name"], "seed": record["seed"]}
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        steps.append(pd.DataFrame(rows).assign(**label))
+        evaluations.append(pd.read_csv(folder / "evaluation.csv").assign(**label))
+        runs.append({**label, "algorithm": record["settings"]["algorithm"], "steps": record["steps"], "best": record["best"]})
+    return pd.concat(steps, ignore_index=True), pd.concat(evaluations, ignore_index=True), pd.DataFrame(runs)
+
+
+def rollout_tokens(steps: pd.DataFrame) -> pd.Series:
+    """Tokens that a step's rollouts cost: prompts but for cached ones, and every completion token that was drawn."""
+    return steps["prompt_tokens"] - steps["cached_prompt_tokens"] + steps["completion_tokens"] + steps["unused_tokens"]
+
+
+def curves(steps: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
+    """Every evaluation of the trained benchmark against the rollout tokens spent until then, averaged over seeds."""
+    spent = steps.assign(tokens=rollout_tokens(steps)).sort_values(["run", "seed", "step"])
+    spent["tokens"] = spent.groupby(["run", "seed"])["tokens"].cumsum()
+    rows = []
+    trained = evaluations[evaluations["benchmark"] == "trained"]
+    for (run, step), part in trained.groupby(["run", "step"], sort=False):
+        at = spent[(spent["run"] == run) & (spent["step"] == step)]["tokens"]
+        row: dict[str, Any] = {"run": run, "step": step, "seeds": part["seed"].nunique()}
+        row["rollout_tokens"] = float(at.mean()) if len(at) else 0.0
+        for metric in METRICS:
+            row |= _cells(metric, mean_interval(_per_problem(part, metric)))
+        rows.append(row)
+    return pd.DataFrame(rows).sort_values(["run", "step"], kind="stable", ignore_index=True)
+
+
+def step_means(steps: pd.DataFrame) -> pd.DataFrame:
+    """Figures of every step, averaged over seeds: what a figure of the training shows."""
+    table = steps.assign(
+        rollout_tokens=rollout_tokens(steps),
+        votes=[float(np.mean(v)) for v in steps["votes"]],
+        other=steps["seconds"] - steps["seconds_sampling"] - steps["seconds_update"] - steps["seconds_reload"],
+    )
+    wanted = ["votes", "stopped", "label_accuracy", "reward_accuracy", "majority_ratio", "rollout_accuracy", "vote_entropy"]
+    wanted += ["entropy", "rollout_tokens", "training_tokens", "seconds_sampling", "seconds_update", "seconds_reload", "other"]
+    return table.groupby(["run", "step"], sort=False)[wanted].mean().reset_index()
+
+
+def summary(steps: pd.DataFrame, evaluations: pd.DataFrame, runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """One row a run: mean@k before, last, best; differences to the untrained model and to `baseline`; tokens, labels, forgetting.
+
+    `best` is chosen per seed by the evaluation itself, which reads the answers: it bounds, it does not compare.
+    """
+    last = _at(evaluations, runs.assign(at=runs["steps"]))
+    best = _at(evaluations, runs.assign(at=runs["best"]))
+    before = evaluations[evaluations["step"] == 0]
+    tokens = steps.assign(tokens=rollout_tokens(steps)).groupby(["run", "seed"])[["tokens", "training_tokens", "rollouts"]].sum()
+    rows = []
+    for run, part in runs.groupby("run", sort=False):
+        row: dict[str, Any] = {
+            "run": run,
+            "algorithm": part["algorithm"].iloc[0],
+            "seeds": len(part),
+            "steps": part["steps"].iloc[0],
+        }
+        ends = {"before": before, "last": last, "best": best}
+        for benchmark in ("trained", "untouched"):
+            own = {name: frame[(frame["run"] == run) & (frame["benchmark"] == benchmark)] for name, frame in ends.items()}
+            for name, frame in own.items():
+                for metric in METRICS:
+                    row |= _cells(f"{benchmark}_{name}_{metric}", mean_interval(_per_problem(frame, metric)))
+            for name in ("last", "best"):
+                gain = paired_difference(_per_problem(own[name], "mean"), _per_problem(own["before"], "mean"))
+                row |= _cells(f"{benchmark}_{name}_gain", gain)
+        other = last[(last["run"] == baseline) & (last["benchmark"] == "trained")]
+        mine = last[(last["run"] == run) & (last["benchmark"] == "trained")]
+        shared = sorted(set(mine["seed"]) & set(other["seed"]))
+        if shared and run != baseline:
+            mine, other = (frame[frame["seed"].isin(shared)] for frame in (mine, other))
+            row |= _cells("against_baseline", paired_difference(_per_problem(mine, "mean"), _per_problem(other, "mean")))
+            ours, theirs = (tokens.loc[[(name, s) for s in shared]].sum() for name in (run, baseline))
+            row["token_share"] = float(ours["tokens"] / theirs["tokens"])
+            row["rollout_share"] = float(ours["rollouts"] / theirs["rollouts"])
+        if run in tokens.index.get_level_values(0):
+            row |= {name: float(tokens.loc[run][name].mean()) for name in ("tokens", "training_tokens", "rollouts")}
+        own_steps = steps[steps["run"] == run]
+        for name, window in (("first", own_steps["step"] <= 5), ("final", own_steps["step"] > own_steps["step"].max() - 5)):
+            for figure in ("label_accuracy", "reward_accuracy", "vote_entropy"):
+                row[f"{figure}_{name}"] = float(own_steps[window][figure].mean()) if len(own_steps) else np.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def per_seed(evaluations: pd.DataFrame, runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """mean@k of every run and seed, before, last and best, on both benchmarks, with the difference to `baseline`."""
+    frames = {"before": runs.assign(at=0), "last": runs.assign(at=runs["steps"]), "best": runs.assign(at=runs["best"])}
+    rows = []
+    for name, wanted in frames.items():
+        found = _at(evaluations, wanted)
+        means = found.groupby(["run", "seed", "benchmark"], sort=False)[list(METRICS)].mean().reset_index()
+        rows.append(means.assign(at=name))
+    table = pd.concat(rows, ignore_index=True)
+    other = table[table["run"] == baseline].set_index(["seed", "benchmark", "at"])["mean"]
+    keys = pd.MultiIndex.from_frame(table[["seed", "benchmark", "at"]])
+    return table.assign(against_baseline=table["mean"].to_numpy() - other.reindex(keys).to_numpy())
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The summary for people."""
+
+    def cell(name: str) -> pd.Series:
+        if name not in table:
+            return pd.Series(["" for _ in range(len(table))])
+        ends = [100 * table[f"{name}{end}"] for end in ("", "_low", "_high")]
+        return pd.Series(["" if np.isnan(m) else f"{m:.1f} [{a:.1f}, {b:.1f}]" for m, a, b in zip(*ends, strict=True)])
+
+    def percent(name: str) -> pd.Series:
+        return table[name].map(lambda v: "" if np.isnan(v) else f"{100 * v:.0f} %") if name in table else ""
+
+    return (
+        pd.DataFrame(
+            {
+                "run": table["run"],
+                "seeds": table["seeds"],
+                "mean@k before": cell("trained_before_mean"),
+                "last step": cell("trained_last_mean"),
+                "gain (points)": cell("trained_last_gain"),
+                "against baseline (points)": cell("against_baseline"),
+                "best step": cell("trained_best_mean"),
+                "majority@k last": cell("trained_last_majority"),
+                "pass@k last": cell("trained_last_pass"),
+                "untouched: change (points)": cell("untouched_last_gain"),
+                "rollout tokens of baseline": percent("token_share"),
+                "label accuracy first, final": percent("label_accuracy_first") + ", " + percent("label_accuracy_final"),
+                "vote entropy first, final": table["vote_entropy_first"].map("{:.2f}".format)
+                + ", "
+                + table["vote_entropy_final"].map("{:.2f}".format),
+            }
+        ).to_markdown(index=False, disable_numparse=True)
+        + "\n"
+    )
+
+
+def _at(evaluations: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
+    """Evaluations at each run's and seed's step `at`."""
+    return evaluations.merge(wanted[["run", "seed", "at"]], left_on=["run", "seed", "step"], right_on=["run", "seed", "at"])
+
+
+def _per_problem(evaluations: pd.DataFrame, metric: str) -> np.ndarray:
+    """A problem's mean over seeds, problems in order of their ids."""
+    return evaluations.groupby("problem_id")[metric].mean().sort_index().to_numpy()
+
+
+def _cells(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}

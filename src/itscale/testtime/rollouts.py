@@ -1,0 +1,204 @@
+"""Votes as rollouts: drawn by the live driver from our engines, and handed to TRL. All contact with its `rollout_func` is here.
+
+TRL (1.16) marks `rollout_func` experimental; what is relied on, and tested against the real trainer:
+- `rollout_func(prompts, trainer)` gets every prompt `num_generations` times in a row, and returns a row for each:
+  `prompt_ids`, `completion_ids`, `logprobs` (None is allowed without vLLM) and further lists, which reach the reward functions.
+- `env_mask` multiplies the mask of the loss. With `loss_type="dr_grpo"` the loss is the masked sum over tokens divided by
+  rows x max_completion_length, so a mask of real numbers gives each row any weight: here 1 / (P t_p length), the mean over P
+  prompts of the mean over a prompt's t_p rollouts of the token mean (METHODS section 4), KL term included.
+- A row whose reward is None is left out of its group's mean and standard deviation: an unused slot is one stop token with
+  mask 0 and no reward.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from itscale.driver import Solved
+from itscale.engines.protocol import ReloadingEngine, Sampling
+from itscale.errors import UserError
+from itscale.generate import request_seed
+from itscale.grading import Comparer
+from itscale.ledger import Ledger
+from itscale.live import solve
+from itscale.policies.protocol import Policy, Reason
+from itscale.records import Problem
+from itscale.testtime.rewards import Vote, rewards, row_weights, step_figures
+
+
+@dataclass(frozen=True, slots=True)
+class Rollouts:
+    """A step's votes, by prompt: what was drawn, what is trained on with which reward and weight, and what it cost."""
+
+    solved: tuple[Solved, ...]
+    prompts: tuple[tuple[int, ...], ...]
+    votes: tuple[Vote, ...]
+    rewards: tuple[np.ndarray, ...]  # by prompt, [kept]
+    weights: tuple[np.ndarray, ...]  # by prompt, [kept]; all of them sum to 1
+    ledger: Ledger
+    seconds: float
+
+    def kept(self, prompt: int) -> list[list[int]]:
+        """Token ids of a prompt's training group."""
+        samples = self.solved[prompt].samples[: self.votes[prompt].kept]
+        return [list(sample.completion.token_ids) for sample in samples]
+
+    @property
+    def training_tokens(self) -> int:
+        """Prompt and completion tokens that an update reads."""
+        return sum(len(ids) + len(prompt) for p, prompt in enumerate(self.prompts) for ids in self.kept(p))
+
+    def figures(self) -> dict[str, Any]:
+        """What is logged of the step, JSON-ready."""
+        stopped = [row.reason is not Reason.LIMIT and row.reason is not Reason.FIXED for row in self.solved]
+        return {
+            **step_figures(self.votes),
+            "stopped": float(np.mean(stopped)),
+            "prompt_tokens": int(self.ledger.prompt),
+            "cached_prompt_tokens": int(self.ledger.cached_prompt),
+            "completion_tokens": int(self.ledger.completion),
+            "unused_tokens": int(self.ledger.speculative + self.ledger.aborted),
+            "training_tokens": self.training_tokens,
+            "seconds_sampling": self.seconds,
+        }
+
+
+def judge_votes(problems: Sequence[Problem], solved: Sequence[Solved], comparer: Comparer, kept: int | None) -> list[Vote]:
+    """Votes of live rows; each cluster is compared with the gold answer by its first member (for analysis, or gold rewards)."""
+    votes = []
+    for problem, row in zip(problems, solved, strict=True):
+        cluster = np.array([s.verdict.cluster for s in row.samples], int)
+        found = {c: row.samples[cluster.tolist().index(c)].verdict.answer for c in set(cluster.tolist()) - {-1}}
+        right = dict(zip(found, comparer.compare([(problem.answer, answer) for answer in found.values()]), strict=True))
+        correct = np.array([bool(right.get(c)) for c in cluster.tolist()])
+        votes.append(Vote(cluster, correct, min(kept or len(cluster), len(cluster))))
+    return votes
+
+
+class Roller:
+    """Draws the votes of one step after another from an engine whose weights follow the trained model."""
+
+    def __init__(
+        self,
+        engine: ReloadingEngine,
+        policy: Policy,
+        comparer: Comparer,
+        schedule: Sequence[Sequence[Problem]],
+        *,
+        sampling: Sampling,
+        seed: int,
+        kept: int | None,
+        reward: str = "votes",
+        look_ahead: int = 0,
+        save: Callable[[Path], None],
+    ) -> None:
+        """`schedule`: the problems of every step. `kept`: size of the training group, None for all that voted. `save` writes
+        the model's present weights to a folder."""
+        self.engine, self.policy, self.comparer, self.schedule = engine, policy, comparer, schedule
+        self.sampling, self.seed, self.reward, self.look_ahead = sampling, seed, reward, look_ahead
+        self._kept, self._save = kept, save
+        self._loaded: int | None = None
+        self.last: Rollouts | None = None
+        self.seconds_reload = 0.0
+
+    @property
+    def slots(self) -> int:
+        """Rows of a prompt in a training batch."""
+        return self._kept or self.policy.limit
+
+    def refresh(self, updates: int) -> None:
+        """Give the engine the model's weights after so many updates."""
+        if self._loaded == updates:
+            return
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            self._save(Path(folder))
+            self.engine.reload(Path(folder))
+        self._loaded = updates
+        self.seconds_reload += time.perf_counter() - began
+
+    def draw(self, step: int) -> Rollouts:
+        """The votes of a step (from 0); the engine has the weights already."""
+        problems = self.schedule[step]
+        began = time.perf_counter()
+        run = solve(
+            list(problems),
+            self.engine,
+            self.policy,
+            sampling=self.sampling,
+            seed=request_seed(self.seed, ("votes", 0, step, 0)),
+            look_ahead=self.look_ahead,
+            comparer=self.comparer,
+            background=False,
+            shown=False,
+        )
+        seconds = time.perf_counter() - began
+        votes = judge_votes(problems, run.rows, self.comparer, self._kept)
+        self.last = Rollouts(
+            solved=run.rows,
+            prompts=tuple(tuple(self.engine.encode(p.question, None)) for p in problems),
+            votes=tuple(votes),
+            rewards=tuple(rewards(vote, self.reward) for vote in votes),
+            weights=tuple(row_weights([vote.kept for vote in votes])),
+            ledger=run.ledger,
+            seconds=seconds,
+        )
+        return self.last
+
+
+def trl_rows(drawn: Rollouts, slots: int, stop_token: int, max_completion_length: int) -> dict[str, list]:
+    """A step as the rows that TRL's `rollout_func` returns, `slots` a prompt."""
+    rows: dict[str, list] = {"prompt_ids": [], "completion_ids": [], "env_mask": [], "vote_reward": []}
+    total = slots * len(drawn.prompts) * max_completion_length
+    for p, prompt in enumerate(drawn.prompts):
+        kept = drawn.kept(p)
+        unused = slots - len(kept)
+        rows["prompt_ids"] += [list(prompt)] * slots
+        rows["completion_ids"] += kept + [[stop_token]] * unused
+        masks = [[weight * total / len(ids)] * len(ids) for ids, weight in zip(kept, drawn.weights[p].tolist(), strict=True)]
+        rows["env_mask"] += masks + [[0.0]] * unused
+        rows["vote_reward"] += drawn.rewards[p].tolist() + [None] * unused
+    return rows
+
+
+def rollout_func(roller: Roller, first_step: int, updates: int) -> Callable[[list[Any], Any], dict[str, Any]]:
+    """TRL's `rollout_func` for a trainer that starts at `first_step` and makes `updates` optimiser steps with each draw."""
+
+    def draw(prompts: list[Any], trainer: Any) -> dict[str, Any]:
+        done = trainer.state.global_step
+        roller.refresh(first_step * updates + done)
+        drawn = roller.draw(first_step + done // updates)
+        asked = [prompts[i] for i in range(0, len(prompts), roller.slots)]
+        expected = [row.problem.question for row in drawn.solved]
+        if asked != expected:
+            raise RuntimeError(f"TRL asked for {asked[:3]}..., the schedule has {expected[:3]}...")
+        rows = trl_rows(drawn, roller.slots, trainer.processing_class.eos_token_id, trainer.max_completion_length)
+        return {**rows, "logprobs": None}
+
+    return draw
+
+
+def vote_reward(completions: list[Any], vote_reward: list[float | None], **_: Any) -> list[float | None]:
+    """The reward function that TRL is given: what the vote said, None for an unused slot."""
+    return vote_reward
+
+
+def make_schedule(problems: Sequence[Problem], steps: int, per_step: int, seed: int) -> list[list[Problem]]:
+    """The problems of each step: seeded permutations one after another, the rest of each left out, so none twice in a step.
+
+    Raises:
+        UserError: a step wants more problems than there are.
+    """
+    if per_step > len(problems):
+        raise UserError(f"testtime.prompts is {per_step}, the benchmark has {len(problems)} problems: choose at most as many.")
+    order: list[Problem] = []
+    rng = np.random.default_rng(seed)
+    whole = len(problems) // per_step * per_step
+    while len(order) < steps * per_step:
+        order += [problems[i] for i in rng.permutation(len(problems))[:whole]]
+    return [order[s * per_step : (s + 1) * per_step] for s in range(steps)]

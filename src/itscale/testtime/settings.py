@@ -1,0 +1,85 @@
+"""What a test-time training run is: one dataclass, validated where it is made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from itscale.errors import UserError
+from itscale.policies import make_policy
+from itscale.policies.calibration import Calibration
+from itscale.policies.protocol import Policy
+from itscale.records import Unit
+
+ALGORITHMS = ("grpo", "rloo", "ppo", "sft")
+
+
+def _ttrl() -> dict[str, Any]:
+    return {"policy": "self_consistency", "n": 32}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """One run of the loop.
+
+    `vote` names the stopping rule and its settings, `group` the size of the training group with `retain: first` (with
+    `all`, every vote trains). `reward: gold` is the upper bound that reads the answers. `updates` are optimiser steps per draw;
+    `rows_per_pass` splits an update into forward passes of so many rows. `kl` is the weight of the low-variance KL term,
+    `clip` the range of the probability ratio. `gae_lambda`, `value_clip` and `critic_learning_rate` are PPO's.
+    """
+
+    algorithm: str = "grpo"
+    vote: Mapping[str, Any] = field(default_factory=_ttrl)
+    reward: str = "votes"
+    retain: str = "first"
+    group: int = 16
+    prompts: int = 8
+    steps: int = 40
+    updates: int = 1
+    learning_rate: float = 3e-5
+    warmup: float = 0.03
+    kl: float = 1e-3
+    clip: float = 0.2
+    rows_per_pass: int | None = None
+    gae_lambda: float = 0.95
+    value_clip: float = 0.2
+    critic_learning_rate: float = 3e-4
+    checkpoint_every: int = 5
+    look_ahead: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("algorithm", self.algorithm, ALGORITHMS),
+            ("reward", self.reward, ("votes", "gold")),
+            ("retain", self.retain, ("first", "all")),
+        ):
+            if value not in known:
+                raise UserError(f"{name} of a test-time training run is {value!r}: choose one of {', '.join(known)}.")
+        for name in ("prompts", "updates", "checkpoint_every", "learning_rate"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"{name} of a test-time training run must be positive, not {getattr(self, name)}.")
+        if self.steps < 0:
+            raise UserError(f"steps of a test-time training run must not be negative, but is {self.steps}.")
+        if self.group < 2:
+            raise UserError(f"group of a test-time training run is {self.group}: an advantage needs at least 2 rollouts.")
+
+    def policy(self, known: Calibration) -> Policy:
+        """The stopping rule, bound to what the calibration split says.
+
+        Raises:
+            UserError: the rule counts rounds, or may stop before the training group is full.
+        """
+        name = self.vote.get("policy")
+        if name is None:
+            raise UserError("vote of a test-time training run has no 'policy': name the stopping rule.")
+        policy = make_policy(name, **{k: v for k, v in self.vote.items() if k != "policy"}).bind(known)
+        if policy.unit is not Unit.SAMPLE or policy.needs_scores:
+            raise UserError(f"vote of a test-time training run is {name!r}, which does not count votes: choose one that does.")
+        earliest = getattr(policy, "n_min", policy.limit)
+        if self.group > earliest:
+            raise UserError(f"group is {self.group}, but the vote may stop at {earliest}: raise n_min to at least the group.")
+        return policy
+
+    @property
+    def kept(self) -> int | None:
+        """Rollouts of a prompt that train; None for all of them."""
+        return self.group if self.retain == "first" else None

@@ -1,0 +1,365 @@
+"""One loop for all algorithms: draw votes, update, log, evaluate, keep a checkpoint; a killed run goes on with the same curve.
+
+The loop is the Hugging Face trainer's. What makes a step (its problems, the seeds of its rollouts, torch's own seed) derives
+from the run's seed and the step's number, so weights and optimiser moments are all that a checkpoint must hold.
+"""
+
+import hashlib
+import importlib.util
+import logging
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback, set_seed
+from trl import GRPOConfig, RLOOConfig, SFTConfig
+
+from itscale.engines import EngineSettings, open_engine
+from itscale.engines.protocol import ReloadingEngine, Sampling
+from itscale.errors import UserError
+from itscale.generate import request_seed
+from itscale.grading import Comparer
+from itscale.journal import Journal, fingerprint
+from itscale.policies.calibration import Calibration
+from itscale.progress import progress
+from itscale.records import Problem, write_atomic, write_json
+from itscale.testtime import checkpoints
+from itscale.testtime.evaluation import METRICS, EvaluationSettings, averages, evaluate
+from itscale.testtime.ppo import Critic, VotePPO
+from itscale.testtime.rollouts import Roller, make_schedule, rollout_func, vote_reward
+from itscale.testtime.settings import RunSettings
+from itscale.testtime.trainers import VoteGRPO, VoteRLOO, VoteSFT
+
+# What is kept of a trainer's own log.
+_LOGGED = ("loss", "grad_norm", "learning_rate", "entropy", "kl", "clip_ratio/region_mean", "value_loss")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Where a run finds what it needs: `trained` is learnt from without its answers, `untouched` shows what is forgotten."""
+
+    model: Path
+    trained: Sequence[Problem]
+    untouched: Sequence[Problem]
+    settings: RunSettings
+    evaluation: EvaluationSettings
+    sampling: Sampling
+    engine: EngineSettings
+    known: Calibration
+    seed: int
+    name: str
+
+
+def train(job: Job, out: Path) -> None:
+    """Run the loop and write `metrics.jsonl`, `evaluation.csv`, `run.json` and the folders `last` and `best` under `out`."""
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    for name in ("grpo", "rloo"):  # they warn at every step that an unused slot has no reward
+        logging.getLogger(f"trl.trainer.{name}_trainer").setLevel(logging.ERROR)
+    partial = out / "partial"
+    partial.mkdir(parents=True, exist_ok=True)
+    state = checkpoints.newest(partial) or {"step": 0}
+    with ExitStack() as stack:
+        engine = stack.enter_context(open_engine(job.engine))
+        if not hasattr(engine, "reload"):
+            raise UserError(f"engine.name is {job.engine.name}, which cannot take new weights: train with transformers or vllm.")
+        comparer = stack.enter_context(Comparer(5.0))
+        journal = _resume_journal(partial / "journal.jsonl", _identity(job), state["step"])
+        stack.callback(journal.close)
+        run = Run(job, partial, journal, engine, comparer, state["step"])
+        run.loop()
+        run.finish(out)
+    shutil.rmtree(partial)
+
+
+def _identity(job: Job) -> str:
+    weights = sorted(job.model.glob("*.safetensors"))
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in weights]
+    problems = [[asdict(p) for p in split] for split in (job.trained, job.untouched)]
+    settings = [asdict(job.settings), asdict(job.evaluation), asdict(job.sampling), job.engine.name]
+    return fingerprint([digests, problems, settings, repr(job.settings.policy(job.known)), job.seed])
+
+
+def _resume_journal(path: Path, identity: str, step: int) -> Journal:
+    """The journal up to a step; what was written after the checkpoint is written again."""
+    journal = Journal(path, identity)
+    kept = [row for row in journal.rows if row["step"] <= step]
+    if len(kept) == len(journal.rows):
+        return journal
+    journal.close()
+    fresh = path.with_suffix(".tmp")
+    fresh.unlink(missing_ok=True)
+    rewritten = Journal(fresh, identity)
+    rewritten.append(kept)
+    rewritten.close()
+    os.replace(fresh, path)
+    return Journal(path, identity)
+
+
+class Run:
+    """A run under way: `step` counts finished steps; rows of the journal are steps or evaluations."""
+
+    def __init__(self, job: Job, folder: Path, journal: Journal, engine: ReloadingEngine, comparer: Comparer, step: int) -> None:
+        self.job, self.folder, self.journal, self.engine, self.comparer = job, folder, journal, engine, comparer
+        self.first = self.step = step
+        self.rows: list[dict[str, Any]] = list(journal.rows)
+        settings = job.settings
+        self.tokenizer = AutoTokenizer.from_pretrained(job.model)
+        set_seed(job.seed)
+        self.model = AutoModelForCausalLM.from_pretrained(job.model, use_safetensors=True, dtype=torch.float32)
+        self.critic = Critic(job.model) if settings.algorithm == "ppo" else None
+        groups = [{"params": list(self.model.parameters()), "lr": settings.learning_rate}]
+        if self.critic is not None:
+            groups.append({"params": list(self.critic.parameters()), "lr": settings.critic_learning_rate})
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+        if step:
+            checkpoint = checkpoints.step_folder(folder, step)
+            checkpoints.load_weights(self.model, checkpoint)
+            checkpoints.restore_moments(self.optimizer, checkpoint / checkpoints.MOMENTS)
+            if self.critic is not None:
+                from safetensors.torch import load_file
+
+                self.critic.load_state_dict(load_file(checkpoint / checkpoints.CRITIC))
+        self.roller = Roller(
+            engine,
+            settings.policy(job.known),
+            comparer,
+            make_schedule(job.trained, settings.steps, settings.prompts, job.seed) if settings.steps else [],
+            sampling=job.sampling,
+            seed=job.seed,
+            kept=settings.kept,
+            reward=settings.reward,
+            look_ahead=settings.look_ahead,
+            save=self._save,
+        )
+
+    def _save(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+
+    def loop(self) -> None:
+        """Evaluate the model as it is, then train what is left of the steps."""
+        settings = self.job.settings
+        if self.step == 0:
+            self.evaluate(0, "trained", self.job.trained)
+            self.evaluate(0, "untouched", self.job.untouched)
+        if self.step == settings.steps:
+            return
+        with progress(description=self.job.name, unit="step", total=settings.steps) as bar:
+            bar.update(self.step)
+            with tempfile.TemporaryDirectory() as scratch:
+                trainer = self._trainer(scratch, _Loop(self, bar))
+                trainer.remove_callback(PrinterCallback)
+                trainer.train()
+
+    def evaluate(self, step: int, benchmark: str, problems: Sequence[Problem]) -> None:
+        """Evaluate the engine's weights, unless the journal has it or there is no problem."""
+        if not problems or any(_is(row, "evaluation", benchmark) and row["step"] == step for row in self.rows):
+            return
+        seed = request_seed(self.job.seed, ("evaluation", 0, 0, 0))
+        found = evaluate(problems, self.engine, self.comparer, self.job.evaluation, self.job.sampling.max_tokens, seed)
+        self._write({"kind": "evaluation", "step": step, "benchmark": benchmark, **found})
+
+    def _write(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        self.journal.append([row])
+
+    @property
+    def best(self) -> int:
+        """The step after which the evaluation on the trained benchmark was best (it reads the answers); 0 without training."""
+        found = [(averages(r)["mean"], -r["step"]) for r in self.rows if _is(r, "evaluation", "trained") and r["step"] > 0]
+        return -max(found)[1] if found else 0
+
+    def after_step(self, figures: dict[str, Any]) -> None:
+        """Write a step down, evaluate and keep a checkpoint where it is time."""
+        settings, evaluation = self.job.settings, self.job.evaluation
+        self.step += 1
+        self._write({"kind": "step", "step": self.step, **figures})
+        final = self.step == settings.steps
+        look = final or self.step % evaluation.every == 0
+        if look:
+            self.roller.refresh(self.step * settings.updates)
+            self.evaluate(self.step, "trained", self.job.trained)
+        if look or self.step % settings.checkpoint_every == 0:
+            folder = checkpoints.step_folder(self.folder, self.step)
+            checkpoints.save_checkpoint(
+                folder, self.model, self.tokenizer, self.optimizer, self.critic, {"step": self.step, "best": self.best}
+            )
+            checkpoints.keep_only(self.folder, {self.step, self.best})
+
+    def finish(self, out: Path) -> None:
+        """Evaluate the untouched benchmark with the last and the best weights, and write the results, the manifest last."""
+        for name, step in (("last", self.step), ("best", self.best)):
+            folder = checkpoints.step_folder(self.folder, step)
+            shutil.rmtree(out / name, ignore_errors=True)
+            if step == 0:
+                shutil.copytree(self.job.model, out / name)
+                continue
+            self.engine.reload(folder)
+            self.evaluate(step, "untouched", self.job.untouched)
+            skip = shutil.ignore_patterns(checkpoints.MOMENTS, checkpoints.CRITIC, checkpoints.STATE)
+            shutil.copytree(folder, out / name, ignore=skip)
+        write_results(self.rows, out)
+        steps = [row for row in self.rows if row["kind"] == "step"]
+        totals = ("rollouts", "prompt_tokens", "cached_prompt_tokens", "completion_tokens", "unused_tokens", "training_tokens")
+        write_json(
+            out / "run.json",
+            {
+                "name": self.job.name,
+                "seed": self.job.seed,
+                "settings": asdict(self.job.settings),
+                "policy": repr(self.roller.policy),
+                "evaluation": asdict(self.job.evaluation),
+                "steps": self.step,
+                "best": self.best,
+                "totals": {name: sum(row[name] for row in steps) for name in totals},
+                "evaluation_tokens": sum(row["tokens"] for row in self.rows if row["kind"] == "evaluation"),
+            },
+        )
+
+    def _trainer(self, scratch: str, callback: TrainerCallback) -> Any:
+        settings, roller = self.job.settings, self.roller
+        rows = settings.prompts * roller.slots
+        per_pass = min(settings.rows_per_pass or rows, rows)
+        if rows % per_pass:
+            per_pass = math.gcd(rows, per_pass)
+        left = (settings.steps - self.first) * settings.updates
+        common: dict[str, Any] = {
+            "output_dir": scratch,
+            "max_steps": left,
+            "lr_scheduler_type": "constant",  # the schedule is given
+            "logging_steps": settings.updates,
+            "save_strategy": "no",
+            "report_to": trackers(),
+            "disable_tqdm": True,
+            "dataloader_pin_memory": False,
+            "remove_unused_columns": False,
+            "bf16": False,
+            "gradient_checkpointing": False,
+            "seed": self.job.seed,
+            "run_name": f"{self.job.name}-{self.job.seed}",
+        }
+        # SFT reads no rows of a data set: its only row is drawn again and again.
+        given = {"args": None, "model": self.model, "processing_class": self.tokenizer, "callbacks": [callback]}
+        given["optimizers"] = (self.optimizer, self._schedule())
+        if settings.algorithm == "sft":
+            arguments = SFTConfig(**common, per_device_train_batch_size=1, dataset_kwargs={"skip_prepare_dataset": True})
+            data = Dataset.from_dict({"input_ids": [[0]] * left, "labels": [[0]] * left})
+            trainer = VoteSFT(**{**given, "args": arguments}, train_dataset=data, data_collator=lambda batch: {})
+        else:
+            questions = [p.question for step in roller.schedule[self.first :] for p in step]
+            data = Dataset.from_dict({"prompt": questions})
+            common |= {
+                "per_device_train_batch_size": per_pass,
+                "gradient_accumulation_steps": rows // per_pass,
+                "num_generations": roller.slots,
+                "num_iterations": settings.updates,
+                "max_completion_length": self.job.sampling.max_tokens,
+                "temperature": self.job.sampling.temperature,
+                "beta": settings.kl,
+                "epsilon": settings.clip,
+                "shuffle_dataset": False,
+            }
+            given |= {"reward_funcs": vote_reward, "train_dataset": data}
+            if settings.algorithm == "rloo":
+                trainer = VoteRLOO(**{**given, "args": RLOOConfig(**common)})
+            else:
+                kind = VotePPO if settings.algorithm == "ppo" else VoteGRPO
+                plain = {"loss_type": "dr_grpo", "scale_rewards": "group", "use_bias_correction_kl": False}
+                arguments = GRPOConfig(**common, **plain)
+                draw = rollout_func(roller, self.first, settings.updates)
+                trainer = kind(**{**given, "args": arguments}, rollout_func=draw)
+        trainer.roller, trainer.first_step, trainer.updates = roller, self.first, settings.updates
+        if settings.algorithm == "ppo":
+            trainer.critic, trainer.gae_lambda, trainer.value_clip = self.critic, settings.gae_lambda, settings.value_clip
+            self.critic.to(trainer.accelerator.device)
+        return trainer
+
+    def _schedule(self) -> torch.optim.lr_scheduler.LambdaLR:
+        """Linear warm-up, then cosine to 0 over all updates of the run, from where it stands."""
+        settings = self.job.settings
+        total, begin = settings.steps * settings.updates, self.first * settings.updates
+        warm = max(1, round(settings.warmup * total))
+
+        def share(update: int) -> float:
+            done = begin + update
+            if done < warm:
+                return (done + 1) / (warm + 1)
+            return 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, total - warm)))
+
+        return torch.optim.lr_scheduler.LambdaLR(self.optimizer, share)
+
+
+class _Loop(TrainerCallback):
+    """Between the trainer's loop and a run: seeds, clocks, and what happens after a step."""
+
+    def __init__(self, run: Run, bar: Any) -> None:
+        self.run, self.bar = run, bar
+        self.mark = time.perf_counter()
+        self.inside = self.began = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        run = self.run
+        set_seed(request_seed(run.job.seed, ("step", 0, run.first * run.job.settings.updates + state.global_step, 0)) % 2**31)
+        self.began = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.inside += time.perf_counter() - self.began
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.run.critic is not None:  # the trainer clips the policy's gradient
+            torch.nn.utils.clip_grad_norm_(self.run.critic.parameters(), args.max_grad_norm)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if not logs or "loss" not in logs:
+            return
+        run = self.run
+        drawn = run.roller.last.figures()
+        now = time.perf_counter()
+        reload, run.roller.seconds_reload = run.roller.seconds_reload, 0.0
+        figures = {
+            **{name: logs[name] for name in _LOGGED if name in logs},
+            **drawn,
+            "seconds_reload": reload,
+            "seconds_update": self.inside - reload - drawn["seconds_sampling"],
+            "seconds": now - self.mark,
+        }
+        run.after_step(figures)
+        self.bar.set_postfix(votes=sum(drawn["votes"]), label_accuracy=f"{drawn['label_accuracy']:.2f}", refresh=False)
+        self.bar.update()
+        self.mark, self.inside = time.perf_counter(), 0.0
+
+
+def write_results(rows: list[dict[str, Any]], out: Path) -> None:
+    """`metrics.jsonl`, a line a step, and `evaluation.csv`, a row a problem, step and benchmark."""
+    import json
+
+    import pandas as pd
+
+    steps = [{k: v for k, v in row.items() if k != "kind"} for row in rows if row["kind"] == "step"]
+    write_atomic(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in steps).encode())
+    frames = [
+        pd.DataFrame({"step": row["step"], "benchmark": row["benchmark"], **{k: row[k] for k in ("problem_id", *METRICS)}})
+        for row in rows
+        if row["kind"] == "evaluation"
+    ]
+    write_atomic(out / "evaluation.csv", pd.concat(frames, ignore_index=True).to_csv(index=False).encode())
+
+
+def trackers() -> list[str]:
+    """TensorBoard where it is installed, Weights & Biases where it is installed and its environment is set up; else none."""
+    found = ["tensorboard"] if importlib.util.find_spec("tensorboard") else []
+    if importlib.util.find_spec("wandb") and (os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE")):
+        found.append("wandb")
+    return found
+
+
+def _is(row: dict[str, Any], kind: str, benchmark: str) -> bool:
+    return row["kind"] == kind and row.get("benchmark") == benchmark

@@ -1,0 +1,110 @@
+"""GRPO, RLOO and SFT on votes: TRL's trainers, fed by a `Roller`. PPO is in `ppo`.
+
+Each makes a step out of the rows of one draw, weighted so that a prompt counts once however long its vote was.
+"""
+
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from trl import GRPOTrainer, RLOOTrainer, SFTTrainer
+
+from itscale.testtime.rollouts import Roller, trl_rows
+
+
+class Figures:
+    """Adds the figures of the votes to what a trainer logs of a step, for the metrics file and for any tracker."""
+
+    roller: Roller
+
+    def log(self, logs: dict[str, Any], *arguments: Any, **options: Any) -> None:
+        if "loss" in logs and self.roller.last is not None:
+            figures = self.roller.last.figures()
+            logs.update({name: value for name, value in figures.items() if not isinstance(value, list)})
+        super().log(logs, *arguments, **options)
+
+
+class VoteGRPO(Figures, GRPOTrainer):
+    """GRPO through TRL's `rollout_func`; the weights travel in its mask."""
+
+
+class VoteRLOO(Figures, RLOOTrainer):
+    """RLOO: TRL's sequence-level objective; it knows no `rollout_func`, so rows enter where it would generate.
+
+    Rows are weighted through their advantage; the KL term is in TRL's reward, so it is weighted alike.
+    """
+
+    first_step: int = 0
+    updates: int = 1
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        done = self.state.global_step
+        self.roller.refresh(self.first_step * self.updates + done)
+        drawn = self.roller.draw(self.first_step + done // self.updates)
+        slots = self.roller.slots
+        self._rows = trl_rows(drawn, slots, self._tokenizer.eos_token_id, 1)
+        inputs = [{**row, "vote_reward": reward} for row, reward in zip(inputs, self._rows["vote_reward"], strict=True)]
+        output = super()._generate_and_score_completions(inputs)
+        # mask 1/length times weight times rows; the mean over rows then is the weighted sum
+        weight = torch.tensor([sum(mask) for mask in self._rows["env_mask"]], device=output["advantages"].device)
+        output["advantages"] = output["advantages"] * weight
+        used = (weight > 0).long()
+        output["completion_mask"] = output["completion_mask"] * used[:, None]
+        output["old_logps"] = output["old_logps"] * used
+        return output
+
+    def _generate(self, prompts: list[Any]) -> tuple[list[list[int]], list[list[int]], list[str]]:
+        completions = self._tokenizer.batch_decode(self._rows["completion_ids"], skip_special_tokens=True)
+        return self._rows["prompt_ids"], self._rows["completion_ids"], completions
+
+
+class VoteSFT(Figures, SFTTrainer):
+    """Negative log likelihood of the rollouts that agree with the consensus, weighted by prompt as the others are.
+
+    A prompt's mean is over its agreeing rollouts; a prompt without any teaches nothing.
+    """
+
+    first_step: int = 0
+    updates: int = 1
+    _batch: dict[str, torch.Tensor] | None = None
+
+    def _prepare_inputs(self, inputs: Any) -> dict[str, torch.Tensor]:
+        done = self.state.global_step
+        if self._batch is None or done % self.updates == 0:
+            self.roller.refresh(self.first_step * self.updates + done)
+            drawn = self.roller.draw(self.first_step + done // self.updates)
+            self._batch = agreeing_batch(drawn, self.processing_class.pad_token_id)
+        return super()._prepare_inputs(dict(self._batch))
+
+    def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *arguments: Any, **options: Any) -> torch.Tensor:
+        labels, weight = inputs["labels"], inputs["weight"]
+        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits[:, :-1]
+        nll = cross_entropy(logits.transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none")
+        known = labels[:, 1:] != -100
+        with torch.no_grad():
+            log_p = torch.log_softmax(logits.float(), dim=-1)
+            entropy = -(log_p.exp() * log_p).sum(-1)
+            self._metrics["train"]["entropy"].append(float((entropy * known).sum() / known.sum().clamp(min=1)))
+        return (nll.sum(1) / known.sum(1).clamp(min=1) * weight).sum()
+
+
+def agreeing_batch(drawn: Any, pad: int) -> dict[str, torch.Tensor]:
+    """Prompt and completion of every kept rollout with reward 1, padded right; `weight` is 1 / (P x how many its prompt has)."""
+    rows, weights = [], []
+    for p, prompt in enumerate(drawn.prompts):
+        chosen = [ids for ids, reward in zip(drawn.kept(p), drawn.rewards[p], strict=True) if reward > 0]
+        rows += [(list(prompt), ids) for ids in chosen]
+        weights += [1 / (len(drawn.prompts) * len(chosen))] * len(chosen)
+    if not rows:  # nothing was agreed on: a batch that teaches nothing
+        rows, weights = [(list(drawn.prompts[0]), drawn.kept(0)[0])], [0.0]
+    width = max(len(prompt) + len(ids) for prompt, ids in rows)
+
+    def padded(values: list[list[int]], fill: int) -> torch.Tensor:
+        return torch.tensor([row + [fill] * (width - len(row)) for row in values])
+
+    return {
+        "input_ids": padded([prompt + ids for prompt, ids in rows], pad),
+        "attention_mask": padded([[1] * (len(prompt) + len(ids)) for prompt, ids in rows], 0),
+        "labels": padded([[-100] * len(prompt) + ids for prompt, ids in rows], -100),
+        "weight": torch.tensor(weights),
+    }

@@ -1,0 +1,48 @@
+def problems_of(wildcards):
+    """The problems of a pool: imported with it, or the benchmark's."""
+    if wildcards.benchmark in config["official"]:
+        return (
+            f"{RESULTS}/pools/{wildcards.benchmark}/{wildcards.kind}/problems.parquet"
+        )
+    return f"{RESULTS}/problems/{wildcards.benchmark}.parquet"
+
+
+if config["official"]:
+
+    ruleorder: official > gather
+    ruleorder: official > scores
+
+    rule official:
+        input:
+            modules("importing_official"),
+            prompts=lambda wildcards: config["official"][wildcards.benchmark]["prompts"],
+            completions=lambda wildcards: config["official"][wildcards.benchmark][
+                wildcards.kind
+            ],
+        output:
+            problems=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/problems.parquet",
+            problems_manifest=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/problems.json",
+            samples=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
+            samples_manifest=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.json",
+            scores=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores.parquet",
+            scores_manifest=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores.json",
+        log:
+            f"{RESULTS}/logs/official/{{benchmark}}_{{kind}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/official/{{benchmark}}_{{kind}}.tsv"
+        conda:
+            ENV
+        resources:
+            mem_mb=8000,
+            runtime=30,
+            gpu=0,
+        params:
+            skip_bad=lambda wildcards: (
+                "--skip-bad"
+                if config["official"][wildcards.benchmark].get("skip_bad")
+                else ""
+            ),
+            out=lambda wildcards, output: os.path.dirname(output.samples),
+        shell:
+            "python -m itscale import-official {input.completions:q} {input.prompts:q} --label {wildcards.benchmark}"
+            " --kind {wildcards.kind} {params.skip_bad} --out {params.out:q} 2>&1 | tee {log:q}"

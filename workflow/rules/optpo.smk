@@ -1,0 +1,248 @@
+# OptPO: votes studied on stored pools, and test-time training. `optpo` is in the default run; `optpo_full` trains every run of
+# the configuration with every seed.
+TESTTIME = config["testtime"]
+TABLE_OF |= {
+    "vote_guarantees": "optpo/guarantees",
+    "vote_sweep": "optpo/vote_sweep",
+    "votes_to_stop": "optpo/votes_to_stop",
+    "training_curves": "optpo/curves",
+    "training_steps": "optpo/steps",
+    "training_algorithms": "optpo_full/curves",
+}
+ON_REQUEST |= {"training_algorithms"}
+
+
+wildcard_constraints:
+    run="[a-z0-9_.]+",
+    seed="[0-9]+",
+    set="optpo|optpo_full",
+
+
+localrules:
+    optpo,
+    optpo_full,
+
+
+rule optpo:
+    input:
+        f"{RESULTS}/tables/optpo/summary.md",
+        figures(
+            "vote_guarantees",
+            "vote_sweep",
+            "votes_to_stop",
+            "training_curves",
+            "training_steps",
+        ),
+
+
+rule optpo_full:
+    input:
+        rules.optpo.input,
+        f"{RESULTS}/tables/optpo_full/summary.md",
+        f"{RESULTS}/tables/optpo_full/learning_rate.csv",
+        figures("training_algorithms"),
+
+
+def training_runs(wildcards):
+    full = wildcards.set == "optpo_full"
+    return expand(
+        f"{RESULTS}/testtime/{{run}}-{{seed}}/run.json",
+        run=list(TESTTIME["runs"]) if full else TESTTIME["default"],
+        seed=TESTTIME["seeds"] if full else TESTTIME["seeds"][:1],
+    )
+
+
+def learning_rate_runs():
+    return expand(
+        f"{RESULTS}/testtime/learning_rate/{{rate}}-{{seed}}/run.json",
+        rate=TESTTIME["learning_rates"],
+        seed=TESTTIME["seeds"],
+    )
+
+
+def training_settings(wildcards):
+    return json.dumps({**TESTTIME["settings"], **TESTTIME["runs"][wildcards.run]})
+
+
+def rate_settings(wildcards):
+    chosen = {**TESTTIME["settings"], **TESTTIME["runs"][TESTTIME["baseline"]]}
+    return json.dumps(
+        {
+            **chosen,
+            "learning_rate": float(wildcards.rate),
+            "steps": TESTTIME["learning_rate_steps"],
+        }
+    )
+
+
+rule vote_guarantees:
+    input:
+        modules("vote_study"),
+    output:
+        f"{RESULTS}/tables/optpo/guarantees.csv",
+    log:
+        f"{RESULTS}/logs/optpo/guarantees.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/optpo/guarantees.tsv"
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=15,
+        gpu=0,
+    params:
+        seed=config["seed"],
+    shell:
+        "OMP_NUM_THREADS=1 python -m itscale vote-guarantees --seed {params.seed} --out {output:q} 2>&1 | tee {log:q}"
+
+
+rule vote_study:
+    input:
+        modules("vote_study"),
+        pool=pool(config["compare"]["benchmarks"][0], "parallel"),
+        calibration=pool("calibration", "parallel"),
+    output:
+        expand(
+            f"{RESULTS}/tables/optpo/{{name}}.csv",
+            name=["vote_sweep", "votes_to_stop"],
+        ),
+    log:
+        f"{RESULTS}/logs/optpo/vote_study.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/optpo/vote_study.tsv"
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+        gpu=0,
+    params:
+        benchmark=config["compare"]["benchmarks"][0],
+        orders=config["compare"]["orders"],
+        seed=config["seed"],
+        out=lambda wildcards, output: os.path.dirname(output[0]),
+    shell:
+        "OMP_NUM_THREADS=1 python -m itscale vote-study --benchmark {params.benchmark} --pool {input.pool:q}"
+        " --calibration {input.calibration:q} --orders {params.orders} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+rule train_on_votes:
+    input:
+        modules("testtime.train", "engines.transformers", "engines.vllm"),
+        model=rules.language_model.output[0],
+        problems=f"{RESULTS}/problems/{TESTTIME['trained']}.parquet",
+        untouched=f"{RESULTS}/problems/{TESTTIME['untouched']}.parquet",
+        calibration=pool("calibration", "parallel"),
+    output:
+        record=f"{RESULTS}/testtime/{{run}}-{{seed}}/run.json",
+        metrics=f"{RESULTS}/testtime/{{run}}-{{seed}}/metrics.jsonl",
+        evaluation=f"{RESULTS}/testtime/{{run}}-{{seed}}/evaluation.csv",
+        last=directory(f"{RESULTS}/testtime/{{run}}-{{seed}}/last"),
+        best=directory(f"{RESULTS}/testtime/{{run}}-{{seed}}/best"),
+    log:
+        f"{RESULTS}/logs/testtime/{{run}}-{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/testtime/{{run}}-{{seed}}.tsv"
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+        gpu=0 if config["engine"]["name"] == "transformers" else 1,
+    params:
+        name=lambda wildcards: wildcards.run,
+        settings=training_settings,
+        evaluation=json.dumps(TESTTIME["evaluation"]),
+        sampling=json.dumps(config["sampling"]),
+        engine=json.dumps(config["engine"]),
+        out=lambda wildcards, output: os.path.dirname(output.record),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m itscale train-on-votes --name {params.name} --seed {wildcards.seed}"
+        " --settings {params.settings:q} --evaluation {params.evaluation:q} --sampling {params.sampling:q}"
+        " --engine {params.engine:q} --model {input.model:q} --problems {input.problems:q} --untouched {input.untouched:q}"
+        " --calibration {input.calibration:q} --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+# The learning rate is compared on the calibration problems, whose answers may be read.
+use rule train_on_votes as try_learning_rate with:
+    input:
+        modules("testtime.train", "engines.transformers", "engines.vllm"),
+        model=rules.language_model.output[0],
+        problems=f"{RESULTS}/problems/calibration.parquet",
+        untouched=f"{RESULTS}/problems/predictor_validation.parquet",
+        calibration=pool("calibration", "parallel"),
+    output:
+        record=f"{RESULTS}/testtime/learning_rate/{{rate}}-{{seed}}/run.json",
+        metrics=f"{RESULTS}/testtime/learning_rate/{{rate}}-{{seed}}/metrics.jsonl",
+        evaluation=f"{RESULTS}/testtime/learning_rate/{{rate}}-{{seed}}/evaluation.csv",
+        last=directory(f"{RESULTS}/testtime/learning_rate/{{rate}}-{{seed}}/last"),
+        best=directory(f"{RESULTS}/testtime/learning_rate/{{rate}}-{{seed}}/best"),
+    log:
+        f"{RESULTS}/logs/testtime/learning_rate/{{rate}}-{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/testtime/learning_rate/{{rate}}-{{seed}}.tsv"
+    params:
+        name=lambda wildcards: f"rate_{wildcards.rate}",
+        settings=rate_settings,
+        evaluation=json.dumps(TESTTIME["evaluation"]),
+        sampling=json.dumps(config["sampling"]),
+        engine=json.dumps(config["engine"]),
+        out=lambda wildcards, output: os.path.dirname(output.record),
+
+
+rule learning_rate:
+    input:
+        modules("testtime.report"),
+        runs=learning_rate_runs(),
+    output:
+        f"{RESULTS}/tables/optpo_full/learning_rate.csv",
+    log:
+        f"{RESULTS}/logs/optpo/learning_rate.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/optpo/learning_rate.tsv"
+    conda:
+        ENV
+    resources:
+        mem_mb=1000,
+        runtime=5,
+        gpu=0,
+    params:
+        runs=lambda wildcards, input: [os.path.dirname(run) for run in input.runs],
+    shell:
+        "python -m itscale choose-learning-rate --out {output:q} {params.runs:q} 2>&1 | tee {log:q}"
+
+
+rule training_tables:
+    input:
+        modules("testtime.report"),
+        runs=training_runs,
+    output:
+        tables=expand(
+            f"{RESULTS}/tables/{{{{set}}}}/{{name}}.csv",
+            name=["summary", "curves", "steps", "seeds"],
+        ),
+        text=report(
+            f"{RESULTS}/tables/{{set}}/summary.md",
+            category="Tables",
+            caption="../report/training.rst",
+        ),
+    log:
+        f"{RESULTS}/logs/optpo/{{set}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/optpo/{{set}}.tsv"
+    conda:
+        ENV
+    resources:
+        mem_mb=2000,
+        runtime=10,
+        gpu=0,
+    params:
+        baseline=TESTTIME["baseline"],
+        runs=lambda wildcards, input: [os.path.dirname(run) for run in input.runs],
+        out=lambda wildcards, output: os.path.dirname(output.text),
+    shell:
+        "OMP_NUM_THREADS=1 python -m itscale training-tables --baseline {params.baseline} --out {params.out:q}"
+        " {params.runs:q} 2>&1 | tee {log:q}"
