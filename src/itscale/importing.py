@@ -34,7 +34,8 @@ def read_rows(path: Path, columns: dict[str, str], required: tuple[str, ...] = R
             if not isinstance(row, dict):
                 raise UserError(f"{path}, line {number} is not a JSON object: correct or remove it.")
             rows.append(row)
-        frame = pd.DataFrame(rows, columns=None if rows else [columns.get(name, name) for name in REQUIRED])
+        names = None if rows else [columns.get(name, name) for name in REQUIRED]
+        frame = pd.DataFrame(rows, columns=names, dtype=object)  # a column of counts with a gap in it is not one of fractions
     else:
         raise UserError(f"{path} is neither .jsonl nor .parquet: convert it to one of the two.")
     unknown = sorted(set(columns) - {*REQUIRED, *OPTIONAL})

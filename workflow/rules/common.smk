@@ -143,3 +143,14 @@ def published_on(benchmark):
     """Options that name the published benchmark to show beside ours; the tiny world's is not the published one."""
     found = config["compare"]["published"].get(benchmark)
     return f"--published-on {found} --same" if found else "--published-on MATH500"
+
+
+def predictions(benchmark):
+    """The predictions of a benchmark; none where the configuration has no predictor."""
+    if config["predictor"] is None:
+        return []
+    return f"{RESULTS}/predictions/{benchmark}.parquet"
+
+
+def predictions_option(wildcards, input):
+    return f"--predictions {input.predictions}" if input.predictions else ""

@@ -1,14 +1,3 @@
-def predictions(benchmark):
-    """The predictions of a benchmark; none where the configuration has no predictor."""
-    if config["predictor"] is None:
-        return []
-    return f"{RESULTS}/predictions/{benchmark}.parquet"
-
-
-def predictions_option(wildcards, input):
-    return f"--predictions {input.predictions}" if input.predictions else ""
-
-
 rule predictor:
     input:
         modules("predictor"),
