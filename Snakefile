@@ -20,8 +20,8 @@ include: "workflow/rules/official.smk"
 include: "workflow/rules/predictor.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/optscale.smk"
-include: "workflow/rules/markovscale.smk"
 include: "workflow/rules/optpo.smk"
+include: "workflow/rules/markovscale.smk"
 include: "workflow/rules/live.smk"
 include: "workflow/rules/figures.smk"
 
@@ -38,5 +38,5 @@ rule all:
         f"{RESULTS}/tables/main.md",
         f"{RESULTS}/tables/world.csv" if TINY else [],
         rules.markovscale.input,
-        f"{RESULTS}/tables/optpo/summary.md",
+        rules.optpo.input,
         figures(*(name for name in TABLE_OF if name not in ON_REQUEST)),

@@ -31,6 +31,7 @@ SETTINGS = {
     "reservation": {"cost": 0.02, "n_max": 16},
     "optscale": {"s_min": 0.8, "alpha": 0.9, "n_max": 16},
     "vote_lead": {"lead": 3, "n_max": 16},
+    "vote_asc": {"threshold": 0.9, "n_max": 16},
     "vote_ratio": {"ratio": 50.0, "n_max": 16},
     "vote_posterior": {"eps": 0.05, "n_max": 16},
     "vote_heuristic": {"eps": 0.05, "n_max": 16},
@@ -45,12 +46,12 @@ SETTINGS = {
 }
 CASES = [
     *SETTINGS.items(),
+    ("vote_posterior", {"eps": 0.05, "n_max": 16, "n_min": 5, "p0": 0.5, "options": 4}),
     ("optscale", {"variant": "paper", "s_min": 0.8, "alpha": 0.9, "n_max": 16}),
     ("optscale", {"variant": "paper", "s_min": 0.8, "alpha": 0.9, "n_max": 16, "predicted": True}),
     ("optscale", {"s_min": 0.8, "alpha": 0.9, "n_max": 16, "predicted": True, "n0": 3.0, "growth": 1.0}),
     ("reservation", {"cost": 0.02, "n_max": 16, "predicted": True, "n0": 4.0}),
     ("esc", {"n_max": 16, "window": 5}),
-    ("vote_posterior", {"eps": 0.05, "n_max": 16, "n_min": 5, "p0": 0.5, "options": 4}),
     ("zero", {"rounds": 8}),
     ("filter", {"rounds": 4, "tau": 1.0}),
 ]
@@ -118,6 +119,26 @@ def needed(scores, options, prior):
     return int(truncnormal.samples_needed(s_min, alpha, fit, n_max)[0])
 
 
+def trusted(name, options, counts):
+    """Whether a vote stops, from its counts in descending order."""
+    lead = counts[0] - (counts[1] if len(counts) > 1 else 0)
+    if name == "vote_lead":
+        return lead >= options["lead"]
+    if name == "vote_asc":
+        return stats.beta.sf(0.5, counts[0] + 1, counts[0] - lead + 1) >= options["threshold"]
+    p0 = options.get("p0", KNOWN.votes.p0)
+    m = options.get("options", KNOWN.votes.options) if name != "vote_heuristic" else len(counts) + 1
+    r = p0 / ((1 - p0) / (m - 1))
+    if name == "vote_ratio":
+        return r**lead >= options["ratio"] * (1 - 1e-9)
+    unseen = max(m - len(counts), 0)
+    if name == "vote_dirichlet":
+        shapes = [options["alpha"] + v for v in counts] + [options["alpha"]] * unseen
+        below = np.prod([stats.gamma.cdf(XS, a) for a in shapes[1:]], axis=0)
+        return np.trapezoid(stats.gamma.pdf(XS, shapes[0]) * below, XS) >= 1 - options["eps"]
+    return r > 1 and r ** counts[0] / (sum(r**v for v in counts) + unseen) >= 1 - options["eps"]
+
+
 def weighted(cluster, score, n):
     weight = {}
     for c, s in zip(cluster[:n].tolist(), score[:n], strict=True):
@@ -134,24 +155,6 @@ def asc(cluster, threshold, n_max):
         if stats.beta.sf(0.5, first + 1, second + 1) >= threshold:
             return n, True
     return n_max, False
-
-
-def trusted(name, options, counts):
-    """Whether a vote stops, from its counts in descending order."""
-    lead = counts[0] - (counts[1] if len(counts) > 1 else 0)
-    if name == "vote_lead":
-        return lead >= options["lead"]
-    p0 = options.get("p0", KNOWN.votes.p0)
-    m = options.get("options", KNOWN.votes.options) if name != "vote_heuristic" else len(counts) + 1
-    r = p0 / ((1 - p0) / (m - 1))
-    if name == "vote_ratio":
-        return r**lead >= options["ratio"] * (1 - 1e-9)
-    unseen = max(m - len(counts), 0)
-    if name == "vote_dirichlet":
-        shapes = [options["alpha"] + v for v in counts] + [options["alpha"]] * unseen
-        below = np.prod([stats.gamma.cdf(XS, a) for a in shapes[1:]], axis=0)
-        return np.trapezoid(stats.gamma.pdf(XS, shapes[0]) * below, XS) >= 1 - options["eps"]
-    return r > 1 and r ** counts[0] / (sum(r**v for v in counts) + unseen) >= 1 - options["eps"]
 
 
 def first_answer(cluster, score):
@@ -268,7 +271,7 @@ def plain(name, options, cluster, score, predicted):
         for n in range(options.get("n_min", 1), n_max + 1):
             counts = sorted(Counter(c for c in cluster[:n].tolist() if c >= 0).values(), reverse=True)
             if counts and trusted(name, options, counts):
-                return n, majority(cluster, n), Reason.LEAD if name in ("vote_lead", "vote_ratio") else Reason.POSTERIOR
+                return n, majority(cluster, n), Reason.LEAD if name in ("vote_lead", "vote_ratio") else Reason.CONFIDENT
         return n_max, majority(cluster, n_max), Reason.LIMIT
     if name == "esc":
         for n in range(options["window"], n_max + 1, options["window"]):

@@ -374,7 +374,9 @@ def test_moments_survive_as_safetensors(small, tmp_path):
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
-    language_model.train(folder / "lm", 0, language_model.LanguageModelSettings(steps=40), set())
+    shape = {"layers": 2, "hidden": 64, "heads": 2, "intermediate": 128, "steps": 250, "previous_share": 0.0}
+    corpus = {"levels": {2: 1.0}, "operations": {"+": 1.0}, "slip_rate": 0.2}
+    language_model.train(folder / "lm", 0, language_model.LanguageModelSettings(**shape, **corpus), set())
     drawn = arithmetic.draw_expressions(np.random.default_rng(0), {2: 1.0}, {"+": 1.0}, set())
     expressions = [next(drawn) for _ in range(8)]
     problems = [Problem(f"p{i}", e.question, str(arithmetic.answer(e))) for i, e in enumerate(expressions)]

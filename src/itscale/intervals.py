@@ -17,6 +17,10 @@ class Interval:
     low: float
     high: float
 
+    def columns(self, name: str) -> dict[str, float]:
+        """The interval as columns of a table: NAME, NAME_low, NAME_high."""
+        return {name: self.mean, f"{name}_low": self.low, f"{name}_high": self.high}
+
 
 def mean_interval(values: np.ndarray, confidence: float = 0.95) -> Interval:
     """Interval of the mean of `values` [P], one value per problem, problems resampled.

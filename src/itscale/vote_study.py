@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from itscale.intervals import Interval, mean_interval
+from itscale.intervals import mean_interval
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import CODE, Batch, Policy, Reason
@@ -61,7 +61,7 @@ def simulate(policy: Policy, probabilities: np.ndarray, repeats: int, seed: int)
 
 
 def guarantees(
-    seed: int, *, p0: float = 0.4, options: int = 10, eps: float = 0.05, limit: int = 64, repeats: int = 4000
+    seed: int, *, p0: float = 0.4, options: int = 10, eps: float = 0.05, limit: int = 64, repeats: int = 2000
 ) -> pd.DataFrame:
     """Error of the tests at a nominal error of eps, from answers as in the model to wrong answers that cluster on one.
 
@@ -128,7 +128,7 @@ def lead_sweep(
                 "benchmark": benchmark,
                 "lead": lead,
                 "limit": limit,
-                **{k: v for name, values in measured.items() for k, v in _cells(name, mean_interval(values)).items()},
+                **{k: v for name, values in measured.items() for k, v in mean_interval(values).columns(name).items()},
                 "stopped": float(stopped.mean()),
                 "error_of_stopped": float(wrong[stopped].mean()) if stopped.any() else float("nan"),
                 "bound": ratio_error_bound(float(np.exp(lead * log_r)), known.options),
@@ -164,7 +164,7 @@ def votes_to_stop(pool: Pool, policies: dict[str, Policy], *, benchmark: str, or
                     "from": DIFFICULTY[b],
                     "to": DIFFICULTY[b + 1],
                     "problems": int(inside.sum()),
-                    **_cells("votes", mean_interval(used[inside])),
+                    **mean_interval(used[inside]).columns("votes"),
                     "limit": policy.limit,
                     "at_limit": float(spent[inside].mean()),
                     "accuracy": float(right[inside].mean()),
@@ -180,7 +180,3 @@ def _consensus(pool: Pool) -> np.ndarray:
 
 def _answered(pool: Pool, row: np.ndarray, outcomes: Outcomes) -> np.ndarray:
     return np.where(outcomes.column >= 0, pool.cluster[row, np.maximum(outcomes.column, 0)], -1)
-
-
-def _cells(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}

@@ -7,7 +7,7 @@ from itscale.errors import UserError
 from itscale.policies.consistency import Adaptive, DifficultyAdaptive, DifficultyOracle, EarlyStopping
 from itscale.policies.fixed import BestOfN, MultiRoundThinking, SelfConsistency, WeightedBestOfN
 from itscale.policies.markovscale import Gate, Map, Zero
-from itscale.policies.optpo import VoteDirichlet, VoteHeuristic, VoteLead, VotePosterior, VoteRatio
+from itscale.policies.optpo import VoteASC, VoteDirichlet, VoteHeuristic, VoteLead, VotePosterior, VoteRatio
 from itscale.policies.optscale import OptScale, Reservation, Threshold
 from itscale.policies.protocol import Policy
 from itscale.policies.rounds import BestScoredRound, Filter, MajorityOverRounds
@@ -24,6 +24,7 @@ POLICIES: dict[str, type] = {
     "reservation": Reservation,
     "optscale": OptScale,
     "vote_lead": VoteLead,
+    "vote_asc": VoteASC,
     "vote_ratio": VoteRatio,
     "vote_posterior": VotePosterior,
     "vote_heuristic": VoteHeuristic,

@@ -13,17 +13,18 @@ import numpy as np
 
 from itscale.errors import UserError
 from itscale.policies.calibration import Calibration
+from itscale.policies.consistency import count_votes
 from itscale.policies.protocol import Batch, Decision, Reason, stop_or_limit, take
 from itscale.records import Unit
 from itscale.voting import (
     Tally,
     VoteModel,
+    asc_confidence,
     dirichlet_mode_posterior,
     empty_tally,
     leader_posterior,
     log_ratio,
     plurality,
-    vote,
 )
 
 
@@ -38,7 +39,7 @@ class _Vote:
     needs_scores: ClassVar[bool] = False
     needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "self_consistency"
-    reason: ClassVar[Reason] = Reason.POSTERIOR
+    reason: ClassVar[Reason] = Reason.CONFIDENT
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_min <= self.n_max or self.chunk < 1:
@@ -55,8 +56,7 @@ class _Vote:
         return empty_tally(rows)
 
     def step(self, state: Tally, batch: Batch, seen: np.ndarray) -> tuple[Tally, Decision]:
-        for column in range(int(seen.min(initial=self.n_max)), batch.cluster.shape[1]):
-            state = vote(state, np.where((column >= seen) & (column < batch.n), batch.cluster[:, column], -1))
+        state = count_votes(state, batch, seen)
         met = (state.first > 0) & (batch.n >= self.n_min)
         met[met] = self.trusted(take(state, met))
         want = np.where(met, batch.n, np.maximum(batch.n + self.chunk, self.n_min))
@@ -79,6 +79,21 @@ class VoteLead(_Vote):
 
     def trusted(self, state: Tally) -> np.ndarray:
         return state.first - state.second >= self.lead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteASC(_Vote):
+    """ASC's condition (METHODS section 2) with n_min and chunks, so that it can end a training group; else it is `asc`."""
+
+    threshold: float = 0.95
+
+    def __post_init__(self) -> None:
+        _Vote.__post_init__(self)
+        if not 0.5 < self.threshold < 1:
+            raise UserError(f"threshold of a vote must lie between 0.5 and 1, not {self.threshold}.")
+
+    def trusted(self, state: Tally) -> np.ndarray:
+        return asc_confidence(state.first, state.second) >= self.threshold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

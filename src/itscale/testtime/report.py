@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from itscale.intervals import Interval, mean_interval, paired_difference
+from itscale.intervals import mean_interval, paired_difference
 from itscale.records import read_json
 from itscale.testtime.evaluation import METRICS
 
@@ -47,7 +47,7 @@ def curves(steps: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, Any] = {"run": run, "step": step, "seeds": part["seed"].nunique()}
         row["rollout_tokens"] = float(at.mean()) if len(at) else 0.0
         for metric in METRICS:
-            row |= _cells(metric, mean_interval(_per_problem(part, metric)))
+            row |= mean_interval(_per_problem(part, metric)).columns(metric)
         rows.append(row)
     return pd.DataFrame(rows).sort_values(["run", "step"], kind="stable", ignore_index=True)
 
@@ -86,16 +86,16 @@ def summary(steps: pd.DataFrame, evaluations: pd.DataFrame, runs: pd.DataFrame, 
             own = {name: frame[(frame["run"] == run) & (frame["benchmark"] == benchmark)] for name, frame in ends.items()}
             for name, frame in own.items():
                 for metric in METRICS:
-                    row |= _cells(f"{benchmark}_{name}_{metric}", mean_interval(_per_problem(frame, metric)))
+                    row |= mean_interval(_per_problem(frame, metric)).columns(f"{benchmark}_{name}_{metric}")
             for name in ("last", "best"):
                 gain = paired_difference(_per_problem(own[name], "mean"), _per_problem(own["before"], "mean"))
-                row |= _cells(f"{benchmark}_{name}_gain", gain)
+                row |= gain.columns(f"{benchmark}_{name}_gain")
         other = last[(last["run"] == baseline) & (last["benchmark"] == "trained")]
         mine = last[(last["run"] == run) & (last["benchmark"] == "trained")]
         shared = sorted(set(mine["seed"]) & set(other["seed"]))
         if shared and run != baseline:
             mine, other = (frame[frame["seed"].isin(shared)] for frame in (mine, other))
-            row |= _cells("against_baseline", paired_difference(_per_problem(mine, "mean"), _per_problem(other, "mean")))
+            row |= paired_difference(_per_problem(mine, "mean"), _per_problem(other, "mean")).columns("against_baseline")
             ours, theirs = (tokens.loc[[(name, s) for s in shared]].sum() for name in (run, baseline))
             row["token_share"] = float(ours["tokens"] / theirs["tokens"])
             row["rollout_share"] = float(ours["rollouts"] / theirs["rollouts"])
@@ -167,7 +167,3 @@ def _at(evaluations: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
 def _per_problem(evaluations: pd.DataFrame, metric: str) -> np.ndarray:
     """A problem's mean over seeds, problems in order of their ids."""
     return evaluations.groupby("problem_id")[metric].mean().sort_index().to_numpy()
-
-
-def _cells(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}

@@ -94,7 +94,7 @@ def agreeing_batch(drawn: Any, pad: int) -> dict[str, torch.Tensor]:
     for p, prompt in enumerate(drawn.prompts):
         chosen = [ids for ids, reward in zip(drawn.kept(p), drawn.rewards[p], strict=True) if reward > 0]
         rows += [(list(prompt), ids) for ids in chosen]
-        weights += [1 / (len(drawn.prompts) * len(chosen))] * len(chosen)
+        weights += [1 / (len(drawn.prompts) * max(len(chosen), 1))] * len(chosen)
     if not rows:  # nothing was agreed on: a batch that teaches nothing
         rows, weights = [(list(drawn.prompts[0]), drawn.kept(0)[0])], [0.0]
     width = max(len(prompt) + len(ids) for prompt, ids in rows)
