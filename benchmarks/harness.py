@@ -67,6 +67,17 @@ def seconds(function: Callable[[], Any], repeats: int) -> list[float]:
     return times
 
 
+def processor_seconds(function: Callable[[], Any], repeats: int) -> list[float]:
+    """Processor time of each call, after one call that warms up: what a call takes on a core that nobody else uses."""
+    function()
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        function()
+        times.append(time.process_time() - start)
+    return times
+
+
 def spread(times: list[float]) -> dict[str, float]:
     """How far the repeats lie apart, for a measurement's details."""
     return {"repeats": len(times), "fastest_s": min(times), "median_s": statistics.median(times), "slowest_s": max(times)}

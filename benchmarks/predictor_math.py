@@ -210,7 +210,7 @@ def main() -> None:
     if not chosen.dev_only:
         all_rows, test = np.arange(len(rows)), np.arange(len(rows), len(questions))
         found = {best: candidates[best](data, all_rows, test)}
-        simple = baselines(data.texts(all_rows), mean[all_rows], np.ones(len(rows)), data.texts(test))
+        simple = baselines(data.texts(all_rows), mean[all_rows], data.texts(test))
         record["math500"] = {name: score(values, mean[test]) for name, values in {**found, **simple}.items()}
         for name, row in record["math500"].items():
             print(f"MATH-500: {name:55s} Spearman {row['spearman']:.3f} [{row['spearman_low']:.3f}, {row['spearman_high']:.3f}]")

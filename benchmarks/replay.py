@@ -1,10 +1,12 @@
 """Replay of every method over 100 orders of the test pool on one core, and one OptScale decision for 1,000 prefixes.
 
+All times are processor times of one thread, so that what else the machine does counts for little.
+
 Needs a finished run of the workflow (--results): its test pools, and the methods with their knobs as calibration.json has
 frozen them. "Every method" is each method once, at its largest budget; every row of the main table is timed as well.
 """
 
-from harness import Measurement, Options, run, seconds, spread  # before numpy: it sets the number of threads
+from harness import Measurement, Options, processor_seconds, run, spread  # before numpy: it sets the number of threads
 
 import time
 from functools import partial
@@ -30,9 +32,9 @@ def measure(options: Options) -> list[Measurement]:
     orders = 10 if options.short else 100
     rows, largest = [], {}
     for method, policy in frozen_policies(frozen):
-        start = time.perf_counter()
+        start = time.process_time()
         replay(policy, pools[policy.unit], orders=orders)
-        took = time.perf_counter() - start
+        took = time.process_time() - start
         rows.append({"method": method, "budget": policy.limit, "seconds": round(took, 4)})
         if policy.limit >= largest.get(method, (0, 0.0))[0]:
             largest[method] = (policy.limit, took)
@@ -72,7 +74,7 @@ def decision_times(pool: Pool, known, repeats: int) -> list[tuple[str, str | Non
         settings = {"s_min": 0.9, "alpha": 0.95, "n_max": pool.size, "variant": variant, "peek": 5}
         policy = make_policy("optscale", **settings).bind(known)
         step = partial(policy.step, policy.init(PREFIXES), batch, np.zeros(PREFIXES, np.int64))
-        found.append((variant, goal, seconds(step, repeats)))
+        found.append((variant, goal, processor_seconds(step, repeats)))
     return found
 
 

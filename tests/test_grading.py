@@ -73,6 +73,17 @@ PAIRS = [
     ("0.333", r"\frac{1}{2}", False),
     (r"2\pi", r"2 \pi", True),
     ("10", "1", False),
+    (r"\frac{1}{\sqrt{2}}", r"\frac{\sqrt{2}}{2}", True),
+    (r"\sqrt{\frac{1}{\sqrt{16}}}", "0.5", True),
+    ("5", "", False),
+    ("5", "{}", False),
+    ("5", r"\frac{", False),
+    (r"12\text{ inches}", "12", True),
+    (r"\$18.50", "18.5", True),
+    ("50\\%", "50", True),
+    (r"\text{Even}", "odd", False),
+    (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix}1\\2\end{pmatrix}", True),
+    (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix}2\\1\end{pmatrix}", False),
 ]
 
 
@@ -107,6 +118,13 @@ def test_hostile_latex_costs_a_verdict_and_not_the_job():
     grades = grade_table(samples(texts), [Problem("p", "1+1", "2")], time_limit=2.0)
     assert grades["verdict"].tolist() == ["timeout", "correct", "unanswered", "wrong"]
     assert grades["cluster"].tolist() == [0, 1, -1, 2]
+
+
+def test_hostile_answers_are_never_correct_and_never_fatal():
+    hostile = ["(" * 3000 + ")" * 3000, "1" * 20_000, "10^{10^{10}}!", r"\frac{" * 500, "x^" * 2000]
+    with Comparer(2.0) as strict:
+        verdicts = strict.compare([*(("2", answer) for answer in hostile), ("2", "2.0")])
+    assert True not in verdicts[:-1] and verdicts[-1] is True
 
 
 def test_each_distinct_pair_is_compared_once(monkeypatch):

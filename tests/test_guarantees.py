@@ -46,10 +46,16 @@ def test_optscale_keeps_its_confidence_where_the_parameters_are_known(alpha, pre
     assert expected == 1 or fewer < alpha + 3 * np.sqrt(alpha * (1 - alpha) / ROWS)  # one sample less would not do
 
 
-def test_optscale_does_not_keep_it_where_they_are_estimated():
-    pool = simulated_pool(MU, SIGMA, ROWS, 64, 1)
-    policy = make_policy("optscale", variant="paper", peek=3, s_min=0.85, alpha=0.9, n_max=64)
-    assert reached(pool, replay(policy, pool, orders=1).used, 0.85).mean() < 0.88
+def test_optscale_reaches_another_confidence_where_they_are_estimated():
+    """The published one look asks for too much, a prior from elsewhere for too little: neither reaches alpha."""
+    pool, s_min, alpha = simulated_pool(MU, SIGMA, ROWS, 64, 1), 0.85, 0.8
+    error = np.sqrt(alpha * (1 - alpha) / ROWS)
+    needed = int(truncnormal.samples_needed(s_min, alpha, truncnormal.known(MU, SIGMA), 64)[0])
+    published = replay(make_policy("optscale", variant="paper", peek=5, s_min=s_min, alpha=alpha, n_max=64), pool, orders=1)
+    assert reached(pool, published.used, s_min).mean() > alpha + 3 * error and published.used.mean() > 1.2 * needed
+    elsewhere = Calibration(moments=Moments(0.8, 0.8**2 + 0.1**2))
+    ours = make_policy("optscale", s_min=s_min, alpha=alpha, n_max=64, n0=4.0).bind(elsewhere)
+    assert reached(pool, replay(ours, pool, orders=1).used, s_min).mean() < alpha - 3 * error
 
 
 def test_threshold_stops_below_its_score_only_at_the_limit():

@@ -160,8 +160,10 @@ def test_the_whole_flow_runs_on_released_pools(tmp_path):
     overlay = tmp_path / "official.yaml"
     overlay.write_text(yaml.safe_dump(config))
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    command = [sys.executable, "-m", "snakemake", "optscale", "--cores", "2", "--configfile", "config/config.yaml", str(overlay)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    # A part of the target `optscale`: all that reads pools.
+    wanted = [f"{config['results']}/{name}" for name in ("tables/main.md", "tables/published.csv", "figures/selection.pdf")]
+    command = [sys.executable, "-m", "snakemake", *wanted, "--cores", "2", "--configfile", "config/config.yaml", str(overlay)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     tables = tmp_path / "results" / "tables"
     main = pd.read_csv(tables / "main.csv")

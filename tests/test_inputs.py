@@ -111,6 +111,34 @@ def test_a_bad_row_is_named(tmp_path, change, message):
         import_samples(written(tmp_path / "mine.jsonl", rows), {"text": "output"})
 
 
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (ROWS[:3], "problem 8 has 1 samples, the last of number 0, and every problem must have 2"),
+        ([{**row, "sample": 2 * (i % 2)} for i, row in enumerate(ROWS)], "problem 7 has 2 samples, the last of number 2"),
+        ([{**row, "sample": 0} for row in ROWS], r"row 2 repeats a sample \(2 such"),
+        ([], "holds no samples"),
+    ],
+)
+def test_samples_that_are_no_rectangle_are_refused(tmp_path, rows, message):
+    with pytest.raises(UserError, match=message):
+        import_samples(written(tmp_path / "mine.jsonl", rows), {"text": "output"})
+
+
+def test_samples_may_be_numbered_and_unscored_and_hold_any_text(tmp_path):
+    text = "first\u2028second\x0bthird\r\\boxed{2}"
+    rows = [{**row, "sample": 1 - i % 2, "output": text} for i, row in enumerate(ROWS)]
+    for row in rows:
+        row.pop("score_mean")
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    problems, samples, scores = import_samples(path, {"text": "output"})
+    assert [p.answer for p in problems] == ["2", "4"]
+    assert samples["text"].tolist() == [text] * 4
+    assert samples["completion_tokens"].tolist() == [4, 3, 6, 5]
+    assert scores["score_mean"].isna().all()
+
+
 def test_a_torn_line_is_named(tmp_path):
     path = written(tmp_path / "mine.jsonl", ROWS)
     path.write_text(path.read_text()[:-20])

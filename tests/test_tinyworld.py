@@ -12,6 +12,7 @@ from itscale.records import Pool, Problem, Unit
 from itscale.tinyworld import language_model, reward_model, world
 from itscale.tinyworld import problems as arithmetic
 from itscale.tinyworld.tokenizer import build_tokenizer
+from itscale.tinyworld.training import bucketed
 
 REANSWER = "\nThe assistant's previous answer is: $\\boxed{15}$, and please re-answer."
 operations = st.lists(st.tuples(st.sampled_from("+-*"), st.integers(1, 9)), min_size=1, max_size=10)
@@ -125,9 +126,35 @@ def test_reward_labels_by_hand():
     tokens = tokenizer.convert_ids_to_tokens(encoded["input_ids"])
     wanted = [tokenizer.convert_ids_to_tokens(label) if label >= 0 else None for label in encoded["labels"]]
     judged = [(token, label) for token, label in zip(tokens, wanted, strict=True) if label is not None]
-    # 12+3 is 15, not 25; the step after it is right, given what was written.
-    first = [("1", "1"), ("2", "2"), ("+", "+"), ("3", "3"), ("=", "="), ("2", "1"), ("5", "5"), (SEPARATOR, "<eos>")]
+    # 12+3 is 15, not 25: wrong from the 2 on, so the 5 is not judged. The step after it is right, given what was written.
+    first = [("1", "1"), ("2", "2"), ("+", "+"), ("3", "3"), ("=", "="), ("2", "1"), (SEPARATOR, "<eos>")]
     assert judged == [*first, ("\\boxed{", "\\boxed{"), ("2", "2"), ("5", "5"), ("}", "}"), (SEPARATOR, SEPARATOR)]
+
+
+def test_flaws_come_at_their_rate_and_are_found():
+    rng = np.random.default_rng(0)
+    wrong = steps = 0
+    for expression in (arithmetic.parse("12+3-4*2+7"), arithmetic.parse("99-9*3+1")):
+        for _ in range(1000):
+            lines = reward_model.flawed(rng, expression, 0.2)
+            truth = arithmetic.step_truth(expression.question, lines)
+            assert truth[-1] and len(truth) == len(expression.operations) + 1
+            wrong, steps = wrong + truth.count(False), steps + len(truth) - 1
+    # An operation drawn in place of another is now and then the same one.
+    assert 0.17 < wrong / steps < 0.2 + 4 * np.sqrt(0.16 / steps)
+
+
+def test_batches_hold_examples_of_like_length_and_every_example_once():
+    lengths = np.random.default_rng(0).integers(5, 100, 1000)
+    examples = [{"input_ids": list(range(n)), "number": i} for i, n in enumerate(lengths)]
+    ordered = bucketed(examples, 8, seed=1)
+    assert sorted(e["number"] for e in ordered) == list(range(1000))
+
+    def padding(batch_of):
+        batches = [[len(e["input_ids"]) for e in batch_of[i : i + 8]] for i in range(0, 1000, 8)]
+        return sum(max(b) * len(b) - sum(b) for b in batches)
+
+    assert padding(ordered) < 0.3 * padding(examples)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ def snakemake(*arguments: str, check: bool = True) -> subprocess.CompletedProces
         env=environment,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=3600,
     )
     if check:
         assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]

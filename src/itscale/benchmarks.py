@@ -1,32 +1,38 @@
 """Real benchmarks through `datasets`, at a pinned revision or from a local folder, as problems."""
 
-import re
+import hashlib
+import random
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from itscale.answers import extract_answer
 from itscale.errors import UserError
+from itscale.hub import hub_errors, pinned
 from itscale.records import Problem
-
-_REVISION = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkSource:
     """Where a benchmark lies and which of its columns hold what.
 
-    `path` is a hub id (then `revision` is the 40 digits of a commit) or a local folder of Parquet, JSON or CSV files.
-    `answer_after` keeps only what follows its last occurrence in the answer column (GSM8K: "####").
+    `path` is a hub id (then `revision` is the 40 digits of a commit) or a local folder of Parquet, JSON or CSV files; `name`
+    is one of its configurations, or several, which are read one after the other. `answer_after` keeps only what follows its
+    last occurrence in the answer column (GSM8K: "####"), `answer_boxed` what stands in its last box (MATH). `choices` are the
+    columns of the wrong options of a multiple-choice question: options are lettered in an order that the question's text
+    decides, and the answer is the letter. `take` keeps that many questions, drawn by the hash of their text.
     """
 
     path: str
     split: str = "test"
     revision: str | None = None
-    name: str | None = None
+    name: str | tuple[str, ...] | None = None
     question: str = "question"
     answer: str = "answer"
     level: str | None = None
     answer_after: str | None = None
+    answer_boxed: bool = False
+    choices: tuple[str, ...] = ()
+    take: int | None = None
 
 
 def normalise(question: str) -> str:
@@ -56,43 +62,69 @@ def load_benchmark(source: BenchmarkSource, label: str, exclude: frozenset[str] 
     Questions that come twice, or whose normalised text is in `exclude`, are left out, so that splits stay disjoint.
 
     Raises:
-        UserError: a hub id without a pinned revision, a missing folder, split or column, or a row without question or
-            answer; the message names the row.
+        UserError: a hub id without a pinned revision, gated, or out of reach; a missing folder, split or column; a row without
+            question or answer (the message names the row); no question left.
     """
-    from datasets import load_dataset
-
-    local = Path(source.path).is_dir()
-    if not local and not _REVISION.fullmatch(source.revision or ""):
-        raise UserError(
-            f"benchmark {label}: {source.path!r} is no local folder, and a data set of the hub needs the 40 digits of a "
-            "commit as its revision: set revision."
-        )
-    options: dict[str, Any] = {"split": source.split, "name": source.name}
-    if not local:
-        options["revision"] = source.revision
-    try:
-        rows = load_dataset(source.path, **options)
-    except (ValueError, FileNotFoundError) as error:
-        raise UserError(f"benchmark {label}: {source.path} cannot be read ({str(error).splitlines()[0]}).") from None
-    wanted = [c for c in (source.question, source.answer, source.level) if c is not None]
-    for column in wanted:
-        if column not in rows.column_names:
-            raise UserError(f"benchmark {label}: {source.path} has no column {column!r}: it has {', '.join(rows.column_names)}.")
-    problems, seen = [], set(exclude)
-    for number, row in enumerate(rows):
+    wanted = [c for c in (source.question, source.answer, source.level, *source.choices) if c is not None]
+    found, seen = [], set(exclude)
+    for number, row in enumerate(_rows(source, label, wanted)):
         question, answer = _text(row[source.question]), _text(row[source.answer])
         if source.answer_after is not None:
             answer = answer.rpartition(source.answer_after)[2].strip() if source.answer_after in answer else ""
+        if source.answer_boxed:
+            answer = extract_answer(answer) or ""
         if not question or not answer:
             what = "question" if not question else "answer"
             raise UserError(f"benchmark {label}: row {number} of {source.path} has no {what}: correct or remove it.")
+        if source.choices:
+            question, answer = lettered(question, answer, [_text(row[column]) for column in source.choices])
         key = normalise(question)
         if key in seen:
             continue
         seen.add(key)
-        level = _text(row[source.level]) if source.level else ""
-        problems.append(Problem(f"{label}-{len(problems):04d}", question, answer, level))
-    return problems
+        found.append((question, answer, _text(row[source.level]) if source.level else ""))
+    if source.take is not None:
+        kept = {question for question, _, _ in sorted(found, key=lambda row: _hash(row[0]))[: source.take]}
+        found = [row for row in found if row[0] in kept]
+    if not found:
+        raise UserError(f"benchmark {label}: {source.path} has no question that is not in another split: choose another split.")
+    return [Problem(f"{label}-{i:04d}", *row) for i, row in enumerate(found)]
+
+
+def lettered(question: str, right: str, wrong: list[str]) -> tuple[str, str]:
+    """A question with its options below it, in an order that its text decides, and the letter of the right one."""
+    options = [right, *wrong]
+    order = list(range(len(options)))
+    random.Random(_hash(question)).shuffle(order)
+    lines = [f"({chr(65 + i)}) {options[j]}" for i, j in enumerate(order)]
+    return "\n".join([question, *lines]), chr(65 + order.index(0))
+
+
+def _rows(source: BenchmarkSource, label: str, wanted: list[str]) -> list[dict[str, Any]]:
+    """The rows of every configuration, with the wanted columns."""
+    from datasets import load_dataset
+
+    what = f"benchmark {label}"
+    options = {"revision": source.revision} if pinned(what, source.path, source.revision) else {}
+    names = [source.name] if source.name is None or isinstance(source.name, str) else source.name
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        try:
+            with hub_errors(what, f"datasets/{source.path}"):
+                table = load_dataset(source.path, name=name, split=source.split, **options)
+        except (ValueError, FileNotFoundError) as error:
+            reason = str(error).strip().splitlines()[0].rstrip(".")
+            advice = "accept its terms on the hub and log in with `hf auth login`" if "gated" in reason else "correct its source"
+            raise UserError(f"{what}: {source.path} cannot be read ({reason}): {advice}.") from None
+        for column in wanted:
+            if column not in table.column_names:
+                raise UserError(f"{what}: {source.path} has no column {column!r}: it has {', '.join(table.column_names)}.")
+        rows += table.select_columns(wanted).to_list()
+    return rows
+
+
+def _hash(question: str) -> str:
+    return hashlib.sha256(normalise(question).encode()).hexdigest()
 
 
 def _text(value: Any) -> str:

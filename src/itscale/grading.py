@@ -20,7 +20,7 @@ from itscale.records import GRADES, KEY, Problem, Verdict, sort_by_key
 
 _CHUNK = 64
 _WHOLE = re.compile(r"-?[0-9]{1,15}")
-_START_S = 60.0  # importing sympy in a fresh worker
+_START_S = 600.0  # importing sympy in a fresh worker, on a machine with much else to do
 _MEMORY_BYTES = 4 << 30
 
 

@@ -23,7 +23,8 @@ def read_rows(path: Path, columns: dict[str, str], required: tuple[str, ...] = R
         frame = pq.read_table(path).to_pandas()
     elif path.suffix == ".jsonl":
         rows = []
-        for number, line in enumerate(path.read_text().splitlines(), 1):
+        # Not splitlines(): a text may hold other line separators, which JSON leaves as they are.
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
             if not line.strip():
                 continue
             try:
@@ -33,7 +34,8 @@ def read_rows(path: Path, columns: dict[str, str], required: tuple[str, ...] = R
             if not isinstance(row, dict):
                 raise UserError(f"{path}, line {number} is not a JSON object: correct or remove it.")
             rows.append(row)
-        frame = pd.DataFrame(rows)
+        names = None if rows else [columns.get(name, name) for name in REQUIRED]
+        frame = pd.DataFrame(rows, columns=names, dtype=object)  # a column of counts with a gap in it is not one of fractions
     else:
         raise UserError(f"{path} is neither .jsonl nor .parquet: convert it to one of the two.")
     unknown = sorted(set(columns) - {*REQUIRED, *OPTIONAL})
@@ -76,10 +78,13 @@ def import_samples(path: Path, columns: dict[str, str]) -> tuple[list[Problem], 
     missing score is NaN; nothing is guessed.
 
     Raises:
-        UserError: as `read_rows`; a row with a missing value, a score outside [0, 1], negative tokens, a question or gold
-            answer that changes within a problem, or a sample that comes twice. The message names the row.
+        UserError: as `read_rows`; no rows; a row with a missing value, a score outside [0, 1], negative tokens, a question
+            or gold answer that changes within a problem, or a sample that comes twice; a problem with another number of
+            samples than the first. The message names the row or the problem.
     """
     frame = read_rows(path, columns)
+    if not len(frame):
+        raise UserError(f"{path} holds no samples: give a file with one row a sample.")
     for name in REQUIRED:
         _refuse(path, frame[name].isna(), f"has no {name}")
     frame = frame.assign(problem_id=frame["problem_id"].astype(str))
@@ -98,6 +103,14 @@ def import_samples(path: Path, columns: dict[str, str]) -> tuple[list[Problem], 
     for name in ("question", "gold"):
         first = frame.groupby("problem_id")[name].transform("first")
         _refuse(path, frame[name] != first, f"has another {name} than its problem's first row")
+    sizes = frame.groupby("problem_id", sort=False)["sample"].agg(["size", "max"])
+    uneven = sizes[(sizes["size"] != sizes["size"].iloc[0]) | (sizes["max"] != sizes["size"] - 1)]
+    if len(uneven):
+        name, (count, last) = uneven.index[0], uneven.iloc[0]
+        raise UserError(
+            f"{path}: problem {name} has {count} samples, the last of number {last}, and every problem must have "
+            f"{sizes['size'].iloc[0]}, numbered from 0: remove the rest."
+        )
     frame = frame.assign(chain=0, round=0, seed=-1, finish_reason=frame.get("finish_reason", "unknown"))
     heads = frame.drop_duplicates("problem_id")
     problems = [Problem(*map(str, row)) for row in heads[["problem_id", "question", "gold"]].itertuples(index=False)]

@@ -15,27 +15,23 @@ from itscale.predictor import Labels
 from itscale.records import Problem
 
 
-def baselines(questions: list[str], labels: np.ndarray, weight: np.ndarray, held_out: list[str]) -> dict[str, np.ndarray]:
+def baselines(questions: list[str], labels: np.ndarray, held_out: list[str]) -> dict[str, np.ndarray]:
     """Predictions for held-out questions by three who know nothing of language models.
 
     The training questions' mean; a line through the length of the prompt (characters); TF-IDF of words, pairs of words and
     characters with ridge regression, whose penalty is chosen by leave-one-out on the training questions.
     """
-    known = weight > 0
-    x, y, w = [q for q, k in zip(questions, known, strict=True) if k], labels[known], weight[known]
-    mean = float(np.average(y, weights=w))
-    length = np.array([len(q) for q in x], float)
-    line = np.polyfit(length, y, 1, w=np.sqrt(w)) if np.ptp(length) > 0 else np.array([0.0, mean])
+    length = np.array([len(q) for q in questions], float)
+    line = np.polyfit(length, labels, 1) if np.ptp(length) > 0 else np.array([0.0, labels.mean()])
     found = {
-        "mean of the training questions": np.full(len(held_out), mean),
+        "mean of the training questions": np.full(len(held_out), labels.mean()),
         "length of the prompt": np.polyval(line, [len(q) for q in held_out]),
     }
     tfidf = make_pipeline(
-        TfidfVectorizer(analyzer=_terms, sublinear_tf=True, min_df=2 if len(x) > 20 else 1),
+        TfidfVectorizer(analyzer=_terms, sublinear_tf=True, min_df=2 if len(questions) > 20 else 1),
         RidgeCV(alphas=np.logspace(-2, 3, 11)),
     )
-    tfidf.fit(x, y, ridgecv__sample_weight=w)
-    return {**found, "TF-IDF + ridge": tfidf.predict(held_out)}
+    return {**found, "TF-IDF + ridge": tfidf.fit(questions, labels).predict(held_out)}
 
 
 def _terms(question: str) -> list[str]:
@@ -83,7 +79,6 @@ def quality(
     table = predictions.set_index("problem_id")
     train_row = {problem: i for i, problem in enumerate(training[1].problem_ids)}
     test_row = {problem: i for i, problem in enumerate(held_out[1].problem_ids)}
-    train_rows = [train_row[p.problem_id] for p in training[0]]
     rows = []
     for head in training[1].value:
         if table[head].isna().all():
@@ -91,10 +86,10 @@ def quality(
         kept = [p for p in held_out[0] if held_out[1].count[head][test_row[p.problem_id]] > 0]
         label = held_out[1].value[head][[test_row[p.problem_id] for p in kept]]
         mine = {"predictor": table.loc[[p.problem_id for p in kept], head].to_numpy(float)}
+        seen = [p for p in training[0] if training[1].count[head][train_row[p.problem_id]] > 0]
         others = baselines(
-            [p.question for p in training[0]],
-            training[1].value[head][train_rows],
-            np.asarray(training[1].count[head], float)[train_rows],
+            [p.question for p in seen],
+            training[1].value[head][[train_row[p.problem_id] for p in seen]],
             [p.question for p in kept],
         )
         for name, prediction in {**mine, **others}.items():

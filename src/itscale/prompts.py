@@ -15,9 +15,9 @@ def user_turn(question: str, previous: str | None) -> str:
     return f"{question}{BEFORE_PREVIOUS}{previous}{AFTER_PREVIOUS}"
 
 
-def split_steps(text: str) -> list[str]:
-    """Steps of a solution: its lines, blank ones left out."""
-    return [step for step in text.split("\n") if step.strip()]
+def split_steps(text: str, step_break: str = "\n") -> list[str]:
+    """Steps of a solution: what stands between the breaks (lines, by default), blank ones left out."""
+    return [step for step in text.split(step_break) if step.strip()]
 
 
 def render(tokenizer: Any, question: str, previous: str | None) -> list[int]:

@@ -1,7 +1,7 @@
 """Process reward model: a probability that each step is right, and what becomes of it per solution.
 
 The interface is that of Qwen2.5-Math-PRM: after every step stands a separator token, and a head with two classes gives the
-probability of "right" (class 1) there.
+probability of "right" (class 1) there. A solution that is longer than the model's window is scored in several windows.
 """
 
 from collections.abc import Callable
@@ -11,17 +11,72 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoModelForTokenClassification, AutoTokenizer
+from torch import nn
+from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer, Qwen2ForTokenClassification
 
+from itscale.errors import UserError
+from itscale.hub import model_files
 from itscale.progress import progress
 from itscale.prompts import SEPARATOR, render, split_steps
 from itscale.records import KEY, SCORES, Problem
 
 
-def encode_solution(tokenizer, question: str, steps: list[str]) -> list[int]:
-    """Token ids of a question and its steps, a separator after each."""
-    body = "".join(step + SEPARATOR for step in steps)
-    return render(tokenizer, question, None) + tokenizer(body, add_special_tokens=False)["input_ids"]
+class Qwen2ForProcessRewardModel(Qwen2ForTokenClassification):
+    """The published Qwen2.5-Math-PRM: its head has two layers (its own code is not needed, and not run)."""
+
+    def __init__(self, config) -> None:
+        config.num_labels = 2
+        super().__init__(config)
+        width = config.hidden_size
+        self.score = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
+        self.post_init()
+
+
+def load_network(model: Path | str, dtype: torch.dtype | str) -> nn.Module:
+    """A reward model with all its weights.
+
+    Raises:
+        UserError: the folder cannot be read, or it lacks weights (which would be random).
+    """
+    with model_files(model):
+        published = "Qwen2ForProcessRewardModel" in (AutoConfig.from_pretrained(model).architectures or [])
+        cls = Qwen2ForProcessRewardModel if published else AutoModelForTokenClassification
+        network, report = cls.from_pretrained(model, use_safetensors=True, dtype=dtype, output_loading_info=True)
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(f"reward model {model} lacks the weights {missing[0]} ({len(missing)} missing): it is no reward model.")
+    return network
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of a solution that fits the model: token ids, of whose steps the last `judged` are new here."""
+
+    ids: list[int]
+    judged: int
+
+
+def windows_of(prompt: list[int], steps: list[list[int]], size: int) -> list[Window]:
+    """A solution's windows of at most `size` tokens: the question, then steps (each with its separator at the end).
+
+    A window begins with as many of the steps before it as half the room holds, and each step is judged once. What is longer
+    than the window by itself keeps its end: half the window of a question, the room beside the question of a step.
+    """
+    prompt = prompt[-(size // 2) :] if len(prompt) > size // 2 and len(prompt) + sum(map(len, steps)) > size else prompt
+    room = size - len(prompt)
+    steps = [step[-room:] for step in steps]
+    windows: list[Window] = []
+    first = begin = 0  # the first step that is not judged yet, and where its window begins
+    while first < len(steps):
+        end = first + 1
+        while begin < first and sum(map(len, steps[begin:end])) > room:
+            begin += 1
+        while end < len(steps) and sum(map(len, steps[begin : end + 1])) <= room:
+            end += 1
+        windows.append(Window(prompt + [token for step in steps[begin:end] for token in step], end - first))
+        first = begin = end
+        while begin > 0 and sum(map(len, steps[begin - 1 : end])) <= room // 2:
+            begin -= 1
+    return windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,33 +89,47 @@ class Scores:
 
 
 class Verifier:
-    """A process reward model, loaded once."""
+    """A process reward model, loaded once; `step_break` stands between the steps of a solution."""
 
-    def __init__(self, model: Path | str, batch_size: int) -> None:
-        self._tokenizer = AutoTokenizer.from_pretrained(model)
+    def __init__(self, model: Path | str, batch_size: int, step_break: str = "\n") -> None:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._network = AutoModelForTokenClassification.from_pretrained(model, use_safetensors=True).to(self._device).eval()
+        network = load_network(model, "auto" if self._device == "cuda" else torch.float32)
+        with model_files(model):
+            self._tokenizer = AutoTokenizer.from_pretrained(model)
+        self._network = network.to(self._device).eval()
         self._separator = self._tokenizer.convert_tokens_to_ids(SEPARATOR)
         self._batch_size = batch_size
+        self._break = step_break
+        self.window: int = network.config.max_position_embeddings
 
     def score(self, questions: list[str], texts: list[str], advance: Callable[[int], object] = lambda done: None) -> Scores:
         """Scores of each question's solution text, in batches of similar length; `advance` hears how many are done."""
-        encoded = [
-            encode_solution(self._tokenizer, question, steps) if (steps := split_steps(text)) else []
-            for question, text in zip(questions, texts, strict=True)
+        own = [self._windows(question, text) for question, text in zip(questions, texts, strict=True)]
+        parts = [(i, k) for i, windows in enumerate(own) for k in range(len(windows))]
+        parts.sort(key=lambda part: -len(own[part[0]][part[1]].ids))
+        found: dict[tuple[int, int], np.ndarray] = {}
+        for start in range(0, len(parts), self._batch_size):
+            chunk = parts[start : start + self._batch_size]
+            steps = self._steps([own[i][k].ids for i, k in chunk])
+            found |= {(i, k): p[-own[i][k].judged :] for (i, k), p in zip(chunk, steps, strict=True)}
+            advance(sum(k == 0 for _, k in chunk))
+        steps = [np.concatenate([found[i, k] for k in range(len(w))]) if w else np.array([np.nan]) for i, w in enumerate(own)]
+        return Scores(
+            mean=np.array([p.mean() for p in steps]),
+            last=np.array([p[-1] for p in steps]),
+            tokens=np.array([sum(len(w.ids) for w in windows) for windows in own], np.int64),
+        )
+
+    def _windows(self, question: str, text: str) -> list[Window]:
+        # A separator is a token of its own, so that steps may be encoded one by one.
+        steps = [
+            self._tokenizer(step + SEPARATOR, add_special_tokens=False)["input_ids"] for step in split_steps(text, self._break)
         ]
-        mean, last = np.full(len(encoded), np.nan), np.full(len(encoded), np.nan)
-        order = sorted((i for i, ids in enumerate(encoded) if ids), key=lambda i: -len(encoded[i]))
-        for start in range(0, len(order), self._batch_size):
-            chunk = order[start : start + self._batch_size]
-            for i, probability in zip(chunk, self._steps([encoded[i] for i in chunk]), strict=True):
-                mean[i], last[i] = probability.mean(), probability[-1]
-            advance(len(chunk))
-        return Scores(mean, last, np.array([len(ids) for ids in encoded], np.int64))
+        return windows_of(render(self._tokenizer, question, None), steps, self.window) if steps else []
 
     @torch.inference_mode()
     def _steps(self, encoded: list[list[int]]) -> list[np.ndarray]:
-        """P(right) of each step of each solution."""
+        """P(right) of each step of each window."""
         width = max(map(len, encoded))
         # Right padding: under a causal mask the padding changes nothing before it.
         ids = torch.tensor([row + [0] * (width - len(row)) for row in encoded], device=self._device)
@@ -71,11 +140,17 @@ class Verifier:
         return [probability[is_step] for probability, is_step in zip(right, steps, strict=True)]
 
 
-def score_table(samples: pd.DataFrame, problems: list[Problem], model: Path | str, batch_size: int) -> pd.DataFrame:
-    """Scores (schema SCORES) of samples (schema SAMPLES)."""
+def score_table(
+    samples: pd.DataFrame, problems: list[Problem], model: Path | str, batch_size: int, step_break: str = "\n"
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Scores (schema SCORES) of samples (schema SAMPLES), and for the manifest the window and how many needed several."""
     questions = {p.problem_id: p.question for p in problems}
+    verifier = Verifier(model, batch_size, step_break)
     with progress(description="verifier scores", unit="sample", total=len(samples)) as bar:
         asked = [questions[problem_id] for problem_id in samples["problem_id"]]
-        scores = Verifier(model, batch_size).score(asked, samples["text"].tolist(), bar.update)
+        scores = verifier.score(asked, samples["text"].tolist(), bar.update)
     values = {"score_mean": scores.mean, "score_last": scores.last, "verifier_tokens": scores.tokens}
-    return samples[list(KEY)].assign(**values)[SCORES.names]
+    windowed = int((scores.tokens > verifier.window).sum())
+    if windowed:
+        print(f"{windowed} of {len(samples)} solutions exceed the verifier's {verifier.window} tokens: scored in windows")
+    return samples[list(KEY)].assign(**values)[SCORES.names], {"window": verifier.window, "in_several_windows": windowed}

@@ -54,7 +54,7 @@ SelectTypeParameters=CR_CPU_Memory
 GresTypes=gpu
 ReturnToService=2
 SchedulerParameters=bf_interval=2,sched_interval=2
-MinJobAge=300
+MinJobAge=3600
 KillWait=2
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none

@@ -5,11 +5,46 @@ import sys
 
 import grimp
 
-RESULTS = config["results"]
+from snakemake.exceptions import WorkflowError
+
+# Without benchmarks in the configuration, problems and models are those of the tiny world.
+TINY = not config["benchmarks"]
 # A method that an overlaid configuration sets to null is left out.
 METHODS = {name: method for name, method in config["methods"].items() if method}
 SPLITS = ["test", "calibration", "shifted", "predictor_train", "predictor_validation"]
-ENV = "../../envs/cpu.yaml"
+# What is judged; training splits keep clear of it.
+EVALUATED = [*config["compare"]["benchmarks"], "calibration"]
+
+if TINY:
+    RESULTS, GENERATOR, ENV = config["results"], {}, "../../envs/cpu.yaml"
+    EVALUATED.append("shifted")
+else:
+    known = config["models"].get("generators", {})
+    if config["models"].get("generator") not in known:
+        raise WorkflowError(
+            f"models.generator is {config['models'].get('generator')!r}: choose one of {', '.join(known) or 'models.generators'}."
+        )
+    # Each generator has results of its own.
+    RESULTS = f"{config['results']}/{config['models']['generator']}"
+    GENERATOR = known[config["models"]["generator"]]
+    ENV = "../../envs/vllm.yaml"
+    for name in {*EVALUATED, "predictor_train", "predictor_validation"}:
+        if name not in config["benchmarks"]:
+            raise WorkflowError(
+                f"benchmarks in the configuration lacks {name!r}: say where its questions come from."
+            )
+for name in EVALUATED:
+    if name not in config["pools"] and name not in config["official"]:
+        raise WorkflowError(
+            f"pools in the configuration lacks {name!r}: say how many samples and rounds it has."
+        )
+
+GPUS = 0 if config["engine"]["name"] == "transformers" else GENERATOR.get("gpus", 1)
+ENGINE = {
+    **config["engine"],
+    **{key: GENERATOR[key] for key in ("max_model_len",) if key in GENERATOR},
+    **({"tensor_parallel": GPUS} if GPUS > 1 else {}),
+}
 
 
 # grimp finds the package as Python does.
@@ -66,14 +101,32 @@ def pool(benchmark, kind):
 
 
 def plan(wildcards):
+    of = config["pools"][wildcards.benchmark]
     return json.dumps(
         {
-            **config["pools"][wildcards.benchmark][wildcards.kind],
+            **of[wildcards.kind],
             "kind": wildcards.kind,
             "seed": config["seed"],
-            "sampling": config["sampling"],
+            "sampling": {**config["sampling"], **of.get("sampling", {})},
         }
     )
+
+
+def more(amount):
+    """An amount of a resource that doubles with each attempt: a job that broke its limit comes back with more."""
+    return lambda wildcards, attempt: amount * 2 ** (attempt - 1)
+
+
+def minutes_to_draw(wildcards, attempt):
+    """Run time of a shard from the stated speeds, twice over for safety, at least two hours."""
+    of = config["pools"][wildcards.benchmark][wildcards.kind]
+    source = config["benchmarks"].get(wildcards.benchmark, {})
+    if "tokens_per_second" not in GENERATOR or "questions" not in source:
+        return 120 * 2 ** (attempt - 1)
+    answers = of.get("samples", 1) * of.get("chains", 1) * of.get("rounds", 1)
+    tokens = source["questions"] * answers * source["answer_tokens"]
+    seconds = tokens / GENERATOR["tokens_per_second"] / of["shards"]
+    return max(120, int(2 * seconds / 60)) * 2 ** (attempt - 1)
 
 
 def shards(wildcards):
@@ -90,3 +143,14 @@ def published_on(benchmark):
     """Options that name the published benchmark to show beside ours; the tiny world's is not the published one."""
     found = config["compare"]["published"].get(benchmark)
     return f"--published-on {found} --same" if found else "--published-on MATH500"
+
+
+def predictions(benchmark):
+    """The predictions of a benchmark; none where the configuration has no predictor."""
+    if config["predictor"] is None:
+        return []
+    return f"{RESULTS}/predictions/{benchmark}.parquet"
+
+
+def predictions_option(wildcards, input):
+    return f"--predictions {input.predictions}" if input.predictions else ""

@@ -34,7 +34,7 @@ rule live_run:
         f"{RESULTS}/benchmarks/live.tsv"
     conda:
         ENV
-    threads: workflow.cores
+    threads: workflow.resource_settings.cores or 2  # a cluster job has cores of its own
     resources:
         mem_mb=6000,
         runtime=60,

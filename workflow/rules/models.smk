@@ -1,52 +1,94 @@
-rule language_model:
-    input:
-        modules("tinyworld.language_model"),
-        problems=expand(f"{RESULTS}/problems/{{split}}.parquet", split=SPLITS),
-    output:
-        directory(f"{RESULTS}/models/language_model"),
-    log:
-        f"{RESULTS}/logs/language_model.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/language_model.tsv"
-    conda:
-        ENV
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=60,
-        gpu=0,
-    params:
-        settings=json.dumps(config["world"]["language_model"]),
-        seed=config["seed"],
-    shell:
-        "OMP_NUM_THREADS={threads} python -m itscale train-language-model --seed {params.seed}"
-        " --settings {params.settings:q} --out {output:q} {input.problems:q} 2>&1 | tee {log:q}"
+if TINY:
 
+    rule language_model:
+        input:
+            modules("tinyworld.language_model"),
+            problems=expand(f"{RESULTS}/problems/{{split}}.parquet", split=SPLITS),
+        output:
+            directory(f"{RESULTS}/models/language_model"),
+        log:
+            f"{RESULTS}/logs/language_model.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/language_model.tsv"
+        conda:
+            ENV
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=60,
+            gpu=0,
+        params:
+            settings=json.dumps(config["world"]["language_model"]),
+            seed=config["seed"],
+        shell:
+            "OMP_NUM_THREADS={threads} python -m itscale train-language-model --seed {params.seed}"
+            " --settings {params.settings:q} --out {output:q} {input.problems:q} 2>&1 | tee {log:q}"
 
-rule reward_model:
-    input:
-        modules("tinyworld.reward_model"),
-        model=rules.language_model.output[0],
-        problems=f"{RESULTS}/problems/predictor_train.parquet",
-        samples=f"{RESULTS}/pools/predictor_train/parallel/samples.parquet",
-    output:
-        directory(f"{RESULTS}/models/reward_model"),
-    log:
-        f"{RESULTS}/logs/reward_model.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/reward_model.tsv"
-    priority: 10
-    conda:
-        ENV
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=60,
-        gpu=0,
-    params:
-        settings=json.dumps(config["world"]["reward_model"]),
-        seed=config["seed"],
-    shell:
-        "OMP_NUM_THREADS={threads} python -m itscale train-reward-model --seed {params.seed}"
-        " --settings {params.settings:q} --model {input.model:q} --problems {input.problems:q}"
-        " --samples {input.samples:q} --out {output:q} 2>&1 | tee {log:q}"
+    rule reward_model:
+        input:
+            modules("tinyworld.reward_model"),
+            model=rules.language_model.output[0],
+            problems=f"{RESULTS}/problems/predictor_train.parquet",
+            samples=f"{RESULTS}/pools/predictor_train/parallel/samples.parquet",
+        output:
+            directory(f"{RESULTS}/models/reward_model"),
+        log:
+            f"{RESULTS}/logs/reward_model.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/reward_model.tsv"
+        priority: 10
+        conda:
+            ENV
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=60,
+            gpu=0,
+        params:
+            settings=json.dumps(config["world"]["reward_model"]),
+            seed=config["seed"],
+        shell:
+            "OMP_NUM_THREADS={threads} python -m itscale train-reward-model --seed {params.seed}"
+            " --settings {params.settings:q} --model {input.model:q} --problems {input.problems:q}"
+            " --samples {input.samples:q} --out {output:q} 2>&1 | tee {log:q}"
+
+else:
+    FETCHED = {
+        "language_model": GENERATOR,
+        "reward_model": config["models"]["verifier"],
+        "backbone": config["models"].get("backbone", GENERATOR),
+    }
+
+    # Where the network is: on the machine that Snakemake runs on.
+    localrules:
+        language_model,
+        reward_model,
+        backbone,
+
+    for model, source in FETCHED.items():
+
+        rule:
+            name:
+                model
+            input:
+                modules("hub"),
+            output:
+                directory(f"{RESULTS}/models/{model}"),
+            log:
+                f"{RESULTS}/logs/{model}.log",
+            benchmark:
+                f"{RESULTS}/benchmarks/{model}.tsv"
+            retries: 3
+            conda:
+                ENV
+            resources:
+                mem_mb=2000,
+                runtime=240,
+                gpu=0,
+            params:
+                source=json.dumps(
+                    {key: source[key] for key in ("path", "revision") if key in source}
+                ),
+                what=f"model {model}",
+            shell:
+                "python -m itscale fetch-model --source {params.source:q} --what {params.what:q} --out {output:q} 2>&1 | tee {log:q}"

@@ -1,5 +1,7 @@
 STUDY = ["frontier", "reliability", "selection", "versus", "published"]
-QUALITY = ["predictor_quality", "predictor_labels"] if config["predictor"] is not None else []
+QUALITY = (
+    ["predictor_quality", "predictor_labels"] if config["predictor"] is not None else []
+)
 THEORY = ["number_of_samples", "reached_confidence"]
 OPTSCALE_FIGURES = {
     "frontier": "frontier",
@@ -8,7 +10,11 @@ OPTSCALE_FIGURES = {
     "selection": "selection",
     "number_of_samples": "number_of_samples",
     "reached_confidence": "reached_confidence",
-    **({"predictor_label": "predictor_labels"} if config["predictor"] is not None else {}),
+    **(
+        {"predictor_label": "predictor_labels"}
+        if config["predictor"] is not None
+        else {}
+    ),
 }
 TABLE_OF |= OPTSCALE_FIGURES
 
@@ -59,7 +65,10 @@ rule predictor_quality:
         training_parallel=pool("predictor_train", "parallel"),
         training_chain=pool("predictor_train", "chain"),
     output:
-        expand(f"{RESULTS}/tables/{{{{benchmark}}}}/{{name}}.csv", name=["predictor_quality", "predictor_labels"]),
+        expand(
+            f"{RESULTS}/tables/{{{{benchmark}}}}/{{name}}.csv",
+            name=["predictor_quality", "predictor_labels"],
+        ),
     log:
         f"{RESULTS}/logs/predictor_quality/{{benchmark}}.log",
     benchmark:

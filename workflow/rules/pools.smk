@@ -14,12 +14,12 @@ rule samples:
         ENV
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
-        gpu=0 if config["engine"]["name"] == "transformers" else 1,
+        mem_mb=more(GENERATOR.get("mem_mb", 4000)),
+        runtime=minutes_to_draw,
+        gpu=GPUS,
     params:
         plan=plan,
-        engine=json.dumps(config["engine"]),
+        engine=json.dumps(ENGINE),
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale generate --plan {params.plan:q} --shard {wildcards.shard}"
         " --engine {params.engine:q} --model {input.model:q} --problems {input.problems:q} --out {output.table:q} 2>&1 | tee {log:q}"
@@ -63,14 +63,15 @@ rule scores:
         ENV
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
-        gpu=0,
+        mem_mb=more(config["models"].get("verifier", {}).get("mem_mb", 4000)),
+        runtime=more(60 if TINY else 720),
+        gpu=0 if TINY else 1,
     params:
         batch_size=config["verifier"]["batch_size"],
+        step_break=json.dumps(config["verifier"]["step_break"]),
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale score --model {input.model:q} --problems {input.problems:q}"
-        " --samples {input.samples:q} --batch-size {params.batch_size} --out {output.table:q} 2>&1 | tee {log:q}"
+        " --samples {input.samples:q} --batch-size {params.batch_size} --step-break {params.step_break:q} --out {output.table:q} 2>&1 | tee {log:q}"
 
 
 rule grades:

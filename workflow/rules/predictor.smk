@@ -1,28 +1,14 @@
-def predictions(benchmark):
-    """The predictions of a benchmark; none where the configuration has no predictor."""
-    if config["predictor"] is None:
-        return []
-    return f"{RESULTS}/predictions/{benchmark}.parquet"
-
-
-def predictions_option(wildcards, input):
-    return f"--predictions {input.predictions}" if input.predictions else ""
-
-
 rule predictor:
     input:
         modules("predictor"),
-        model=rules.language_model.output[0],
+        model=rules.language_model.output[0] if TINY else rules.backbone.output[0],
         problems=f"{RESULTS}/problems/predictor_train.parquet",
         parallel=pool("predictor_train", "parallel"),
         chain=pool("predictor_train", "chain"),
         validation_problems=f"{RESULTS}/problems/predictor_validation.parquet",
         validation_parallel=pool("predictor_validation", "parallel"),
         validation_chain=pool("predictor_validation", "chain"),
-        exclude=expand(
-            f"{RESULTS}/problems/{{split}}.parquet",
-            split=["test", "calibration", "shifted"],
-        ),
+        exclude=expand(f"{RESULTS}/problems/{{split}}.parquet", split=EVALUATED),
     output:
         directory(f"{RESULTS}/models/predictor"),
     log:
@@ -33,13 +19,15 @@ rule predictor:
         ENV
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
-        gpu=0,
+        mem_mb=more(4000 if TINY else 32000),
+        runtime=more(60 if TINY else 600),
+        gpu=0 if TINY else 1,
     params:
         settings=json.dumps(config["predictor"]),
         seed=config["seed"],
-        exclude=lambda wildcards, input: " ".join(f"--exclude {p}" for p in input.exclude),
+        exclude=lambda wildcards, input: " ".join(
+            f"--exclude {p}" for p in input.exclude
+        ),
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale train-predictor --backbone {input.model:q} --problems {input.problems:q}"
         " --parallel {input.parallel:q} --chain {input.chain:q} --validation-problems {input.validation_problems:q}"
@@ -63,9 +51,9 @@ rule predictions:
         ENV
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=20,
-        gpu=0,
+        mem_mb=more(4000 if TINY else 32000),
+        runtime=more(20 if TINY else 60),
+        gpu=0 if TINY else 1,
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale predict --model {input.model:q} --problems {input.problems:q}"
         " --out {output.table:q} 2>&1 | tee {log:q}"

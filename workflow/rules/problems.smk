@@ -1,22 +1,79 @@
-rule problems:
-    input:
-        modules("tinyworld.world"),
-    output:
-        expand(f"{RESULTS}/problems/{{split}}.parquet", split=SPLITS),
-        expand(f"{RESULTS}/problems/{{split}}.json", split=SPLITS),
-    log:
-        f"{RESULTS}/logs/problems.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/problems.tsv"
-    conda:
-        ENV
-    resources:
-        mem_mb=1000,
-        runtime=5,
-        gpu=0,
-    params:
-        settings=json.dumps(config["world"]["benchmarks"]),
-        seed=config["seed"],
-        out=lambda wildcards, output: os.path.dirname(output[0]),
-    shell:
-        "python -m itscale problems --seed {params.seed} --settings {params.settings:q} --out {params.out:q} 2>&1 | tee {log:q}"
+# What the planner reads, and the loader does not.
+STATED = ("questions", "answer_tokens")
+
+
+def before(wildcards):
+    """Benchmarks whose questions a training split must not have: all that are judged, and the training splits before it."""
+    if wildcards.benchmark in config["compare"]["benchmarks"]:
+        return []
+    training = ["calibration", "predictor_train", "predictor_validation"]
+    names = [
+        *config["compare"]["benchmarks"],
+        *training[: training.index(wildcards.benchmark)],
+    ]
+    return expand(f"{RESULTS}/problems/{{name}}.parquet", name=names)
+
+
+if TINY:
+
+    rule problems:
+        input:
+            modules("tinyworld.world"),
+        output:
+            expand(f"{RESULTS}/problems/{{split}}.parquet", split=SPLITS),
+            expand(f"{RESULTS}/problems/{{split}}.json", split=SPLITS),
+        log:
+            f"{RESULTS}/logs/problems.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/problems.tsv"
+        conda:
+            ENV
+        resources:
+            mem_mb=1000,
+            runtime=5,
+            gpu=0,
+        params:
+            settings=json.dumps(config["world"]["benchmarks"]),
+            seed=config["seed"],
+            out=lambda wildcards, output: os.path.dirname(output[0]),
+        shell:
+            "python -m itscale problems --seed {params.seed} --settings {params.settings:q} --out {params.out:q} 2>&1 | tee {log:q}"
+
+else:
+
+    # Where the network is: on the machine that Snakemake runs on.
+    localrules:
+        problems,
+
+    rule problems:
+        input:
+            modules("benchmarks"),
+            exclude=before,
+        output:
+            table=f"{RESULTS}/problems/{{benchmark}}.parquet",
+            manifest=f"{RESULTS}/problems/{{benchmark}}.json",
+        log:
+            f"{RESULTS}/logs/problems/{{benchmark}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/problems/{{benchmark}}.tsv"
+        retries: 3
+        conda:
+            ENV
+        resources:
+            mem_mb=2000,
+            runtime=30,
+            gpu=0,
+        params:
+            source=lambda wildcards: json.dumps(
+                {
+                    key: value
+                    for key, value in config["benchmarks"][wildcards.benchmark].items()
+                    if key not in STATED
+                }
+            ),
+            exclude=lambda wildcards, input: " ".join(
+                f"--exclude {path}" for path in input.exclude
+            ),
+        shell:
+            "python -m itscale benchmark --source {params.source:q} --label {wildcards.benchmark} {params.exclude}"
+            " --out {output.table:q} 2>&1 | tee {log:q}"

@@ -51,13 +51,15 @@ def score(
     samples: Samples,
     out: Out,
     batch_size: Annotated[int, typer.Option(help="Solutions per forward pass.")] = 64,
+    step_break: Annotated[str, typer.Option(help="What stands between steps, as a JSON string.")] = '"\\n"',
 ) -> None:
-    """Score every step of every sample with a process reward model."""
+    """Score every step of every sample with a process reward model; long solutions are scored in windows."""
     from itscale.records import SAMPLES, SCORES, read_problems, read_table, write_table
     from itscale.verifier import score_table
 
-    scores = score_table(read_table(samples, SAMPLES), read_problems(problems), model, batch_size)
-    write_table(out, scores, SCORES, {"verifier": str(model)})
+    pieces = parse_json(step_break, "--step-break")
+    scores, windows = score_table(read_table(samples, SAMPLES), read_problems(problems), model, batch_size, pieces)
+    write_table(out, scores, SCORES, {"verifier": str(model), "step_break": pieces, **windows})
 
 
 @app.command()
@@ -91,6 +93,19 @@ def pool(
         table = join_by_key(table, read_table(path, schema), str(path))
     parts = {"samples": samples, "grades": grades, "scores": scores}
     write_table(out, table, POOL, {name: read_json(manifest_path(path)) for name, path in parts.items()})
+
+
+@app.command()
+def fetch_model(
+    source: Annotated[str, typer.Option(help="ModelSource as JSON: path, and for the hub the revision.")],
+    what: Annotated[str, typer.Option(help="What the model is for, for the messages.")],
+    out: Out,
+) -> None:
+    """Make a model of the hub (pinned revision, hashes compared) or of a local folder a folder of the results."""
+    from itscale.hub import ModelSource, fetch_model
+
+    fetch_model(settings_of(ModelSource, source, "--source"), what, out)
+    print(f"{out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
 
 
 @app.command()

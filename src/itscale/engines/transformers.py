@@ -13,16 +13,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import DynamicCache
 
 from itscale.engines.protocol import Completion, Request, Usage, completion
+from itscale.hub import model_files
 from itscale.prompts import render
 
 
 class TransformersEngine:
     """Implements `Engine`."""
 
-    def __init__(self, model: str | Path, batch_size: int) -> None:
-        self._tokenizer = AutoTokenizer.from_pretrained(model)
+    def __init__(self, model: str | Path, batch_size: int, instruction: str = "") -> None:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True).to(self._device).eval()
+        # A GPU computes in the precision of the file, a CPU in single precision.
+        dtype = "auto" if self._device == "cuda" else torch.float32
+        with model_files(model):
+            self._tokenizer = AutoTokenizer.from_pretrained(model)
+            loaded = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, dtype=dtype)
+        self._model = loaded.to(self._device).eval()
+        self._instruction = instruction
         eos = self._model.generation_config.eos_token_id
         eos = eos if eos is not None else self._tokenizer.eos_token_id
         self._stops = torch.tensor(eos if isinstance(eos, list) else [eos], device=self._device)
@@ -31,7 +37,7 @@ class TransformersEngine:
         self._usage = Usage()
 
     def encode(self, question: str, previous: str | None) -> tuple[int, ...]:
-        return tuple(render(self._tokenizer, question, previous))
+        return tuple(render(self._tokenizer, question + self._instruction, previous))
 
     @property
     def outstanding(self) -> int:

@@ -5,13 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from itscale.engines.protocol import Completion, Request, Usage, completion
+from itscale.hub import model_files
 from itscale.prompts import render
 
 
 class VllmEngine:
     """Implements `Engine`."""
 
-    def __init__(self, model: str | Path, batch_size: int, max_model_len: int | None = None) -> None:
+    def __init__(
+        self,
+        model: str | Path,
+        batch_size: int,
+        instruction: str = "",
+        tensor_parallel: int = 1,
+        max_model_len: int | None = None,
+    ) -> None:
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         import torch
@@ -20,18 +28,24 @@ class VllmEngine:
         # On a CPU vLLM claims all memory unless told otherwise, and seeded requests fail in a partial prefill.
         cpu = {"kv_cache_memory_bytes": 256 << 20, "dtype": "float32", "enable_chunked_prefill": False, "enforce_eager": True}
         options = {} if torch.cuda.is_available() else cpu
-        self._engine = LLMEngine.from_engine_args(
-            EngineArgs(
-                model=str(model), max_num_seqs=batch_size, max_model_len=max_model_len, enable_prefix_caching=True, **options
-            )
+        arguments = EngineArgs(
+            model=str(model),
+            max_num_seqs=batch_size,
+            tensor_parallel_size=tensor_parallel,
+            max_model_len=max_model_len,
+            enable_prefix_caching=True,
+            **options,
         )
+        with model_files(model):
+            self._engine = LLMEngine.from_engine_args(arguments)
         self._tokenizer = self._engine.get_tokenizer()
+        self._instruction = instruction
         self.slots = batch_size
         self._running: dict[str, Usage] = {}  # what each request would have cost if it were cut short now
         self._usage = Usage()
 
     def encode(self, question: str, previous: str | None) -> tuple[int, ...]:
-        return tuple(render(self._tokenizer, question, previous))
+        return tuple(render(self._tokenizer, question + self._instruction, previous))
 
     @property
     def outstanding(self) -> int:

@@ -13,7 +13,6 @@ CAPTION = (
 )
 SHOWN = (
     "best-of-N",
-    "self-consistency",
     "ASC",
     "threshold",
     "reservation",

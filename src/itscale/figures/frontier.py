@@ -9,9 +9,8 @@ from itscale.figures.style import figure, look
 CAPTION = (
     "Accuracy on the {benchmark} benchmark against completion tokens per question, one point a budget N, with 95 % "
     "bootstrap bands over questions. Left: rules that return the best-scored sample; dashed: the clairvoyant stop, which "
-    "knows the answers and uses the fewest tokens that lose nothing that best-of-N solves, so no such rule can lie further "
-    "left at its accuracy. Right: rules that vote. A rule earns its keep only where it lies above the line of the fixed "
-    "budgets."
+    "knows the answers and uses the fewest tokens that lose nothing that best-of-N solves, a bound for every such rule that "
+    "loses nothing. Right: rules that vote. A rule earns its keep only where it lies above the line of the fixed budgets."
 )
 SCORES = ("best-of-N", "weighted best-of-N", "threshold", "reservation")
 BOUND = "clairvoyant stop"

@@ -9,8 +9,9 @@ from itscale.figures.style import figure, look
 CAPTION = (
     "Simulated questions with truncated normal scores: how often the best score reaches s_min (the 90 % quantile of a "
     "score) where a confidence alpha is asked for, averaged over {worlds} pairs of (mu, sigma); bands are 95 % Monte Carlo "
-    "intervals. With known parameters the guarantee holds (on or above the grey line; N* is an integer, hence above). With "
-    "estimated ones it does not: a rule below the line promises more than it keeps. Right: the samples that this costs."
+    "intervals. With known parameters the guarantee holds (on or just above the grey line, N* being an integer). With "
+    "estimated ones it is whatever the estimate makes of it: below the line a rule promises more than it keeps, above it it "
+    "pays for confidence that nobody asked for. Right: the samples that this costs."
 )
 
 

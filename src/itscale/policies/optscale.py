@@ -1,6 +1,7 @@
 """OptScale (arXiv 2506.22376), and the rules over scores that it must beat: threshold and reservation."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -137,6 +138,15 @@ class _Fitted:
         return np.where(known, mean, average[0]), np.where(known, mean**2 + sd**2, average[1])
 
 
+@lru_cache(maxsize=8)
+def _published_map(data: bytes) -> truncnormal.Fit:
+    """The released MAP fit of (count, mean, mean square, prior mu, prior sigma), [5, B] as bytes.
+
+    The one look of `paper` does not depend on s_min and alpha, so that all cells of a grid ask for the same fit.
+    """
+    return truncnormal.fit_with_normal_prior(*np.frombuffer(data).reshape(5, -1))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptScale(_Fitted):
     """Draw until the best of n scores reaches s_min with probability alpha under the fitted distribution.
@@ -192,7 +202,7 @@ class OptScale(_Fitted):
             mean, square = state.total / count, state.square / count
             if self.predicted:
                 mu, prior_square = self.prior_moments(batch)
-                fit = truncnormal.fit_with_normal_prior(state.count, mean, square, mu, np.sqrt(prior_square - mu**2))
+                fit = _published_map(np.stack([state.count, mean, square, mu, np.sqrt(prior_square - mu**2)]).tobytes())
                 some = np.ones(len(count), bool)
             else:
                 fit, some = truncnormal.fit(mean, square), state.count > 0

@@ -31,12 +31,14 @@ class RewardModelSettings:
     """Layers above the language model's, the generated solutions, and the training."""
 
     extra_layers: int = 2
-    steps: int = 900
+    steps: int = 1800
     batch_size: int = 16
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
+    base_pace: float = 0.25
+    symbol_weight: float = 3.0
     flaw_rate: float = 0.2
-    misprint_rate: float = 0.1
-    sampled_share: float = 0.3
+    misprint_rate: float = 0.08
+    sampled_share: float = 0.2
     corpus: LanguageModelSettings = field(default_factory=LanguageModelSettings)
 
 
@@ -64,7 +66,7 @@ def encode(tokenizer: "PreTrainedTokenizerFast", pairs: list[tuple[str, list[str
     return examples
 
 
-def judgement_loss(separator: int, layer: int) -> "Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]":
+def judgement_loss(separator: int, layer: int, symbol_weight: float) -> "Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]":
     """Cross-entropy of the two classes, plus that of naming the right token for what is written, read off hidden `layer`.
 
     The second part is what makes the first learnable: a comparison has no gradient to speak of until what is to be
@@ -78,7 +80,7 @@ def judgement_loss(separator: int, layer: int) -> "Callable[[Any, dict[str, torc
         known = labels != -100
         judged = cross_entropy(model.score(out.last_hidden_state)[known], (labels == ids)[known].long())
         symbols = known & (ids != separator)
-        return judged + cross_entropy(model.reader(out.hidden_states[layer][symbols]), labels[symbols])
+        return judged + symbol_weight * cross_entropy(model.reader(out.hidden_states[layer][symbols]), labels[symbols])
 
     return loss
 
@@ -160,6 +162,7 @@ def train(
     Raises:
         UserError: a sample belongs to no problem given.
     """
+    import torch
     from torch import nn
     from transformers import (
         AutoModelForCausalLM,
@@ -180,6 +183,11 @@ def train(
     model = LlamaForTokenClassification(config)
     # Not strict: the layers on top have no counterpart.
     model.model.load_state_dict(base.model.state_dict(), strict=False)
+    # A separator stands where the language model knows a new line.
+    separator = tokenizer.convert_tokens_to_ids(SEPARATOR)
+    with torch.no_grad():
+        embedding = model.model.embed_tokens.weight
+        embedding[separator] = embedding[tokenizer.convert_tokens_to_ids("\n")]
     # For training only: what names the right token, as the language model's own head does.
     model.reader = nn.Sequential(copy.deepcopy(base.model.norm), copy.deepcopy(base.lm_head))
 
@@ -195,7 +203,14 @@ def train(
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
     )
-    loss = judgement_loss(tokenizer.convert_tokens_to_ids(SEPARATOR), base.config.num_hidden_layers + 1)
-    fit(model, tokenizer, examples, fit_settings, seed, "reward model", loss)
+    known = base.config.num_hidden_layers
+    loss = judgement_loss(separator, known + 1, settings.symbol_weight)
+    added = ("score.", "reader.", *(f"model.layers.{known + i}." for i in range(settings.extra_layers)))
+
+    def pace(name: str) -> float:
+        """New layers learn; the language model's change slowly, so that they keep the arithmetic that they know."""
+        return 1.0 if name.startswith(added) else settings.base_pace
+
+    fit(model, tokenizer, examples, fit_settings, seed, "reward model", loss, pace)
     del model.reader
     save(out, model, tokenizer)

@@ -52,17 +52,21 @@ def fit(
     seed: int,
     description: str,
     loss: "Callable[[PreTrainedModel, dict[str, torch.Tensor]], torch.Tensor] | None" = None,
+    pace: Callable[[str], float] = lambda name: 1.0,
 ) -> None:
     """Train `model` in place on examples of `input_ids` and `labels` (one a token, -100 where there is none).
 
-    `loss` maps the model and a padded batch to what is minimised; by default it is the model's own.
+    `loss` maps the model and a padded batch to what is minimised; by default it is the model's own. `pace` maps a parameter's
+    name to its share of the learning rate.
     """
+    from torch.optim import AdamW
     from transformers import (
         DataCollatorForTokenClassification,
         PrinterCallback,
         Trainer,
         TrainerCallback,
         TrainingArguments,
+        get_cosine_schedule_with_warmup,
     )
 
     bar = progress(description=description, unit="step", total=settings.steps)
@@ -77,16 +81,24 @@ def fit(
                 return super().compute_loss(model, inputs, *arguments, **options)
             return loss(model, inputs)
 
+    groups: dict[tuple[float, float], list[Any]] = {}
+    for name, parameter in model.named_parameters():
+        decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((pace(name), decay), []).append(parameter)
+    optimizer = AdamW(
+        [
+            {"params": chosen, "lr": share * settings.learning_rate, "weight_decay": decay}
+            for (share, decay), chosen in groups.items()
+        ],
+        betas=(0.9, settings.adam_beta2),
+    )
+    schedule = get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, settings.steps)
+
     with bar, tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
             output_dir=scratch,
             max_steps=settings.steps,
             per_device_train_batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=settings.warmup_steps,
-            adam_beta2=settings.adam_beta2,
-            weight_decay=settings.weight_decay,
             seed=seed,
             save_strategy="no",
             train_sampling_strategy="sequential",  # the order is bucketed's
@@ -101,6 +113,7 @@ def fit(
             train_dataset=bucketed(examples, settings.batch_size, seed),
             data_collator=DataCollatorForTokenClassification(tokenizer),
             callbacks=[Bar()],
+            optimizers=(optimizer, schedule),
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()

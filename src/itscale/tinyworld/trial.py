@@ -53,7 +53,7 @@ def trial(
     def pool(split: str, kind: str, unit: Unit) -> Pool:
         table, problems = samples(split, kind), splits[split]
         graded = join_by_key(table, grade_table(table, problems), "grades")
-        return make_pool(join_by_key(graded, score_table(table, problems, models["reward"], 256), "scores"), unit)
+        return make_pool(join_by_key(graded, score_table(table, problems, models["reward"], 256)[0], "scores"), unit)
 
     measured = measure(
         pool("test", "parallel", Unit.SAMPLE), pool("test", "chain", Unit.ROUND), pool("shifted", "parallel", Unit.SAMPLE)

@@ -1,0 +1,41 @@
+"""The command that says what a configuration will cost before anything runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from itscale.cli.options import app
+
+
+@app.command()
+def plan(
+    configfile: Annotated[list[Path], typer.Option(help="Configuration laid over config/config.yaml; may be repeated.")],
+    folder: Annotated[Path, typer.Option(help="Folder of the Snakefile.")] = Path(),
+    generator: Annotated[str | None, typer.Option(help="Another of the configuration's generators.")] = None,
+) -> None:
+    """Print jobs, tokens, GPU-hours and disk of a configuration, from the lengths and speeds that it states; run nothing."""
+    from itscale.planning import disk_gb, job_counts, pool_costs, read_configuration
+
+    files = [folder / "config" / "config.yaml", *(f for f in configfile if f.name != "config.yaml")]
+    config = read_configuration(files)
+    counts = job_counts(files, folder)
+    print(f"{sum(n for rule, n in counts.items() if rule not in ('all', 'total'))} jobs that are not done yet:")
+    print("  " + ", ".join(f"{count} {rule}" for rule, count in counts.items() if rule not in ("all", "total")))
+    if not config["benchmarks"]:
+        print("The tiny world: no GPU, no download; what it takes was measured (README, results/benchmarks/workflow.json).")
+        return
+    if generator is not None:
+        config["models"]["generator"] = generator
+    costs = pool_costs(config)
+    print(f"\nGenerator {config['models']['generator']}, assumed lengths and speeds (none of them measured here):")
+    print(f"{'pool':32s}{'samples':>10s}{'M tokens':>10s}{'GPU-hours, drawing':>20s}{'scoring':>10s}")
+    for c in costs:
+        label = f"{c.benchmark}, {c.kind}"
+        print(f"{label:32s}{c.samples:10d}{c.tokens / 1e6:10.1f}{c.drawing_gpu_hours:20.1f}{c.scoring_gpu_hours:10.1f}")
+    drawing, scoring = sum(c.drawing_gpu_hours for c in costs), sum(c.scoring_gpu_hours for c in costs)
+    samples, tokens = sum(c.samples for c in costs), sum(c.tokens for c in costs)
+    print(f"{'all':32s}{samples:10d}{tokens / 1e6:10.1f}{drawing:20.1f}{scoring:10.1f}")
+    models, pools = disk_gb(config, costs)
+    print(f"\n{drawing + scoring:.0f} GPU-hours; disk: models {models:.0f} GB, results {pools:.1f} GB.")
+    print("Beside that: grading (CPU), the predictor's training (one GPU, hours), calibration and replays (CPU, minutes).")

@@ -1,0 +1,114 @@
+"""What a configuration will cost before anything runs: tokens, GPU-hours and disk from the speeds and lengths it states.
+
+Nothing here is measured: the mean length of an answer and the tokens a second of a job are assumptions of the configuration
+(`benchmarks.{name}.questions`, `.answer_tokens`; `models.*.tokens_per_second`, `.size_gb`), and the plan is as good as they are.
+"""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from itscale.errors import UserError
+
+# A sample's text lies in a shard, in the gathered samples and in the pool, zstd-compressed: about 1.5 bytes a token each.
+_BYTES_PER_TOKEN = 3 * 1.5
+_PROMPT_TOKENS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class PoolCost:
+    """One pool: samples, the tokens they are expected to have, and GPU-hours of drawing and of scoring them."""
+
+    benchmark: str
+    kind: str
+    samples: int
+    tokens: float
+    drawing_gpu_hours: float
+    scoring_gpu_hours: float
+
+
+def read_configuration(files: list[Path]) -> dict[str, Any]:
+    """The configuration files laid over each other, as Snakemake does.
+
+    Raises:
+        UserError: a file is missing or is not YAML.
+    """
+    merged: dict[str, Any] = {}
+    for file in files:
+        try:
+            layer = yaml.safe_load(file.read_text()) or {}
+        except FileNotFoundError:
+            raise UserError(f"{file} does not exist: give the path of a configuration.") from None
+        except yaml.YAMLError as error:
+            raise UserError(f"{file} is not valid YAML ({str(error).splitlines()[0]}): correct it.") from None
+        merged = _laid_over(merged, layer)
+    return merged
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = {k: _laid_over(below[k], v) for k, v in above.items() if isinstance(v, dict) and isinstance(below.get(k), dict)}
+    return {**below, **above, **both}
+
+
+def pool_costs(config: dict[str, Any]) -> list[PoolCost]:
+    """What each pool that the comparison needs will cost.
+
+    Raises:
+        UserError: a benchmark or model does not state what the plan reckons with; the message names the key.
+    """
+    models = config["models"]
+    generator = _of(models.get("generators", {}), models.get("generator"), "models.generators")
+    speed = _of(generator, "tokens_per_second", f"models.generators.{models['generator']}")
+    verifying = _of(models.get("verifier", {}), "tokens_per_second", "models.verifier")
+    training = ["predictor_train", "predictor_validation"] if config["predictor"] is not None else []
+    costs = []
+    for name in [*config["compare"]["benchmarks"], "calibration", *training]:
+        source = _of(config["benchmarks"], name, "benchmarks")
+        questions, length = (_of(source, key, f"benchmarks.{name}") for key in ("questions", "answer_tokens"))
+        for kind in ("parallel", "chain"):
+            of = _of(_of(config["pools"], name, "pools"), kind, f"pools.{name}")
+            samples = questions * of.get("samples", 1) * of.get("chains", 1) * of.get("rounds", 1)
+            tokens = float(samples * length)
+            read = tokens + samples * _PROMPT_TOKENS
+            hours = tokens / speed * generator.get("gpus", 1) / 3600, read / verifying / 3600
+            costs.append(PoolCost(name, kind, samples, tokens, *hours))
+    return costs
+
+
+def disk_gb(config: dict[str, Any], costs: list[PoolCost]) -> tuple[float, float]:
+    """GB of the models' files (in the hub's cache) and of the pools (in the results)."""
+    models = config["models"]
+    used = [models["generators"][models["generator"]], models["verifier"], models.get("backbone", {})]
+    return sum(m.get("size_gb", 0.0) for m in used), sum(c.tokens for c in costs) * _BYTES_PER_TOKEN / 1e9
+
+
+def job_counts(files: list[Path], folder: Path) -> dict[str, int]:
+    """Jobs by rule, from a dry run of the workflow in `folder`.
+
+    Raises:
+        UserError: the dry run fails; the message is its last line.
+    """
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules", "--configfile", *map(str, files)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    lines = (done.stdout + done.stderr).splitlines()
+    if done.returncode != 0:
+        raise UserError(f"the workflow cannot be planned ({[line for line in lines if line.strip()][-1].strip()}): correct it.")
+    if "Job stats:" not in lines:
+        return {}
+    counts = {}
+    for line in lines[lines.index("Job stats:") + 3 :]:
+        if not line.strip():
+            break
+        rule, count = line.split()
+        counts[rule] = int(count)
+    return counts
+
+
+def _of(section: dict[str, Any], key: Any, where: str) -> Any:
+    if key not in section:
+        raise UserError(f"{where} in the configuration lacks {key!r}, which the plan reckons with: state it.")
+    return section[key]

@@ -1,0 +1,130 @@
+"""The paper's configuration without the network: local folders with the hub's files and columns, and models of each family."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from itscale.planning import job_counts, pool_costs, read_configuration
+from itscale.records import POOL, Unit, read_json, read_pool, read_problems, read_table
+from standins import language_model, reward_model
+
+ROOT = Path(__file__).resolve().parents[1]
+PAPER = ["config/config.yaml", "config/paper.yaml"]
+ONE_GPU = [*PAPER, "config/one_gpu.yaml"]
+
+
+@pytest.mark.parametrize("files", [["config/config.yaml"], PAPER, ONE_GPU], ids=["default", "paper", "one GPU"])
+def test_every_configuration_builds_its_graph_without_a_network(files):
+    counts = job_counts([Path(f) for f in files], ROOT)
+    assert counts["samples"] >= 9 and counts["total"] == sum(n for rule, n in counts.items() if rule != "total")
+
+
+def test_everything_of_the_hub_is_pinned_to_a_commit():
+    config = read_configuration([ROOT / f for f in ONE_GPU])
+    models = [*config["models"]["generators"].values(), config["models"]["verifier"], config["models"]["backbone"]]
+    for source in [*config["benchmarks"].values(), *models]:
+        assert len(bytes.fromhex(source["revision"])) == 20, source["path"]
+
+
+def test_a_plan_is_what_the_pools_add_up_to():
+    costs = {(c.benchmark, c.kind): c for c in pool_costs(read_configuration([ROOT / f for f in PAPER]))}
+    math = costs["math500", "parallel"]
+    assert math.samples == 500 * 64 and math.tokens == 500 * 64 * 3500
+    assert math.drawing_gpu_hours == pytest.approx(500 * 64 * 3500 / 2500 / 3600)
+    assert costs["aime24", "chain"].samples == 30 * 8 * 8
+    assert len(costs) == 2 * 9
+
+
+def questions(numbers: range) -> list[str]:
+    return [f"{10 + i}+{i % 7}-{i % 5}" for i in numbers]
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A copy of the repository, and beside it folders in place of everything that paper.yaml takes from the hub."""
+    for part in ("Snakefile", "config", "envs", "profiles", "src", "workflow"):
+        source = ROOT / part
+        shutil.copytree(source, tmp_path / part) if source.is_dir() else shutil.copy(source, tmp_path / part)
+    hub = tmp_path / "hub"
+    table = pd.DataFrame({"problem": questions(range(4)), "answer": ["1", "2", "3", "4"], "level": [1, 2, 3, 4]})
+    table = table.assign(solution="", subject="", unique_id="")
+    (hub / "MATH-500").mkdir(parents=True)
+    table.to_json(hub / "MATH-500" / "test.jsonl", orient="records", lines=True)
+    subjects = yaml.safe_load((ROOT / "config/paper.yaml").read_text())["benchmarks"]["calibration"]["name"]
+    card = ["---", "configs:"]
+    for i, subject in enumerate(subjects):
+        card += [f"- config_name: {subject}", f"  data_files: [{{split: train, path: {subject}/train-*}}]"]
+        rows = {
+            "problem": questions(range(10 * i, 10 * i + 6)),
+            "level": "Level 1",
+            "type": subject,
+            "solution": "so $\\boxed{7}$",
+        }
+        (hub / "hendrycks_math" / subject).mkdir(parents=True)
+        pd.DataFrame(rows).to_parquet(hub / "hendrycks_math" / subject / "train-00000-of-00001.parquet")
+    (hub / "hendrycks_math" / "README.md").write_text("\n".join([*card, "---", ""]))
+    language_model(hub / "qwen2", "qwen2")
+    language_model(hub / "llama", "llama")
+    reward_model(hub / "prm", published=True, window=128)
+    drawn = {
+        "parallel": {"samples": 3, "shards": 2},
+        "chain": {"chains": 1, "rounds": 2, "shards": 1},
+        "sampling": {"max_tokens": 60},
+    }
+    overlay = {
+        "results": "results/paper",
+        "benchmarks": {
+            "math500": {"path": str(hub / "MATH-500")},
+            "calibration": {"path": str(hub / "hendrycks_math"), "take": 4},
+        },
+        "models": {
+            "generators": {
+                "deepseek_7b": {"path": str(hub / "qwen2"), "max_model_len": 512},
+                "llama_8b": {"path": str(hub / "llama"), "max_model_len": 512},
+            },
+            "verifier": {"path": str(hub / "prm")},
+        },
+        "verifier": {"step_break": "\n"},
+        "pools": {"math500": drawn, "calibration": drawn},
+    }
+    (tmp_path / "local.yaml").write_text(yaml.safe_dump(overlay))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("engine", "generator"), [("vllm", "deepseek_7b"), ("transformers", "llama_8b")])
+def test_the_paper_path_runs_on_stand_ins(home, engine, generator):
+    if engine == "vllm":
+        pytest.importorskip("vllm")
+    (home / "chosen.yaml").write_text(
+        yaml.safe_dump({"engine": {"name": engine, "batch_size": 16}, "models": {"generator": generator}})
+    )
+    results = Path("results/paper") / generator
+    target = results / "pools" / "math500" / "parallel" / "pool.parquet"
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "--configfile", *PAPER, "local.yaml", "chosen.yaml"]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
+    targets = [str(target), str(results / "problems" / "calibration.parquet")]
+    done = subprocess.run([*command, "--", *targets], cwd=home, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+
+    problems = read_problems(home / results / "problems" / "math500.parquet")
+    assert [p.question for p in problems] == questions(range(4)) and [p.level for p in problems] == ["1", "2", "3", "4"]
+    training = read_problems(home / results / "problems" / "calibration.parquet")
+    assert len(training) == 4 and not {p.question for p in training} & {p.question for p in problems}
+    assert {p.answer for p in training} == {"7"}
+    table = read_table(home / target, POOL)
+    assert len(table) == 12 and table["completion_tokens"].between(1, 60).all()
+    # The instruction of paper.yaml stands in every prompt.
+    assert (table["prompt_tokens"] > 40).all()
+    pool = read_pool(home / target, Unit.SAMPLE)
+    assert pool.rows == 4 and pool.size == 3
+    manifest = read_json((home / target).with_suffix(".json"))
+    shard = manifest["samples"]["shards"][0]
+    assert shard["engine"].lower().startswith(engine)
+    assert shard["plan"]["sampling"] == {"temperature": 0.7, "top_p": 0.95, "max_tokens": 60}
+    assert manifest["scores"]["window"] == 128
