@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback, set_seed
+from transformers.utils.logging import disable_progress_bar
 from trl import GRPOConfig, RLOOConfig, SFTConfig
 
 from itscale.engines import EngineSettings, open_engine
@@ -62,6 +63,7 @@ class Job:
 def train(job: Job, out: Path) -> None:
     """Run the loop and write `metrics.jsonl`, `evaluation.csv`, `run.json` and the folders `last` and `best` under `out`."""
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    disable_progress_bar()  # loading and saving weights at every step is not worth a bar
     for name in ("grpo", "rloo"):  # they warn at every step that an unused slot has no reward
         logging.getLogger(f"trl.trainer.{name}_trainer").setLevel(logging.ERROR)
     partial = out / "partial"
