@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from transformers import AutoTokenizer
 
 from itscale.planning import job_counts, pool_costs, read_configuration
 from itscale.records import POOL, Unit, read_json, read_pool, read_problems, read_table
@@ -92,6 +93,8 @@ def home(tmp_path):
         },
         "verifier": {"step_break": "\n"},
         "pools": {"math500": drawn, "calibration": drawn},
+        "compare": {"benchmarks": ["math500"]},
+        "markovscale": {"benchmarks": ["math500"]},
     }
     (tmp_path / "local.yaml").write_text(yaml.safe_dump(overlay))
     return tmp_path
@@ -120,7 +123,16 @@ def test_the_paper_path_runs_on_stand_ins(home, engine, generator):
     table = read_table(home / target, POOL)
     assert len(table) == 12 and table["completion_tokens"].between(1, 60).all()
     # The instruction of paper.yaml stands in every prompt.
-    assert (table["prompt_tokens"] > 40).all()
+    tokenizer = AutoTokenizer.from_pretrained(home / "hub" / {"deepseek_7b": "qwen2", "llama_8b": "llama"}[generator])
+    instruction = yaml.safe_load((ROOT / "config/paper.yaml").read_text())["engine"]["instruction"]
+    for p in problems:
+        lengths = []
+        for turn in (p.question, p.question + instruction):
+            chat = [{"role": "user", "content": turn}]
+            text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+            lengths.append(len(tokenizer(text, add_special_tokens=False)["input_ids"]))
+        assert lengths[0] < lengths[1]
+        assert set(table.loc[table["problem_id"] == p.problem_id, "prompt_tokens"]) == {lengths[1]}
     pool = read_pool(home / target, Unit.SAMPLE)
     assert pool.rows == 4 and pool.size == 3
     manifest = read_json((home / target).with_suffix(".json"))
