@@ -156,9 +156,6 @@ def predictions_option(wildcards, input):
     return f"--predictions {input.predictions}" if input.predictions else ""
 
 
-
-
-
 def problems_of(wildcards):
     """The problems of a pool: imported with it, or the benchmark's."""
     if wildcards.benchmark in config["official"]:
