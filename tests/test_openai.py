@@ -176,7 +176,7 @@ def served(tmp_path_factory):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(named.parent)}
     log = open(folder.parent / "log", "w")
     server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 400
     try:
         while True:
             try:
@@ -214,20 +214,46 @@ def test_a_served_model_says_what_it_says_in_this_process(served):
         assert came[i].finish is wanted.finish
 
 
+def running(address):
+    """How many requests the server says it is running."""
+    with urllib.request.urlopen(address.removesuffix("/v1") + "/metrics") as answer:
+        lines = [line for line in answer.read().decode().splitlines() if line.startswith("vllm:num_requests_running")]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+def test_what_is_aborted_on_a_server_stops_there_and_is_counted(served):
+    address, _ = served
+    with open_engine(EngineSettings(address, batch_size=8)) as engine:
+        long = Sampling(temperature=2.0, max_tokens=100)
+        engine.submit([Request(str(i), engine.encode(QUESTIONS[0], None), long, i) for i in range(24)])
+        came = []
+        while not came:
+            came += engine.poll()
+        cut = engine.abort([str(i) for i in range(24)])
+        while engine.outstanding:
+            came += engine.poll()
+        assert len(came) + len(cut) == 24
+        begun = [usage for usage in cut.values() if usage.prompt]
+        assert 1 <= len(begun) <= 8 and sum(usage.aborted for usage in begun) > 0
+        usage = engine.usage()
+        assert usage.completion == sum(c.completion_tokens for c in came)
+        assert usage.prompt == came[0].prompt_tokens * (len(came) + len(begun))
+    deadline = time.monotonic() + 10
+    while running(address) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert running(address) == 0
+
+
 def test_votes_on_a_server_stop_it_and_every_token_is_counted(served):
     address, _ = served
     problems = [Problem(f"p{i}", question, "unknown") for i, question in enumerate(QUESTIONS)]
-    policy = make_policy("vote_lead", lead=2, n_max=12)
+    policy = make_policy("vote_lead", lead=1, n_max=12)
     with open_engine(EngineSettings(address, batch_size=8)) as engine, Comparer(5.0) as comparer:
         run = solve(problems, engine, policy, sampling=Sampling(temperature=0.5, max_tokens=40), comparer=comparer)
         ledger, usage = run.ledger, engine.usage()
-    assert (ledger.prompt, ledger.completion + ledger.speculative, ledger.aborted) == (
-        usage.prompt,
-        usage.completion,
-        usage.aborted,
-    )
-    assert all(len(row.samples) <= 12 for row in run.rows)
-    assert sum(row.aborted for row in run.rows) > 0
-    with urllib.request.urlopen(address.removesuffix("/v1") + "/metrics") as answer:
-        lines = [line for line in answer.read().decode().splitlines() if line.startswith("vllm:num_requests_running")]
-    assert [float(line.rsplit(" ", 1)[1]) for line in lines] == [0.0]
+    spent = ledger.prompt, ledger.completion + ledger.speculative, ledger.aborted
+    assert spent == (usage.prompt, usage.completion, usage.aborted)
+    for row in run.rows:
+        answered = [s.verdict.cluster >= 0 for s in row.samples]
+        assert not any(answered[:-1]) and (answered[-1] or len(answered) == 12)
+    assert sum(row.speculative + row.aborted for row in run.rows) > 0

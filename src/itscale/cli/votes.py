@@ -40,7 +40,7 @@ def vote_study(
     samples = read_pool(pool, Unit.SAMPLE)
     known = estimate_model(read_pool(calibration, Unit.SAMPLE).cluster)
     limit = samples.size
-    leads = [d for d in (1, 2, 3, 4, 5, 6, 8, 10, 12) if d <= limit]
+    leads = [d for d in (1, 2, 3, 4, 5, 6, 8, 12) if d <= limit]
     sweep = lead_sweep(samples, known, leads, benchmark=benchmark, limit=limit, orders=orders, seed=seed)
     write_csv(out / "vote_sweep.csv", sweep)
     names = {"lead 4": ("vote_lead", {"lead": min(4, limit)})}

@@ -3,10 +3,21 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from itscale.engines.protocol import Completion, Request, Usage, completion
 from itscale.hub import model_files
 from itscale.prompts import render
+
+
+def _pack_tied_head(worker: Any) -> None:
+    """Pack an output layer that shares the embedding's weights anew: on a CPU a reload leaves its packed copy as it was."""
+    from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
+
+    model = worker.get_model()
+    if model.config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+        dispatch_cpu_unquantized_gemm(model.lm_head, remove_weight=False)
 
 
 class VllmEngine:
@@ -27,7 +38,8 @@ class VllmEngine:
 
         # On a CPU vLLM claims all memory unless told otherwise, and seeded requests fail in a partial prefill.
         cpu = {"kv_cache_memory_bytes": 256 << 20, "dtype": "float32", "enable_chunked_prefill": False, "enforce_eager": True}
-        options = {} if torch.cuda.is_available() else cpu
+        self._cpu = not torch.cuda.is_available()
+        options = cpu if self._cpu else {}
         arguments = EngineArgs(
             model=str(model),
             max_num_seqs=batch_size,
@@ -76,6 +88,8 @@ class VllmEngine:
 
     def reload(self, folder: Path) -> None:
         self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
+        if self._cpu:
+            self._engine.collective_rpc(_pack_tied_head)
         self._engine.reset_prefix_cache()  # its keys and values are of the weights before
 
     def usage(self) -> Usage:
