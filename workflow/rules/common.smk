@@ -154,3 +154,12 @@ def predictions(benchmark):
 
 def predictions_option(wildcards, input):
     return f"--predictions {input.predictions}" if input.predictions else ""
+
+
+def problems_of(wildcards):
+    """The problems of a pool: imported with it, or the benchmark's."""
+    if wildcards.benchmark in config["official"]:
+        return (
+            f"{RESULTS}/pools/{wildcards.benchmark}/{wildcards.kind}/problems.parquet"
+        )
+    return f"{RESULTS}/problems/{wildcards.benchmark}.parquet"

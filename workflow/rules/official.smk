@@ -1,12 +1,3 @@
-def problems_of(wildcards):
-    """The problems of a pool: imported with it, or the benchmark's."""
-    if wildcards.benchmark in config["official"]:
-        return (
-            f"{RESULTS}/pools/{wildcards.benchmark}/{wildcards.kind}/problems.parquet"
-        )
-    return f"{RESULTS}/problems/{wildcards.benchmark}.parquet"
-
-
 if config["official"]:
 
     ruleorder: official > gather
