@@ -82,7 +82,7 @@ def grid(scores: np.ndarray, short: bool) -> list[Measurement]:
 
     times, found = seconds(ours, 2 if short else 10), ours()
     calls = [(n, t, p, q) for n in PEEK for t in range(len(TARGETS)) for p in range(len(PERCENTILES)) for q in range(len(scores))]
-    every = 101 if short else 37  # coprime to the sizes, so that all cells and budgets come
+    every = 101 if short else 211  # coprime to the sizes, so that all cells and budgets come
     start, equal, near = time.perf_counter(), 0, 0
     tried = calls[::every]
     for n, t, p, q in tried:
@@ -119,7 +119,7 @@ def fits(scores: np.ndarray, short: bool) -> list[Measurement]:
     square = np.concatenate([(p**2).mean(1) for p in prefixes])
     times, fit = seconds(lambda: truncnormal.fit(mean, square), 2 if short else 10), truncnormal.fit(mean, square)
     rows = [row for p in prefixes for row in p]
-    every = 7 if short else 5
+    every = 7 if short else 25
     start = time.perf_counter()
     theirs = np.array([minimised(row) for row in rows[::every]])
     walked = (time.perf_counter() - start) * len(rows) / len(theirs)

@@ -172,5 +172,5 @@ def test_the_whole_flow_runs_on_released_pools(tmp_path):
     row = published[(published["benchmark"] == "math500") & (published["method"] == "best-of-N") & (published["budget"] == 64)]
     ours = main[(main["benchmark"] == "math500") & (main["method"] == "best-of-N") & (main["budget"] == 64)]
     assert row["difference"].item() == pytest.approx(100 * ours["accuracy"].item() - row["published_accuracy"].item(), abs=0.01)
-    assert 0.3 < ours["accuracy"].item() < 0.95
+    assert 0.5 < ours["accuracy"].item() < 1
     assert (tmp_path / "results" / "figures" / "selection.pdf").stat().st_size > 5000

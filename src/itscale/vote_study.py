@@ -15,8 +15,8 @@ from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import CODE, Batch, Policy, Reason
 from itscale.records import Pool
-from itscale.replay import Outcomes, drive, per_problem, replay
-from itscale.voting import VoteModel, estimate_model, log_ratio, plurality, ratio_error_bound, ratio_for_error
+from itscale.replay import drive, per_problem, replay
+from itscale.voting import VoteModel, estimate_model, log_ratio, ratio_error_bound, ratio_for_error
 
 DIFFICULTY = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -104,9 +104,10 @@ def lead_sweep(
 ) -> pd.DataFrame:
     """Error, accuracy and rollouts of the lead rule per d: on the pool, in theory, and simulated under the calibrated model.
 
-    The pool's errors are against the plurality of all samples of a row. Theory: the bound (m - 1) / (r^d + m - 1).
+    The pool's errors are against the plurality of all samples of a row, any of them where several share it. Theory: the bound
+    (m - 1) / (r^d + m - 1).
     """
-    consensus = _consensus(pool)
+    votes = _votes_of(pool)
     problems, log_r = len(pool.problem_ids), float(log_ratio(known.p0, known.options))
     model = clustered(known.p0, known.options, 0.0)
     rows = []
@@ -115,7 +116,8 @@ def lead_sweep(
         outcomes = replay(rule, pool, orders=orders, seed=seed)
         # Orders of one row follow each other.
         row = np.repeat(np.arange(pool.rows), len(outcomes.used) // pool.rows)
-        wrong = _answered(pool, row, outcomes) != consensus[row]
+        answered = np.where(outcomes.column >= 0, votes[row, np.maximum(outcomes.column, 0)], 0)
+        wrong = answered < votes.max(axis=1)[row]
         stopped = outcomes.reason == CODE[Reason.LEAD]
         simulated = simulate(rule, model, 4000, seed)
         measured = {
@@ -173,10 +175,7 @@ def votes_to_stop(pool: Pool, policies: dict[str, Policy], *, benchmark: str, or
     return pd.DataFrame(rows)
 
 
-def _consensus(pool: Pool) -> np.ndarray:
-    column = plurality(pool.cluster)
-    return np.where(column >= 0, pool.cluster[np.arange(pool.rows), column], -1)
-
-
-def _answered(pool: Pool, row: np.ndarray, outcomes: Outcomes) -> np.ndarray:
-    return np.where(outcomes.column >= 0, pool.cluster[row, np.maximum(outcomes.column, 0)], -1)
+def _votes_of(pool: Pool) -> np.ndarray:
+    """How many of a row's samples answer as each of them does, [R, K]; 0 for a sample without an answer."""
+    same = (pool.cluster[:, :, None] == pool.cluster[:, None, :]) & (pool.cluster >= 0)[:, :, None]
+    return same.sum(axis=2)

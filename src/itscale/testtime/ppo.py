@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel
+from transformers import AutoModel, TrainerCallback
 
 from itscale.testtime.trainers import VoteGRPO
 
@@ -62,6 +62,19 @@ def value_loss(values: torch.Tensor, old: torch.Tensor, returns: torch.Tensor, w
     clipped = old + (values - old).clamp(-clip, clip)
     worst = torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)
     return 0.5 * (worst * weight).sum() / weight.sum().clamp(min=1e-12)
+
+
+class CriticGradient(TrainerCallback):
+    """Clips and clears the critic's gradient, as the trainer does for the policy's."""
+
+    def __init__(self, critic: Critic) -> None:
+        self.critic = critic
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        torch.nn.utils.clip_grad_norm_(self.critic.parameters(), args.max_grad_norm)
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.critic.zero_grad()
 
 
 class VotePPO(VoteGRPO):

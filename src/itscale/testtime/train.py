@@ -34,7 +34,7 @@ from itscale.progress import progress
 from itscale.records import Problem, write_atomic, write_json
 from itscale.testtime import checkpoints
 from itscale.testtime.evaluation import METRICS, EvaluationSettings, averages, evaluate
-from itscale.testtime.ppo import Critic, VotePPO
+from itscale.testtime.ppo import Critic, CriticGradient, VotePPO
 from itscale.testtime.rollouts import Roller, make_schedule, rollout_func, vote_reward
 from itscale.testtime.settings import RunSettings
 from itscale.testtime.trainers import VoteGRPO, VoteRLOO, VoteSFT
@@ -279,6 +279,7 @@ class Run:
         trainer.roller, trainer.first_step, trainer.updates = roller, self.first, settings.updates
         if settings.algorithm == "ppo":
             trainer.critic, trainer.gae_lambda, trainer.value_clip = self.critic, settings.gae_lambda, settings.value_clip
+            trainer.add_callback(CriticGradient(self.critic))
             self.critic.to(trainer.accelerator.device)
         return trainer
 
@@ -312,10 +313,6 @@ class _Loop(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.inside += time.perf_counter() - self.began
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.run.critic is not None:  # the trainer clips the policy's gradient
-            torch.nn.utils.clip_grad_norm_(self.run.critic.parameters(), args.max_grad_norm)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if not logs or "loss" not in logs:
