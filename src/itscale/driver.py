@@ -71,13 +71,14 @@ class Solved:
 
 @dataclass(slots=True)
 class Clock:
-    """Seconds: in all, in the engine, waiting for verdicts with an idle engine, deciding; and per abort.
+    """Seconds: in all (and of this process's processor time), in the engine, waiting for verdicts with an idle engine, deciding.
 
     `abort_latency` holds, per row that was stopped with requests in flight, the seconds from the arrival of the sample
     that decided it until the engine had dropped them.
     """
 
     total: float = 0.0
+    processor: float = 0.0
     engine: float = 0.0
     waiting: float = 0.0
     deciding: float = 0.0
@@ -163,7 +164,7 @@ class Driver:
 
     def run(self, interrupted: Callable[[], bool]) -> bool:
         """Drive until every row has stopped; False if it was interrupted before."""
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         with progress(description="solving", unit="problem", total=len(self.rows), shown=self.shown) as bar:
             self._decide(list(self.active))
             while self.active or self.engine.outstanding:
@@ -179,7 +180,7 @@ class Driver:
                 self._hand_over()
                 bar.set_postfix(self._totals(), refresh=False)
                 bar.update(len(self.rows) - len(self.active) - bar.n)
-        self.clock.total = time.perf_counter() - began
+        self.clock.total, self.clock.processor = time.perf_counter() - began, time.process_time() - busy
         return True
 
     def solved(self, predictor_tokens: np.ndarray) -> tuple[Solved, ...]:

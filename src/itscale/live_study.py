@@ -48,8 +48,9 @@ def study(problems: list[Problem], policies: list[tuple[str, Policy]], bench: Be
 
     Columns: engine, method, family, unit, budget, problems, used; per problem accuracy, drawn (completion tokens, those of no
     use included), each with _low and _high, and speculative_tokens, aborted_tokens, verifier_tokens; seconds; against the fixed
-    budget token_saving (with _low and _high) and wall_saving, both as shares, and wall_per_token, their ratio; milliseconds
-    per decision, and per abort (median and 95th percentile) from the arrival of the deciding sample.
+    budget token_saving (with _low and _high) and wall_saving, both as shares, and wall_per_token, their ratio; the same of this
+    process's processor time (for an engine on the CPU: what the clock would say if nothing else ran); milliseconds per
+    decision, and per abort (median and 95th percentile) from the arrival of the deciding sample.
     """
     bench.run(problems[:4], policies[0][1])  # warms the engine up
     fixed: dict[Policy, Run] = {}
@@ -79,6 +80,7 @@ def _row(method: str, policy: Policy, run: Run, whole: Run, comparer: Comparer) 
         row[f"{name}_tokens"] = _per_problem(run, [getattr(r.ledger, name) for r in run.rows]).mean()
     row |= {"seconds": run.clock.total, "token_saving": saving, "token_saving_low": low, "token_saving_high": high}
     row |= {"wall_saving": wall, "wall_per_token": wall / saving if saving > 0 else np.nan}
+    row |= {"processor_seconds": run.clock.processor, "processor_saving": 1 - run.clock.processor / whole.clock.processor}
     row |= {"decision_ms": 1000 * run.clock.deciding / max(1, run.clock.decisions)}
     return row | {"abort_ms": float(np.median(aborts)), "abort_ms_95": float(np.quantile(aborts, 0.95))}
 

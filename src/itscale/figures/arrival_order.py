@@ -25,6 +25,8 @@ def draw(arrival: pd.DataFrame, benchmark: str, out: Path) -> None:
         ends = [mean - 100 * arrival["accuracy_difference_low"], 100 * arrival["accuracy_difference_high"] - mean]
         change.errorbar(mean, at, xerr=ends, fmt="o", color=COLOURS[0], ms=5, elinewidth=1)
         change.axvline(0, color="0.5", lw=0.8)
+        for axis in axes:
+            axis.set_ylim(-0.6, len(at) - 0.4)
         change.set_yticks(at, labels)
         change.set_xlabel("accuracy in order of arrival\nminus in order of submission (points)")
         for index, (name, label) in enumerate((("submission", "submission"), ("arrival", "arrival"))):
