@@ -81,7 +81,7 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_continues(model, tmp_path):
     assert "the same command continues" in said and "Traceback" not in said
     kept = [json.loads(line) for line in partial.read_text().splitlines()]
     finished = sum("completion" in row for row in kept)
-    assert 4 <= finished < 64
+    assert 0 < finished < 64
     again = subprocess.run(solving(model, tmp_path, "b.jsonl", 8, 8, 2), env=ENVIRONMENT, capture_output=True, timeout=300)
     assert again.returncode == 0
     assert not partial.exists()
