@@ -163,3 +163,50 @@ def problems_of(wildcards):
             f"{RESULTS}/pools/{wildcards.benchmark}/{wildcards.kind}/problems.parquet"
         )
     return f"{RESULTS}/problems/{wildcards.benchmark}.parquet"
+
+
+def before(wildcards):
+    """Benchmarks whose questions a training split must not have: all that are judged, and the training splits before it."""
+    if wildcards.benchmark in config["compare"]["benchmarks"]:
+        return []
+    training = ["calibration", "predictor_train", "predictor_validation"]
+    names = [
+        *config["compare"]["benchmarks"],
+        *training[: training.index(wildcards.benchmark)],
+    ]
+    return expand(f"{RESULTS}/problems/{{name}}.parquet", name=names)
+
+
+TESTTIME = config["testtime"]
+
+
+def training_runs(wildcards):
+    full = wildcards.set == "optpo_full"
+    return expand(
+        f"{RESULTS}/testtime/{{run}}-{{seed}}/run.json",
+        run=list(TESTTIME["runs"]) if full else TESTTIME["default"],
+        seed=TESTTIME["seeds"] if full else TESTTIME["seeds"][:1],
+    )
+
+
+def learning_rate_runs():
+    return expand(
+        f"{RESULTS}/testtime/learning_rate/{{rate}}-{{seed}}/run.json",
+        rate=TESTTIME["learning_rates"],
+        seed=TESTTIME["seeds"],
+    )
+
+
+def training_settings(wildcards):
+    return json.dumps({**TESTTIME["settings"], **TESTTIME["runs"][wildcards.run]})
+
+
+def rate_settings(wildcards):
+    chosen = {**TESTTIME["settings"], **TESTTIME["runs"][TESTTIME["baseline"]]}
+    return json.dumps(
+        {
+            **chosen,
+            "learning_rate": float(wildcards.rate),
+            "steps": TESTTIME["learning_rate_steps"],
+        }
+    )

@@ -1,6 +1,5 @@
 # OptPO: votes studied on stored pools, and test-time training. `optpo` is in the default run; `optpo_full` trains every run of
 # the configuration with every seed.
-TESTTIME = config["testtime"]
 TABLE_OF |= {
     "vote_guarantees": "optpo/guarantees",
     "vote_sweep": "optpo/vote_sweep",
@@ -41,38 +40,6 @@ rule optpo_full:
         f"{RESULTS}/tables/optpo_full/summary.md",
         f"{RESULTS}/tables/optpo_full/learning_rate.csv",
         figures("training_algorithms"),
-
-
-def training_runs(wildcards):
-    full = wildcards.set == "optpo_full"
-    return expand(
-        f"{RESULTS}/testtime/{{run}}-{{seed}}/run.json",
-        run=list(TESTTIME["runs"]) if full else TESTTIME["default"],
-        seed=TESTTIME["seeds"] if full else TESTTIME["seeds"][:1],
-    )
-
-
-def learning_rate_runs():
-    return expand(
-        f"{RESULTS}/testtime/learning_rate/{{rate}}-{{seed}}/run.json",
-        rate=TESTTIME["learning_rates"],
-        seed=TESTTIME["seeds"],
-    )
-
-
-def training_settings(wildcards):
-    return json.dumps({**TESTTIME["settings"], **TESTTIME["runs"][wildcards.run]})
-
-
-def rate_settings(wildcards):
-    chosen = {**TESTTIME["settings"], **TESTTIME["runs"][TESTTIME["baseline"]]}
-    return json.dumps(
-        {
-            **chosen,
-            "learning_rate": float(wildcards.rate),
-            "steps": TESTTIME["learning_rate_steps"],
-        }
-    )
 
 
 rule vote_guarantees:

@@ -2,18 +2,6 @@
 STATED = ("questions", "answer_tokens")
 
 
-def before(wildcards):
-    """Benchmarks whose questions a training split must not have: all that are judged, and the training splits before it."""
-    if wildcards.benchmark in config["compare"]["benchmarks"]:
-        return []
-    training = ["calibration", "predictor_train", "predictor_validation"]
-    names = [
-        *config["compare"]["benchmarks"],
-        *training[: training.index(wildcards.benchmark)],
-    ]
-    return expand(f"{RESULTS}/problems/{{name}}.parquet", name=names)
-
-
 if TINY:
 
     rule problems:
