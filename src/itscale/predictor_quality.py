@@ -81,12 +81,13 @@ def quality(
     test_row = {problem: i for i, problem in enumerate(held_out[1].problem_ids)}
     rows = []
     for head in training[1].value:
-        if table[head].isna().all():
-            continue
         kept = [p for p in held_out[0] if held_out[1].count[head][test_row[p.problem_id]] > 0]
+        seen = [p for p in training[0] if training[1].count[head][train_row[p.problem_id]] > 0]
+        # A transition out of a state that no chain was ever in has no label: nothing to learn from, or to judge by.
+        if table[head].isna().all() or len(kept) < 2 or len(seen) < 2:
+            continue
         label = held_out[1].value[head][[test_row[p.problem_id] for p in kept]]
         mine = {"predictor": table.loc[[p.problem_id for p in kept], head].to_numpy(float)}
-        seen = [p for p in training[0] if training[1].count[head][train_row[p.problem_id]] > 0]
         others = baselines(
             [p.question for p in seen],
             training[1].value[head][[train_row[p.problem_id] for p in seen]],
