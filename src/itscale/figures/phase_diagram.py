@@ -28,8 +28,9 @@ def draw(questions: pd.DataFrame, benchmark: str, out: Path) -> None:
             axis.errorbar(
                 some["p0"],
                 some["pi"],
-                xerr=[some["p0"] - some["p0_low"], some["p0_high"] - some["p0"]],
-                yerr=[some["pi"] - some["pi_low"], some["pi_high"] - some["pi"]],
+                # A mean of a very skewed posterior may lie outside its central interval.
+                xerr=[(some["p0"] - some["p0_low"]).clip(0), (some["p0_high"] - some["p0"]).clip(0)],
+                yerr=[(some["pi"] - some["pi_low"]).clip(0), (some["pi_high"] - some["pi"]).clip(0)],
                 fmt="none",
                 color=colour,
                 alpha=0.3,
