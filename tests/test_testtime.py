@@ -61,7 +61,7 @@ def test_rewards_are_agreement_with_the_vote_of_all_rollouts():
 
 def test_figures_of_a_step():
     sure = Vote(np.array([0, 0, 0, 1]), np.array([True, True, True, False]), 2)
-    figures = step_figures([SPLIT, sure])
+    figures = step_figures([SPLIT, sure], 6)
     assert figures["votes"] == [6, 4] and figures["rollouts"] == 10 and figures["trained"] == 6
     assert figures["label_accuracy"] == 0.5  # the first consensus is wrong, the second right
     assert figures["reward_accuracy"] == pytest.approx((1 / 4 + 1) / 2)  # of the first, only the unanswered one is right
@@ -586,5 +586,7 @@ def test_tables_compare_runs_as_pairs():
     assert table.loc["ttrl", "trained_last_gain"] == pytest.approx(0.1)
     assert table.loc["optpo", "tokens"] == 4 * 16 * 100
     curves = report.curves(steps, evaluations)
-    assert curves[curves["step"] == 4]["rollout_tokens"].tolist() == [6400, 12800]
+    assert curves["run"].tolist() == ["ttrl", "ttrl", "optpo", "optpo"]
+    assert curves[curves["step"] == 4]["rollout_tokens"].tolist() == [12800, 6400]
+    assert curves["gain"].tolist() == pytest.approx([0, 0.1, 0, 0.15])
     assert "| optpo" in report.markdown(table.reset_index())

@@ -8,10 +8,10 @@ from itscale.figures.style import figure
 from itscale.figures.training_curves import plot_run
 
 CAPTION = (
-    "mean@k on the trained benchmark against rollout tokens. Left: OptPO's vote with GRPO, RLOO, PPO and SFT. Right: GRPO "
-    "with OptPO's vote (training on the first rollouts, or on all), with TTRL's fixed vote, and with the gold answers as "
-    "rewards, which no vote can beat by right. Bands: 95 % bootstrap over questions, a question's value being its mean over "
-    "{seeds} seeds; all settings but the algorithm are the same."
+    "Gain in mean@k on the trained benchmark over the untrained model, against rollout tokens. Left: OptPO's vote with "
+    "GRPO, RLOO, PPO and SFT. Right: GRPO with OptPO's vote (training on the first rollouts, or on all), with TTRL's fixed "
+    "vote, and with the gold answers as rewards, which no vote can beat by right. Bands: 95 % bootstrap over questions, a "
+    "question's value being its mean over {seeds} seeds; all settings but the algorithm are the same."
 )
 ALGORITHMS = {"optpo": "GRPO", "optpo_rloo": "RLOO", "optpo_ppo": "PPO", "optpo_sft": "SFT"}
 BASELINES = {"optpo": "OptPO, first", "optpo_all": "OptPO, all", "ttrl": "TTRL", "gold": "gold rewards"}
@@ -24,8 +24,8 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
             for index, (run, label) in enumerate(names.items()):
                 rows = table[table["run"] == run]
                 if len(rows):
-                    plot_run(axis, rows, "mean", label, index)
+                    plot_run(axis, rows, "gain", label, index)
             axis.set_xlabel("rollout tokens (thousands)")
-            axis.set_ylabel("mean@k (%)")
+            axis.set_ylabel("gain in mean@k (points)")
             axis.legend()
         axes[1].sharey(axes[0])

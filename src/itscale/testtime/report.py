@@ -41,15 +41,18 @@ def curves(steps: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
     spent = steps.assign(tokens=rollout_tokens(steps)).sort_values(["run", "seed", "step"])
     spent["tokens"] = spent.groupby(["run", "seed"])["tokens"].cumsum()
     rows = []
-    trained = evaluations[evaluations["benchmark"] == "trained"]
-    for (run, step), part in trained.groupby(["run", "step"], sort=False):
+    trained = evaluations[evaluations["benchmark"] == "trained"].sort_values("step", kind="stable")
+    order = list(evaluations["run"].unique())
+    untrained = {run: _per_problem(part, "mean") for run, part in trained[trained["step"] == 0].groupby("run")}
+    for (run, step), part in sorted(trained.groupby(["run", "step"]), key=lambda group: order.index(group[0][0])):
         at = spent[(spent["run"] == run) & (spent["step"] == step)]["tokens"]
         row: dict[str, Any] = {"run": run, "step": step, "seeds": part["seed"].nunique()}
         row["rollout_tokens"] = float(at.mean()) if len(at) else 0.0
         for metric in METRICS:
             row |= mean_interval(_per_problem(part, metric)).columns(metric)
+        row |= paired_difference(_per_problem(part, "mean"), untrained[run]).columns("gain")
         rows.append(row)
-    return pd.DataFrame(rows).sort_values(["run", "step"], kind="stable", ignore_index=True)
+    return pd.DataFrame(rows)
 
 
 def step_means(steps: pd.DataFrame) -> pd.DataFrame:

@@ -58,8 +58,11 @@ def vote_entropy(cluster: np.ndarray) -> float:
     return float(-(share * np.log(share)).sum())
 
 
-def step_figures(votes: Sequence[Vote]) -> dict[str, float | int | list[int]]:
-    """What the votes of one step were like, averaged over prompts; accuracies read the gold answers, for analysis only."""
+def step_figures(votes: Sequence[Vote], group: int) -> dict[str, float | int | list[int]]:
+    """What the votes of one step were like, averaged over prompts; accuracies read the gold answers, for analysis only.
+
+    The entropy is of the first `group` rollouts, since it grows with their number and votes differ in length.
+    """
     consensus_right = [bool(v.correct[v.agrees].any()) for v in votes]
     reward_right = [float((v.agrees == v.correct)[: v.kept].mean()) for v in votes]
     return {
@@ -71,5 +74,5 @@ def step_figures(votes: Sequence[Vote]) -> dict[str, float | int | list[int]]:
         "majority_ratio": float(np.mean([v.agrees.mean() for v in votes])),
         "unanswered": float(np.mean([(v.cluster < 0).mean() for v in votes])),
         "rollout_accuracy": float(np.mean([v.correct.mean() for v in votes])),
-        "vote_entropy": float(np.mean([vote_entropy(v.cluster) for v in votes])),
+        "vote_entropy": float(np.mean([vote_entropy(v.cluster[:group]) for v in votes])),
     }

@@ -42,6 +42,7 @@ class Rollouts:
     weights: tuple[np.ndarray, ...]  # by prompt, [kept]; all of them sum to 1
     ledger: Ledger
     seconds: float
+    group: int = 16  # rollouts of a prompt that the entropy is taken over
 
     def kept(self, prompt: int) -> list[list[int]]:
         """Token ids of a prompt's training group."""
@@ -57,7 +58,7 @@ class Rollouts:
         """What is logged of the step, JSON-ready."""
         stopped = [row.reason is not Reason.LIMIT and row.reason is not Reason.FIXED for row in self.solved]
         return {
-            **step_figures(self.votes),
+            **step_figures(self.votes, self.group),
             "stopped": float(np.mean(stopped)),
             "prompt_tokens": int(self.ledger.prompt),
             "cached_prompt_tokens": int(self.ledger.cached_prompt),
@@ -92,16 +93,17 @@ class Roller:
         *,
         sampling: Sampling,
         seed: int,
-        kept: int | None,
+        group: int,
+        retain: str = "first",
         reward: str = "votes",
         look_ahead: int = 0,
         save: Callable[[Path], None],
     ) -> None:
-        """`schedule`: the problems of every step. `kept`: size of the training group, None for all that voted. `save` writes
-        the model's present weights to a folder."""
+        """`schedule`: the problems of every step. The first `group` rollouts train, or all (`retain`). `save` writes the model's
+        present weights to a folder."""
         self.engine, self.policy, self.comparer, self.schedule = engine, policy, comparer, schedule
         self.sampling, self.seed, self.reward, self.look_ahead = sampling, seed, reward, look_ahead
-        self._kept, self._save = kept, save
+        self._kept, self._group, self._save = (group if retain == "first" else None), group, save
         self._loaded: int | None = None
         self.last: Rollouts | None = None
         self.seconds_reload = 0.0
@@ -147,6 +149,7 @@ class Roller:
             weights=tuple(row_weights([vote.kept for vote in votes])),
             ledger=run.ledger,
             seconds=seconds,
+            group=self._group,
         )
         return self.last
 

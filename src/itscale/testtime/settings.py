@@ -78,8 +78,3 @@ class RunSettings:
         if self.group > earliest:
             raise UserError(f"group is {self.group}, but the vote may stop at {earliest}: raise n_min to at least the group.")
         return policy
-
-    @property
-    def kept(self) -> int | None:
-        """Rollouts of a prompt that train; None for all of them."""
-        return self.group if self.retain == "first" else None
