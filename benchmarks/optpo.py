@@ -60,7 +60,7 @@ def throughput(problems, settings: EngineSettings, known: Calibration, short: bo
         draw(2, whole)  # warm up
         full = draw(SLOTS // whole.limit, whole)
         found.append(Measurement("full batch", full[0], "tokens/s", None, {"requests": SLOTS, "tokens": full[1]}))
-        for prompts, chunk, look_ahead in ((8, 4, 0), (8, 8, 0), (24, 4, 0), (24, 8, 0), (8, 4, 8)):
+        for prompts, chunk, look_ahead in ((8, 4, 0), (12, 4, 0), (16, 4, 0), (8, 8, 0), (8, 4, 8)):
             vote = {**VOTE, "chunk": chunk, **({"n_min": 2, "n_max": 4} if short else {})}
             policy = make_policy(vote.pop("policy"), **vote).bind(known)
             speed, tokens, unused = draw(2 if short else prompts, policy, look_ahead)
