@@ -423,6 +423,14 @@ def test_every_algorithm_runs_the_loop(world, tmp_path, algorithm):
     _check_run(tmp_path, updates=1)
 
 
+def test_the_loop_runs_on_vllm_with_new_weights_every_step(world, tmp_path):
+    pytest.importorskip("vllm")
+    job = job_of(world, {"algorithm": "grpo"})
+    train(replace(job, engine=EngineSettings(job.engine.model, "vllm", 32)), tmp_path)
+    _check_run(tmp_path, updates=1)
+    assert results(tmp_path)[2] != (world[0] / "lm" / "model.safetensors").read_bytes()
+
+
 def test_a_ppo_run_leaves_what_it_should(ppo_run):
     _check_run(ppo_run, updates=2)
 

@@ -14,7 +14,9 @@ from itscale.records import read_json, write_json
 if TYPE_CHECKING:
     import torch
 
-STATE, MOMENTS, CRITIC = "state.json", "optimizer.safetensors", "critic.safetensors"
+# An engine takes every safetensors file beside the weights for more of them: what only training needs lies apart.
+TRAINING, STATE = "training", "state.json"
+MOMENTS, CRITIC = f"{TRAINING}/optimizer.safetensors", f"{TRAINING}/critic.safetensors"
 
 
 def save_checkpoint(
@@ -32,6 +34,7 @@ def save_checkpoint(
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
+    (temporary / TRAINING).mkdir()
     save_file(moments(optimizer), temporary / MOMENTS)
     if critic is not None:
         save_file({name: tensor.contiguous() for name, tensor in critic.state_dict().items()}, temporary / CRITIC)

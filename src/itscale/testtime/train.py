@@ -63,6 +63,7 @@ class Job:
 def train(job: Job, out: Path) -> None:
     """Run the loop and write `metrics.jsonl`, `evaluation.csv`, `run.json` and the folders `last` and `best` under `out`."""
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(out / "tensorboard"))
     disable_progress_bar()  # loading and saving weights at every step is not worth a bar
     for name in ("grpo", "rloo"):  # they warn at every step that an unused slot has no reward
         logging.getLogger(f"trl.trainer.{name}_trainer").setLevel(logging.ERROR)
@@ -207,7 +208,7 @@ class Run:
                 continue
             self.engine.reload(folder)
             self.evaluate(step, "untouched", self.job.untouched)
-            skip = shutil.ignore_patterns(checkpoints.MOMENTS, checkpoints.CRITIC, checkpoints.STATE)
+            skip = shutil.ignore_patterns(checkpoints.TRAINING, checkpoints.STATE)
             shutil.copytree(folder, out / name, ignore=skip)
         write_results(self.rows, out)
         steps = [row for row in self.rows if row["kind"] == "step"]
