@@ -544,6 +544,24 @@ def test_evaluation_is_what_the_pool_says():
     assert averages(found)["pass"] == pytest.approx(right.any(axis=1).mean())
 
 
+def test_the_learning_rate_with_the_best_end_is_chosen(tmp_path):
+    for rate, end in ((1e-5, 0.5), (1e-4, 0.7), (1e-3, 0.1)):
+        for seed in (1, 2):
+            folder = tmp_path / f"{rate}-{seed}"
+            folder.mkdir()
+            record = {"name": f"rate_{rate}", "seed": seed, "steps": 2, "best": 2}
+            settings = {"algorithm": "grpo", "learning_rate": rate}
+            (folder / "run.json").write_text(json.dumps({**record, "settings": settings}))
+            (folder / "metrics.jsonl").write_text("")
+            rows = [
+                f"{step},{b},p{i},{m},0,0" for b in ("trained", "untouched") for i in (0, 1) for step, m in ((0, 0.4), (2, end))
+            ]
+            (folder / "evaluation.csv").write_text("\n".join(["step,benchmark,problem_id,mean,majority,pass", *rows]))
+    table = report.learning_rates(sorted(tmp_path.iterdir())).set_index("learning_rate")
+    assert table["step 0"].tolist() == pytest.approx([0.4] * 3)
+    assert table.index[table["chosen"]].tolist() == [1e-4]
+
+
 def test_tables_compare_runs_as_pairs():
     problems = [f"p{i}" for i in range(40)]
     rng = np.random.default_rng(0)

@@ -126,15 +126,9 @@ def choose_learning_rate(
 
     Calibration problems have answers, so they may be read for this; the benchmark that is trained on later is not touched.
     """
-    from itscale.records import read_json
     from itscale.tables import write_csv
-    from itscale.testtime.report import read_runs
+    from itscale.testtime import report
 
-    _, evaluations, table = read_runs(runs)
-    table["learning_rate"] = [read_json(folder / "run.json")["settings"]["learning_rate"] for folder in runs]
-    trained = evaluations[evaluations["benchmark"] == "trained"].merge(table, on=["run", "seed"])
-    means = trained.groupby(["learning_rate", "step_x"])["mean"].mean().unstack()
-    means.columns = [f"step {step}" for step in means.columns]
-    means["chosen"] = means.iloc[:, -1] == means.iloc[:, -1].max()
-    write_csv(out, means.reset_index())
-    print(means.to_string())
+    table = report.learning_rates(runs)
+    write_csv(out, table)
+    print(table.to_string(index=False))
