@@ -3,7 +3,7 @@
 Needs results with models, problems/test.parquet, the test pool and calibration.json (--results). Per engine: every adaptive
 method at its largest budget against the fixed budget of its family, same questions, same seeds; milliseconds per decision and
 per abort; and a fixed pool of N samples drawn as the released code does it, one call per sample index that waits for all
-questions, against the driver. The order of arrival is studied on the stored pool.
+questions, against the driver. The order of arrival, and how full the driver keeps an engine, are studied on the stored pool.
 """
 
 from harness import Measurement, Options, run  # before torch: it sets the number of threads
@@ -15,10 +15,12 @@ import time
 from itscale.calibrate import frozen_policies
 from itscale.engines import EngineSettings, open_engine
 from itscale.engines.protocol import Request, Sampling
+from itscale.engines.replaying import ReplayingEngine
 from itscale.grading import Comparer
+from itscale.live import solve
 from itscale.live_study import Bench, adaptive, arrival_bias, study
 from itscale.policies import make_policy
-from itscale.records import Unit, read_json, read_pool, read_problems
+from itscale.records import POOL, Unit, read_json, read_pool, read_problems, read_table
 from itscale.verifier import Verifier
 
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_tokens=96)
@@ -37,6 +39,8 @@ def measure(options: Options) -> list[Measurement]:
     slots = 16 if options.short else 64
     verifier = Verifier(options.results / "models" / "reward_model", slots)
     found = _bias(pool, policies, 2 if options.short else 20)
+    samples = read_table(options.results / "pools" / "test" / "parallel" / "pool.parquet", POOL)
+    found += _in_steps(samples, problems, slots)
     for name in ("vllm", "transformers"):
         if importlib.util.find_spec(name) is None:
             print(f"{name} is not installed: not measured")
@@ -56,6 +60,34 @@ def measure(options: Options) -> list[Measurement]:
                 found.append(Measurement(f"abort, 95th percentile: {name}", stops["abort_ms_95"].max(), "ms"))
             found.append(Measurement(f"decision: {name}", table["decision_ms"].mean(), "ms"))
             found.append(_against_released(problems, bench, name, budget))
+    return found
+
+
+class Paced(ReplayingEngine):
+    """Leaves the judge the time that a real engine's step would."""
+
+    def poll(self):
+        time.sleep(0.002)
+        return super().poll()
+
+
+def _in_steps(samples, problems, slots: int) -> list[Measurement]:
+    """Time saved per token saved where every step of the engine takes as long: on stored samples, so nothing else disturbs it."""
+    found = []
+    with Comparer(5.0) as comparer:
+
+        def draw(policy, look_ahead: int) -> tuple[float, int]:
+            engine = Paced(samples, slots)
+            run = solve(problems, engine, policy, comparer=comparer, look_ahead=look_ahead)
+            return engine.now, run.ledger.drawn
+
+        steps, tokens = draw(make_policy("self_consistency", n=16), 0)
+        for look_ahead in (0, 2, 8):
+            fewer_steps, fewer_tokens = draw(make_policy("vote_lead", lead=2, n_max=16), look_ahead)
+            saved, clock = 1 - fewer_tokens / tokens, 1 - fewer_steps / steps
+            details = {"problems": len(problems), "slots": slots, "token_saving": saved, "step_saving": clock}
+            what = f"steps saved per token saved: vote lead 2 of 16, look-ahead {look_ahead}"
+            found.append(Measurement(what, clock / saved if saved else float("nan"), "", "at least 0.85", details))
     return found
 
 

@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -255,7 +255,7 @@ class Driver:
             self._arrive(i, column, completion)
             spent = Usage(completion.prompt_tokens, completion.cached_prompt_tokens, completion.completion_tokens)
             self.session += spent + completion.lost
-            records.append({"row": i, "column": column, "completion": asdict(completion)})
+            records.append({"row": i, "column": column, "completion": completion})
         self._write(records)
 
     def _arrive(self, i: int, column: int, completion: Completion) -> None:
@@ -293,7 +293,7 @@ class Driver:
         records = []
         for (i, _, _), found in zip(self.handed, verdicts, strict=True):
             for verdict in found:
-                records.append({"row": i, "column": len(self.rows[i].samples), "verdict": asdict(verdict)})
+                records.append({"row": i, "column": len(self.rows[i].samples), "verdict": verdict})
                 self._judged(i, verdict)
         self._write(records)
         judged = [i for i, _, _ in self.handed]
@@ -363,7 +363,7 @@ class Driver:
                 del row.running[request_id], self.running[request_id]
                 self._cut(i, cut[request_id])
                 self.session += cut[request_id]
-                records.append({"row": i, "cut": asdict(cut[request_id])})
+                records.append({"row": i, "cut": cut[request_id]})
         self._write(records)
 
     def _cut(self, i: int, usage: Usage) -> None:
@@ -374,7 +374,7 @@ class Driver:
 
     def _write(self, records: list[dict[str, Any]]) -> None:
         if self.journal is not None and records:
-            self.journal.append(records)
+            self.journal.append([{k: asdict(v) if is_dataclass(v) else v for k, v in record.items()} for record in records])
 
     def _recall(self, records: list[dict[str, Any]]) -> None:
         for record in records:

@@ -109,6 +109,8 @@ def join(states: list[Any]) -> Any:
     first = states[0]
     if not isinstance(first, np.ndarray):
         return replace(first, **{f.name: join([getattr(s, f.name) for s in states]) for f in fields(first)})
+    if len({s.shape[1:] for s in states}) == 1:
+        return np.concatenate(states)
     shape = np.max([s.shape[1:] for s in states], axis=0).astype(int)
     padded = [np.pad(s, [(0, 0), *((0, w - have) for w, have in zip(shape, s.shape[1:], strict=True))]) for s in states]
     return np.concatenate(padded)
