@@ -2,7 +2,7 @@
 
 All times are processor times of one thread, so that what else the machine does counts for little.
 
-Needs a finished run of the workflow (--results): its test pools, and the methods with their knobs as calibration.json has
+Needs a finished run of the workflow (--results): its test pools and predictions, and the methods with their knobs as calibration.json has
 frozen them. "Every method" is each method once, at its largest budget; every row of the main table is timed as well.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from itscale.calibrate import frozen_policies, known_from_json
 from itscale.policies import make_policy
 from itscale.policies.protocol import Batch
-from itscale.records import Pool, Unit, read_json, read_pool
+from itscale.records import PREDICTIONS, Pool, Unit, read_json, read_pool, read_table, with_predictions
 from itscale.replay import replay
 
 PREFIXES = 1000
@@ -25,9 +25,10 @@ PREFIXES = 1000
 def measure(options: Options) -> list[Measurement]:
     frozen = read_json(options.results / "calibration.json")
     folder = options.results / "pools" / "test"
+    predictions = read_table(options.results / "predictions" / "test.parquet", PREDICTIONS)
     pools = {
-        Unit.SAMPLE: read_pool(folder / "parallel" / "pool.parquet", Unit.SAMPLE),
-        Unit.ROUND: read_pool(folder / "chain" / "pool.parquet", Unit.ROUND),
+        unit: with_predictions(read_pool(folder / kind / "pool.parquet", unit), predictions)
+        for unit, kind in ((Unit.SAMPLE, "parallel"), (Unit.ROUND, "chain"))
     }
     orders = 10 if options.short else 100
     rows, largest = [], {}
