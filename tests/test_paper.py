@@ -1,6 +1,8 @@
 """The paper's configuration without the network: local folders with the hub's files and columns, and models of each family."""
 
+import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,6 +26,20 @@ ONE_GPU = [*PAPER, "config/one_gpu.yaml"]
 def test_every_configuration_builds_its_graph_without_a_network(files):
     counts = job_counts([Path(f) for f in files], ROOT)
     assert counts["samples"] >= 9 and counts["total"] == sum(n for rule, n in counts.items() if rule != "total")
+
+
+def test_live_runs_of_the_paper_use_its_engine_and_verifier():
+    asked = ["--dry-run", "--printshellcmds", "--forcerun", "live_run", "--configfile", *PAPER, "--", "live"]
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", *asked]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True).stdout
+    line = shlex.split(next(line for line in said.splitlines() if "itscale live" in line))
+    given = {name: json.loads(line[line.index(name) + 1]) for name in ("--engine", "--scoring", "--options")}
+    config = read_configuration([ROOT / f for f in PAPER])
+    assert given["--engine"] == {**config["engine"], "max_model_len": 20000}
+    assert given["--scoring"] == config["verifier"] == {"batch_size": 8, "step_break": "\n\n"}
+    assert given["--options"]["engines"] == ["vllm"]
+    job = said[said.index("rule live_run:") :]
+    assert "gpu=1" in job and "mem_mb=128000" in job
 
 
 def test_everything_of_the_hub_is_pinned_to_a_commit():

@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 
 import itscale
+from itscale import live_study, verifier
 from itscale.advice import USUAL, advise, named_policy, usual_methods
 from itscale.calibrate import known_to_json
+from itscale.cli.solving import live
+from itscale.engines import EngineSettings, open_engine
 from itscale.engines.protocol import Sampling
 from itscale.engines.replaying import ReplayingEngine
 from itscale.errors import UserError
@@ -25,9 +28,10 @@ from itscale.importing import read_questions
 from itscale.live_study import Bench, arrival_bias, arrival_order, study
 from itscale.methods import Method
 from itscale.policies import POLICIES, make_policy
-from itscale.records import POOL, Problem, write_table
+from itscale.records import POOL, Problem, write_json, write_problems, write_table
 from itscale.replay import replay
 from itscale.tinyworld import language_model, reward_model
+from itscale.verifier import Verifier as verifier_class
 from pools import KNOWN, random_pool
 from test_live import TINY, StoredScores, table_of
 
@@ -257,3 +261,41 @@ def test_a_study_compares_each_method_with_its_fixed_budget():
     assert (found["token_saving_low"] <= found["token_saving"]).all()
     used = replay(policies[0][1], pool, orders=1).used.mean()
     assert found["used"][1] == pytest.approx(used)
+
+
+def test_the_study_draws_and_scores_as_the_configuration_says(workplace, monkeypatch):
+    """The generator's engine settings and the verifier's reach a real run; the study sets the engine's name and its slots."""
+    opened, loaded = [], []
+    monkeypatch.setattr(live_study, "open_engine", lambda settings: opened.append(settings) or open_engine(settings))
+    monkeypatch.setattr(verifier, "Verifier", lambda *given: loaded.append(given) or verifier_class(*given))
+    models, out = workplace / "results" / "models", workplace / "study"
+    pool = workplace / "results" / "pools" / "calibration" / "parallel" / "pool.parquet"
+    write_problems(out / "problems.parquet", [Problem(f"p{i}", f"{10 + i}+{i}", "15") for i in range(2)])
+    methods = [{"method": "threshold", "policy": "threshold", "settings": {"n_max": 2}, "knobs": {"s_min": 0.9}}]
+    write_json(out / "calibration.json", {"known": known_to_json(KNOWN), "methods": methods})
+    options = {
+        "engines": ["transformers"],
+        "methods": ["threshold"],
+        "problems": 2,
+        "budget": 2,
+        "batch_size": 4,
+        "look_ahead": 0,
+    }
+    engine = {"name": "auto", "batch_size": 384, "instruction": "\nBox it.", "max_model_len": 200, "tensor_parallel": 2}
+    live(
+        model=models / "language_model",
+        verifier=models / "reward_model",
+        problems=out / "problems.parquet",
+        calibration=out / "calibration.json",
+        pool=pool,
+        options=json.dumps(options),
+        sampling=json.dumps({"max_tokens": 8}),
+        engine=json.dumps(engine),
+        scoring=json.dumps({"batch_size": 3, "step_break": "\n\n"}),
+        seed=0,
+        out=out,
+    )
+    settings = {**engine, "name": "transformers", "batch_size": 4, "model": str(models / "language_model")}
+    assert opened == [EngineSettings(**settings)]
+    assert loaded == [(models / "reward_model", 3, "\n\n")]
+    assert (out / "live.csv").exists()

@@ -5,7 +5,6 @@ Also what it would cost to decide in order of arrival: an engine that runs a pro
 
 import heapq
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -182,23 +181,19 @@ def study_engines(
     problems: list[Problem],
     policies: list[tuple[str, Policy]],
     *,
-    model: Path,
-    verifier: Path,
-    engines: list[str],
-    slots: int,
+    engine: EngineSettings,
+    names: list[str],
+    verifier: Scorer,
     look_ahead: int,
     sampling: Sampling,
     predictions: pd.DataFrame | None,
     seed: int,
 ) -> pd.DataFrame:
-    """`study` on each of several engines under the same conditions."""
-    from itscale.verifier import Verifier
-
-    scorer = Verifier(verifier, slots)
+    """`study` on each of several engines (by `names`) with otherwise the same settings."""
     tables = []
     with Comparer(5.0) as comparer:
-        for name in engines:
-            with open_engine(EngineSettings(str(model), name, slots)) as engine:
-                bench = Bench(engine, sampling, comparer, scorer, predictions, seed, look_ahead=look_ahead)
+        for name in names:
+            with open_engine(replace(engine, name=name)) as opened:
+                bench = Bench(opened, sampling, comparer, verifier, predictions, seed, look_ahead=look_ahead)
                 tables.append(study(problems, policies, bench, name))
     return pd.concat(tables, ignore_index=True)

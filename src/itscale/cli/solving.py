@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Seed, app, build, parse_json, settings_of
+from itscale.cli.options import Seed, StepBreak, app, build, parse_json, settings_of
 from itscale.errors import UserError
 
 SOLVE = """Answer questions with a model, drawing no more samples than the policy needs.
@@ -31,6 +31,8 @@ def solve(
     settings: Annotated[str, typer.Option(help='The policy\'s settings as JSON: {"lead": 3, "n_max": 16}.')] = "{}",
     calibration: Annotated[Path | None, typer.Option(help="What `itscale calibrate` wrote.")] = None,
     verifier: Annotated[Path | None, typer.Option(help="Process reward model folder.")] = None,
+    verifier_batch_size: Annotated[int, typer.Option(help="Solutions per forward pass of the verifier.")] = 64,
+    step_break: StepBreak = '"\\n"',
     predictions: Annotated[Path | None, typer.Option(help="What the predictor says of these problems (.parquet).")] = None,
     engine: Annotated[str, typer.Option(help="EngineSettings as JSON, but for the model.")] = "{}",
     sampling: Annotated[str, typer.Option(help="Sampling as JSON: temperature, top_p, max_tokens.")] = "{}",
@@ -60,7 +62,7 @@ def solve(
             )
         from itscale.verifier import Verifier
 
-        scorer = Verifier(prm, 64)
+        scorer = Verifier(prm, verifier_batch_size, parse_json(step_break, "--step-break"))
     with open_engine(build(EngineSettings, {**options, "model": model}, "--engine")) as opened:
         try:
             run = stage(
@@ -200,28 +202,32 @@ def live(
     pool: Annotated[Path, typer.Option(help="Parallel pool of the same problems, for the order of arrival.")],
     options: Annotated[str, typer.Option(help="The configuration's section `live` as JSON.")],
     sampling: Annotated[str, typer.Option(help="Sampling as JSON.")],
+    engine: Annotated[str, typer.Option(help="EngineSettings as JSON; name and batch_size are those of `options`.")],
+    scoring: Annotated[str, typer.Option(help="How the verifier reads, as JSON: batch_size and step_break.")],
     seed: Seed,
     out: Annotated[Path, typer.Option(help="Folder to write: live.csv and arrival.csv.")],
     predictions: Annotated[Path | None, typer.Option(help="What the predictor says of these problems (.parquet).")] = None,
 ) -> None:
     """Run methods live against their fixed budgets; measure tokens, clock, and the bias of the order of arrival."""
     from itscale.calibrate import frozen_policies
+    from itscale.engines import EngineSettings
     from itscale.engines.protocol import Sampling
     from itscale.live_study import adaptive, arrival_bias, study_engines
     from itscale.records import PREDICTIONS, Unit, read_json, read_pool, read_problems, read_table, with_predictions
     from itscale.tables import write_csv
+    from itscale.verifier import Verifier
 
     predicted = readable(predictions, lambda path: read_table(path, PREDICTIONS))
-    values = parse_json(options, "--options")
+    values, reading = parse_json(options, "--options"), parse_json(scoring, "--scoring")
+    given = {**parse_json(engine, "--engine"), "model": str(model), "batch_size": values["batch_size"]}
     frozen = frozen_policies(read_json(calibration))
     chosen = adaptive(frozen, values["methods"], values["budget"])
     table = study_engines(
         read_problems(problems)[: values["problems"]],
         chosen,
-        model=model,
-        verifier=verifier,
-        engines=values["engines"],
-        slots=values["batch_size"],
+        engine=build(EngineSettings, given, "--engine"),
+        names=values["engines"],
+        verifier=Verifier(verifier, reading["batch_size"], reading["step_break"]),
         look_ahead=values["look_ahead"],
         sampling=settings_of(Sampling, sampling, "--sampling"),
         predictions=predicted,
