@@ -18,18 +18,24 @@ import itscale
 from itscale import live_study, verifier
 from itscale.advice import USUAL, advise, named_policy, usual_methods
 from itscale.calibrate import known_to_json
-from itscale.cli.solving import live
+from itscale.cli.solving import accuracy, live
+from itscale.driver import Sample, Solved, right_answers
 from itscale.engines import EngineSettings, open_engine
-from itscale.engines.protocol import Sampling
+from itscale.engines.protocol import Completion, Finish, Sampling
 from itscale.engines.replaying import ReplayingEngine
 from itscale.errors import UserError
 from itscale.grading import Comparer
 from itscale.importing import read_questions
+from itscale.judging import Verdict
+from itscale.ledger import Ledger
+from itscale.live import solve
 from itscale.live_study import Bench, arrival_bias, arrival_order, study
 from itscale.methods import Method
 from itscale.policies import POLICIES, make_policy
+from itscale.policies.protocol import Reason
 from itscale.records import POOL, Problem, write_json, write_problems, write_table
 from itscale.replay import replay
+from itscale.testtime.rollouts import judge_votes
 from itscale.tinyworld import language_model, reward_model
 from itscale.verifier import Verifier as verifier_class
 from pools import KNOWN, random_pool
@@ -251,9 +257,8 @@ def test_a_study_compares_each_method_with_its_fixed_budget():
         ("votes", make_policy("vote_lead", lead=2, n_max=16)),
         ("threshold", make_policy("threshold", s_min=0.6, n_max=16)),
     ]
-    with Comparer(5.0) as comparer:
-        bench = Bench(ReplayingEngine(table, 12), Sampling(), comparer, StoredScores(table))
-        found = study(problems, policies, bench, "stored")
+    bench = Bench(ReplayingEngine(table, 12), Sampling(), StoredScores(table))
+    found = study(problems, policies, bench, "stored")
     assert found["method"].tolist() == ["fixed self_consistency", "votes", "fixed best_of_n", "threshold"]
     whole = pool.completion_tokens.sum() / 12
     assert found["drawn"][0] == pytest.approx(whole)
@@ -299,3 +304,39 @@ def test_the_study_draws_and_scores_as_the_configuration_says(workplace, monkeyp
     assert opened == [EngineSettings(**settings)]
     assert loaded == [(models / "reward_model", 3, "\n\n")]
     assert (out / "live.csv").exists()
+
+
+def test_an_answer_is_right_if_the_first_of_its_cluster_is():
+    """As a pool is graded: the chosen sample's own answer is not compared with the gold answer, its cluster's first is."""
+    answers = {"a": ["0.33", "1/3", "1/3"], "b": ["1/3", "0.33", None], "c": [None, "2", "1/3"]}
+    clusters = {"a": [0, 0, 0], "b": [0, 0, -1], "c": [-1, 0, 1]}
+    rows = []
+    for name, column in (("a", 1), ("b", 1), ("b", -1), ("c", 1), ("c", 2)):
+        verdicts = [Verdict(a, c, np.nan, np.nan, 0) for a, c in zip(answers[name], clusters[name], strict=True)]
+        done = Completion("", (), "", Finish.STOP, 1, 0, counted=1)
+        samples = tuple(Sample(done, verdict) for verdict in verdicts)
+        rows.append(Solved(Problem(name, "?", "\\frac{1}{3}"), 0, samples, column, Reason.FIXED, 0, 0, Ledger()))
+    with Comparer(5.0) as comparer:
+        assert right_answers(rows, comparer) == [False, True, False, False, True]
+        found = [vote.correct.tolist() for vote in judge_votes([row.problem for row in rows[:2]], rows[:2], comparer, None)]
+    assert found == [[False] * 3, [True, True, False]]
+    assert accuracy([rows[0], rows[4]]).startswith("accuracy 50.0 %")
+
+
+def test_no_run_of_a_study_finds_what_another_left(monkeypatch):
+    known, dropped = [], []
+
+    def run(*given, comparer, **options):
+        known.append(len(comparer._known))
+        return solve(*given, comparer=comparer, **options)
+
+    class Caching(ReplayingEngine):
+        def drop_caches(self):
+            dropped.append(self.outstanding)
+
+    monkeypatch.setattr(live_study, "solve", run)
+    table = table_of(random_pool(6, rows=4, size=8))
+    problems = [Problem(f"p{i}", f"question {i}", "0") for i in range(4)]
+    bench = Bench(Caching(table, 12), Sampling(), None)
+    study(problems, [("votes", make_policy("vote_lead", lead=2, n_max=8))], bench, "stored")
+    assert known == [0, 0, 0] and dropped == [0, 0, 0]  # the first warms the engine up

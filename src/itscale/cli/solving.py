@@ -132,15 +132,14 @@ def accuracy(rows) -> str:
     """Share of right answers with its interval over problems."""
     import numpy as np
 
+    from itscale.driver import right_answers
     from itscale.grading import Comparer
     from itscale.intervals import mean_interval
 
-    answered = [row for row in rows if row.answer is not None]
     with Comparer(5.0) as comparer:
-        same = comparer.compare([(row.problem.answer, row.answer) for row in answered])
-    right = {(row.problem.problem_id, row.chain): bool(s) for row, s in zip(answered, same, strict=True)}
+        right = right_answers(rows, comparer)
     ids = dict.fromkeys(row.problem.problem_id for row in rows)
-    share = [np.mean([right.get((i, row.chain), False) for row in rows if row.problem.problem_id == i]) for i in ids]
+    share = [np.mean([r for row, r in zip(rows, right, strict=True) if row.problem.problem_id == i]) for i in ids]
     found = mean_interval(np.array(share))
     return f"accuracy {100 * found.mean:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}] of {len(ids)} problems"
 
