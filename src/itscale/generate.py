@@ -48,7 +48,8 @@ def generate_shard(problems: list[Problem], engine: Engine, plan: Plan, out: Pat
     """Draw a shard's samples and write them as a table (schema SAMPLES) with its manifest.
 
     A problem belongs to shard (index mod shards). Finished samples go to `out` + `.partial` at once; a killed job
-    continues from there and ends with the same samples, none twice. Each round of a chain sees the latest parsed answer.
+    continues from there and ends with the same samples, none twice; `meta` says what else they come from (model, engine), and
+    another `meta` does not continue. Each round of a chain sees the latest parsed answer.
     """
     mine = problems[plan.shard :: plan.shards]
     questions = {p.problem_id: p.question for p in mine}
@@ -96,8 +97,10 @@ def generate_shard(problems: list[Problem], engine: Engine, plan: Plan, out: Pat
     journal.close()
     if len(done) != total:
         raise RuntimeError(f"{out}: {len(done)} samples were drawn where {total} were planned")
-    details = {**meta, "plan": asdict(plan), "engine": type(engine).__name__, "usage": asdict(engine.usage())}
-    write_table(out, sort_by_key(pd.DataFrame(done.values(), columns=SAMPLES.names)), SAMPLES, details)
+    table = sort_by_key(pd.DataFrame(done.values(), columns=SAMPLES.names))
+    # Of all samples, those of earlier attempts too; what the engine counted is this attempt's.
+    usage = {name: int(table[f"{name}_tokens"].sum()) for name in ("prompt", "cached_prompt", "completion")}
+    write_table(out, table, SAMPLES, {**meta, "plan": asdict(plan), "engine": type(engine).__name__, "usage": usage})
     journal.path.unlink()
 
 

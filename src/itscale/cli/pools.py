@@ -29,7 +29,7 @@ def generate(
     chosen = build(Plan, {**values, "sampling": sampling, "shard": shard}, "--plan")
     settings = settings_of(EngineSettings, engine, "--engine", model=str(model))
     with open_engine(settings) as opened:
-        generate_shard(read_problems(problems), opened, chosen, out, {"model": str(model)})
+        generate_shard(read_problems(problems), opened, chosen, out, {"model": str(model), "drawn_with": settings.identity()})
 
 
 @app.command()

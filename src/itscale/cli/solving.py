@@ -44,6 +44,7 @@ def solve(
     from itscale.advice import named_policy
     from itscale.engines import EngineSettings, open_engine
     from itscale.engines.protocol import Sampling
+    from itscale.hub import weights_digest
     from itscale.importing import read_questions
     from itscale.live import Interrupted
     from itscale.live import solve as stage
@@ -54,7 +55,7 @@ def solve(
     served = model.startswith(("http://", "https://"))
     options = {"batch_size": 32 if served else 256, **parse_json(engine, "--engine")}
     prm = verifier if verifier is not None or served else Path(model).parent / "reward_model"
-    scorer = None
+    scorer, scored_with = None, {}
     if chosen.needs_scores:
         if prm is None or not prm.exists():
             raise UserError(
@@ -62,8 +63,11 @@ def solve(
             )
         from itscale.verifier import Verifier
 
-        scorer = Verifier(prm, verifier_batch_size, parse_json(step_break, "--step-break"))
-    with open_engine(build(EngineSettings, {**options, "model": model}, "--engine")) as opened:
+        pieces = parse_json(step_break, "--step-break")
+        scorer = Verifier(prm, verifier_batch_size, pieces)
+        scored_with = {"verifier": str(prm), "weights": weights_digest(prm), "step_break": pieces}
+    given = build(EngineSettings, {**options, "model": model}, "--engine")
+    with open_engine(given) as opened:
         try:
             run = stage(
                 questions,
@@ -76,7 +80,7 @@ def solve(
                 verifier=scorer,
                 predictions=readable(predictions, lambda path: read_table(path, PREDICTIONS)),
                 journal=Path(f"{out}.partial"),
-                meta={"model": model, "verifier": str(prm)},
+                meta={"drawn_with": given.identity(), "scored_with": scored_with},
             )
         except Interrupted as stopped:
             typer.echo(f"itscale: {stopped}: the same command continues.", err=True)

@@ -3,11 +3,12 @@
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from itscale.engines.protocol import Engine
 from itscale.errors import UserError
+from itscale.hub import weights_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,11 @@ class EngineSettings:
     instruction: str = ""
     tensor_parallel: int = 1
     max_model_len: int | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What a sample depends on, JSON-ready: the weights and all settings but those that only say how fast it comes."""
+        kept = {key: value for key, value in asdict(self).items() if key not in ("batch_size", "tensor_parallel")}
+        return {**kept, "weights": weights_digest(self.model)}
 
 
 @contextmanager

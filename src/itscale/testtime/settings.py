@@ -79,8 +79,8 @@ class RunSettings:
         earliest = first_look(policy)
         if self.group > earliest:
             raise UserError(
-                f"group is {self.group}, but the vote may stop at {earliest}: raise n_min to at least the group, or choose a rule "
-                "that has n_min (vote_asc in place of asc)."
+                f"group is {self.group}, but the vote may stop at {earliest}: raise n_min to at least the group, or choose a "
+                "rule that has n_min (vote_asc in place of asc)."
             )
         return policy
 
