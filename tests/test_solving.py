@@ -13,16 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 import itscale
 from itscale import live_study, verifier
 from itscale.advice import USUAL, advise, named_policy, usual_methods
 from itscale.calibrate import known_to_json
+from itscale.cli.pools import generate
 from itscale.cli.solving import accuracy, live
+from itscale.cli.solving import solve as answering
 from itscale.driver import Sample, Solved, right_answers
 from itscale.engines import EngineSettings, open_engine
 from itscale.engines.protocol import Completion, Finish, Sampling
 from itscale.engines.replaying import ReplayingEngine
+from itscale.engines.transformers import TransformersEngine
 from itscale.errors import UserError
 from itscale.grading import Comparer
 from itscale.importing import read_questions
@@ -33,7 +37,7 @@ from itscale.live_study import Bench, arrival_bias, arrival_order, study
 from itscale.methods import Method
 from itscale.policies import POLICIES, make_policy
 from itscale.policies.protocol import Reason
-from itscale.records import POOL, Problem, write_json, write_problems, write_table
+from itscale.records import POOL, SAMPLES, Problem, read_json, read_table, write_json, write_problems, write_table
 from itscale.replay import replay
 from itscale.testtime.rollouts import judge_votes
 from itscale.tinyworld import language_model, reward_model
@@ -340,3 +344,70 @@ def test_no_run_of_a_study_finds_what_another_left(monkeypatch):
     bench = Bench(Caching(table, 12), Sampling(), None)
     study(problems, [("votes", make_policy("vote_lead", lead=2, n_max=8))], bench, "stored")
     assert known == [0, 0, 0] and dropped == [0, 0, 0]  # the first warms the engine up
+
+
+class Killed(Exception):
+    pass
+
+
+def begin(command, other, monkeypatch):
+    """Kill a job after two polls, and see that it does not continue as another."""
+    original, left = TransformersEngine.poll, iter(range(2))
+
+    def poll(self):
+        if next(left, None) is None:
+            raise Killed
+        return original(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TransformersEngine, "poll", poll)
+        with pytest.raises(Killed):
+            command()
+    for changed in other:
+        with pytest.raises(UserError, match="begun with other settings, model or problems"):
+            changed()
+
+
+@pytest.fixture
+def twins(model, tmp_path):
+    """A model folder, and what puts other weights of the same shape into it and takes them out again."""
+    folder = tmp_path / "lm"
+    shutil.copytree(model, folder)
+    file = folder / "model.safetensors"
+    before = file.read_bytes()
+    return folder, lambda: save_file({k: 2 * v for k, v in load_file(file).items()}, file, {"format": "pt"}), before, file
+
+
+def test_a_pool_is_not_continued_by_another_sampler(twins, tmp_path, monkeypatch):
+    folder, retrain, before, file = twins
+    write_problems(tmp_path / "problems.parquet", [Problem(f"p{i}", f"{10 + i}+{i}", "15") for i in range(4)])
+    out = tmp_path / "samples.parquet"
+
+    def draw(batch_size=4, **engine):
+        plan = json.dumps({"kind": "parallel", "samples": 4, "sampling": {"max_tokens": 20}})
+        settings = json.dumps({"name": "transformers", "batch_size": batch_size, **engine})
+        generate(plan, folder, tmp_path / "problems.parquet", out, 0, settings)
+
+    begin(draw, [lambda: draw(instruction=" Why?"), lambda: (retrain(), draw())], monkeypatch)
+    file.write_bytes(before)
+    draw(batch_size=3)  # how fast it goes changes no sample
+    table, manifest = read_table(out, SAMPLES), read_json(out.with_suffix(".json"))
+    assert len(table) == 16
+    assert manifest["usage"]["completion"] == table["completion_tokens"].sum()
+    assert manifest["usage"]["prompt"] == table["prompt_tokens"].sum()
+
+
+def test_a_run_is_not_continued_by_another_sampler(twins, tmp_path, monkeypatch):
+    folder, retrain, before, file = twins
+    asked = questions(tmp_path / "my.jsonl", 4)
+
+    def answer(batch_size=4, **engine):
+        given = json.dumps({"name": "transformers", "batch_size": batch_size, **engine})
+        sampling = json.dumps({"max_tokens": 20})
+        options = {"settings": '{"n": 4}', "engine": given, "sampling": sampling, "out": tmp_path / "a.jsonl"}
+        answering(str(folder), "self_consistency", asked, **options)
+
+    begin(answer, [lambda: answer(instruction=" Why?"), lambda: (retrain(), answer())], monkeypatch)
+    file.write_bytes(before)
+    answer(batch_size=3)
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 4
