@@ -146,7 +146,7 @@ include: "workflow/rules/common.smk"
 rule hungry:
     output: "hungry.txt"
     resources: mem_mb=more(900), runtime=5, gpu=0
-    shell: "python -c 'import time; block = bytes(range(256)) * (1100 << 12); time.sleep(8)' && echo {resources.mem_mb} > {output}"
+    shell: "python -c 'import time; block = bytes(1 << 8) * (1100 << 12); time.sleep(8)' && echo {resources.mem_mb} > {output}"
 """
 
 

@@ -193,7 +193,7 @@ def learning_rate_runs():
     return expand(
         f"{RESULTS}/testtime/learning_rate/{{rate}}-{{seed}}/run.json",
         rate=TESTTIME["learning_rates"],
-        seed=TESTTIME["seeds"],
+        seed=TESTTIME["seeds"][:1],
     )
 
 

@@ -123,8 +123,8 @@ rule train_on_votes:
         name=lambda wildcards: wildcards.run,
         settings=training_settings,
         evaluation=json.dumps(TESTTIME["evaluation"]),
-        sampling=json.dumps(config["sampling"]),
-        engine=json.dumps(config["engine"]),
+        sampling=json.dumps(TESTTIME["sampling"]),
+        engine=json.dumps({**ENGINE, "gpu_memory": TESTTIME["gpu_memory"]}),
         out=lambda wildcards, output: os.path.dirname(output.record),
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale train-on-votes --name {params.name} --seed {wildcards.seed}"
@@ -155,8 +155,8 @@ use rule train_on_votes as try_learning_rate with:
         name=lambda wildcards: f"rate_{wildcards.rate}",
         settings=rate_settings,
         evaluation=json.dumps(TESTTIME["evaluation"]),
-        sampling=json.dumps(config["sampling"]),
-        engine=json.dumps(config["engine"]),
+        sampling=json.dumps(TESTTIME["sampling"]),
+        engine=json.dumps({**ENGINE, "gpu_memory": TESTTIME["gpu_memory"]}),
         out=lambda wildcards, output: os.path.dirname(output.record),
 
 
@@ -177,9 +177,10 @@ rule learning_rate:
         runtime=5,
         gpu=0,
     params:
+        used=TESTTIME["settings"]["learning_rate"],
         runs=lambda wildcards, input: [os.path.dirname(run) for run in input.runs],
     shell:
-        "python -m itscale choose-learning-rate --out {output:q} {params.runs:q} 2>&1 | tee {log:q}"
+        "python -m itscale choose-learning-rate --used {params.used} --out {output:q} {params.runs:q} 2>&1 | tee {log:q}"
 
 
 rule training_tables:

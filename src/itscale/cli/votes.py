@@ -120,6 +120,7 @@ def training_tables(
 @app.command()
 def choose_learning_rate(
     runs: Annotated[list[Path], typer.Argument(help="Runs on the calibration problems that differ in their learning rate.")],
+    used: Annotated[float, typer.Option(help="The learning rate that the configuration trains with.")],
     out: Out,
 ) -> None:
     """Name the learning rate whose runs on the calibration problems end with the highest mean accuracy.
@@ -129,6 +130,9 @@ def choose_learning_rate(
     from itscale.tables import write_csv
     from itscale.testtime import report
 
-    table = report.learning_rates(runs)
+    table = report.learning_rates(runs, used)
     write_csv(out, table)
     print(table.to_string(index=False))
+    if not (table["chosen"] & table["used"]).any():
+        best = table.loc[table["chosen"], "learning_rate"].iloc[0]
+        print(f"the configuration trains with {used:g}, but {best:g} did best on the calibration problems")

@@ -30,6 +30,7 @@ class VllmEngine:
         instruction: str = "",
         tensor_parallel: int = 1,
         max_model_len: int | None = None,
+        gpu_memory: float = 0.9,
     ) -> None:
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -39,7 +40,7 @@ class VllmEngine:
         # On a CPU vLLM claims all memory unless told otherwise, and seeded requests fail in a partial prefill.
         cpu = {"kv_cache_memory_bytes": 256 << 20, "dtype": "float32", "enable_chunked_prefill": False, "enforce_eager": True}
         self._cpu = not torch.cuda.is_available()
-        options = cpu if self._cpu else {}
+        options = cpu if self._cpu else {"gpu_memory_utilization": gpu_memory}
         arguments = EngineArgs(
             model=str(model),
             max_num_seqs=batch_size,

@@ -77,7 +77,7 @@ def build_benchmarks(seed: int, settings: BenchmarkSettings) -> dict[str, list[P
     seen: set[str] = set()
     splits = {}
     for index, name in enumerate(("test", "calibration", "shifted", "predictor_train", "predictor_validation")):
-        rng = np.random.default_rng([seed, index])
+        rng = np.random.default_rng([seed, index + 1])  # numpy takes [seed, 0] for seed, which the models draw from
         shifted = name == "shifted"
         levels = settings.shifted_levels if shifted else settings.levels
         operations = settings.shifted_operations if shifted else settings.operations
