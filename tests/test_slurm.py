@@ -81,7 +81,7 @@ def test_the_workflow_runs_through_the_queue(cluster, home):
         rule = job["Comment"].removeprefix("rule_").split("_wildcards")[0]
         partitions.setdefault(rule, set()).add(job["Partition"])
     assert partitions.pop("samples") == {"gpu"}
-    assert set(partitions) >= {"problems", "language_model", "reward_model", "scores", "calibration", "compare"}
+    assert set(partitions) >= {"problems", "language_model", "reward_model", "scores", "calibration", "replay"}
     assert set().union(*partitions.values()) == {"cpu"}
 
     results = home / "results" / "slurm"

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import networkx as nx
 
-_BOX = (140, 34)
+_BOX = (154, 34)
 _GAP = (16, 26)
 _LANE = 12  # width of a long edge that passes a layer
 _SWEEPS = 12
