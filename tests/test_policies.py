@@ -182,7 +182,9 @@ def depth(p0, a, b, cost, rounds):
 def plain_filter(options, cluster, score):
     """The filter by enumeration of all paths of right and wrong."""
     known, stratum = KNOWN.rounds, first_answer(cluster[0], score[0])[0]
-    a, b = KNOWN.strata.a[stratum], KNOWN.strata.b[stratum]
+    strata = KNOWN.strata
+    a = (strata.n_cw[stratum] + 0.5) / (strata.n_c[stratum] + 1)
+    b = (strata.n_wc[stratum] + 0.5) / (strata.n_w[stratum] + 1)
     fresh = known.log_correct, known.log_wrong
     again = [emissions.normalise(known.exponent * table) for table in fresh]
 

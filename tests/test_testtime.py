@@ -39,7 +39,7 @@ from itscale.tinyworld import language_model
 from itscale.tinyworld import problems as arithmetic
 from itscale.tinyworld.tokenizer import build_tokenizer
 from itscale.voting import VoteModel, estimate_model
-from pools import KNOWN, random_pool
+from pools import CUDA, KNOWN, random_pool
 from test_live import table_of
 
 # Runs to be killed start from a process that has imported torch: real processes, without its seconds.
@@ -423,7 +423,8 @@ def test_every_algorithm_runs_the_loop(world, tmp_path, algorithm):
     _check_run(tmp_path, updates=1)
 
 
-def test_the_loop_runs_on_vllm_with_new_weights_every_step(world, tmp_path):
+@pytest.mark.parametrize("device", ["any", pytest.param("cuda", marks=CUDA)])
+def test_the_loop_runs_on_vllm_with_new_weights_every_step(world, tmp_path, device):
     pytest.importorskip("vllm")
     job = job_of(world, {"algorithm": "grpo"})
     train(replace(job, engine=EngineSettings(job.engine.model, "vllm", 32)), tmp_path)

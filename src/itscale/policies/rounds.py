@@ -110,9 +110,15 @@ class Filter:
 
 
 def log_moves_of(first_score: np.ndarray, strata: Strata, known: Rounds) -> np.ndarray:
-    """log T g [B, 2, 2, 2] of chains, by the stratum of their first score."""
+    """log T g [B, 2, 2, 2] of chains, by the stratum of their first score.
+
+    The rates are those of rounds (moves over rounds left, Jeffreys prior), not the mean over questions that Strata holds
+    as a and b: a round that is wrong belongs most probably to a question that stays wrong.
+    """
     stratum = strata.of(first_score)
-    return roundfilter.log_moves(strata.a[stratum], strata.b[stratum], known.q)
+    a = (strata.n_cw + 0.5) / (strata.n_c + 1)
+    b = (strata.n_wc + 0.5) / (strata.n_w + 1)
+    return roundfilter.log_moves(a[stratum], b[stratum], known.q)
 
 
 def posteriors(pool: Pool, strata: Strata, known: Rounds) -> roundfilter.Smoothed:

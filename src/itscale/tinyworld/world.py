@@ -21,7 +21,7 @@ def _operations() -> dict[str, float]:
 
 
 def _shifted_levels() -> dict[int, float]:
-    return dict.fromkeys(range(7, 10), 1.0)
+    return dict.fromkeys(range(7, 11), 1.0)
 
 
 def _shifted_operations() -> dict[str, float]:
