@@ -26,7 +26,7 @@ rule calibration:
         " {params.predictions} --methods {params.methods:q} --compare {params.compare:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
-rule compare:
+rule replay:
     input:
         modules("compare"),
         calibration=rules.calibration.output[0],
@@ -39,9 +39,9 @@ rule compare:
             name=["main", "stops", "curves", "scores"],
         ),
     log:
-        f"{RESULTS}/logs/compare/{{benchmark}}.log",
+        f"{RESULTS}/logs/replay/{{benchmark}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/compare/{{benchmark}}.tsv"
+        f"{RESULTS}/benchmarks/replay/{{benchmark}}.tsv"
     conda:
         ENV
     resources:
@@ -55,7 +55,7 @@ rule compare:
         predictions=predictions_option,
         out=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
-        "OMP_NUM_THREADS=1 python -m itscale compare --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
+        "OMP_NUM_THREADS=1 python -m itscale replay --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
         " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions}"
         " --orders {params.orders} --protocol {params.protocol} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
 
