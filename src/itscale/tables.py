@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from itscale.errors import UserError
 from itscale.records import write_atomic
 
 
@@ -12,9 +13,24 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
     write_atomic(path, table.to_csv(index=False, float_format="%.6g").encode())
 
 
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a CSV table.
+
+    Raises:
+        UserError: the file is missing, or is no table with a header.
+    """
+    try:
+        return pd.read_csv(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run the rule that makes it first.") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise UserError(f"{path} is no CSV table ({reason}): delete it and rerun.") from None
+
+
 def concat(paths: list[Path]) -> pd.DataFrame:
     """Tables of several benchmarks under each other."""
-    return pd.concat([pd.read_csv(p) for p in paths], ignore_index=True)
+    return pd.concat([read_csv(p) for p in paths], ignore_index=True)
 
 
 def interval_cells(table: pd.DataFrame, name: str, scale: float, digits: int) -> pd.Series:

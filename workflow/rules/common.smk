@@ -12,6 +12,17 @@ TINY = not config["benchmarks"]
 # A method that an overlaid configuration sets to null is left out.
 METHODS = {name: method for name, method in config["methods"].items() if method}
 SPLITS = ["test", "calibration", "shifted", "predictor_train", "predictor_validation"]
+if "calibration" in (
+    *config["compare"]["benchmarks"],
+    *config["markovscale"]["benchmarks"],
+):
+    raise WorkflowError(
+        "calibration is among the benchmarks of compare or markovscale, and the knobs are chosen on it: compare on others."
+    )
+if config["testtime"]["trained"] == config["testtime"]["untouched"]:
+    raise WorkflowError(
+        f"testtime.untouched is {config['testtime']['untouched']!r}, which is trained on: name another benchmark."
+    )
 # What is judged; training splits keep clear of it.
 EVALUATED = [*config["compare"]["benchmarks"], "calibration"]
 

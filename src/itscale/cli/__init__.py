@@ -7,7 +7,7 @@ import sys
 
 from itscale.cli import comparison, markovscale, optscale, plan, pools, predictor, report, solving, votes, world
 from itscale.cli.options import app
-from itscale.errors import UserError
+from itscale.errors import sentence_of
 
 __all__ = [
     "app",
@@ -26,9 +26,12 @@ __all__ = [
 
 
 def main() -> None:
-    """Run the command line; a UserError is printed as its one sentence and ends with status 1."""
+    """Run the command line; a UserError, or what the machine refuses, is printed as one sentence and ends with status 1."""
     try:
         app()
-    except UserError as error:
-        print(f"itscale: {error}", file=sys.stderr)
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        print(f"itscale: {sentence}", file=sys.stderr)
         sys.exit(1)

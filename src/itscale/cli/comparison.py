@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Out, Seed, app, parse_json
+from itscale.cli.options import Out, Seed, app, parse_object
 from itscale.errors import UserError
 
 Predictions = Annotated[Path | None, typer.Option(help="Predicted parameters of this benchmark (`itscale predict`).")]
@@ -37,11 +37,11 @@ def calibrate(
     from itscale.methods import read_methods
     from itscale.records import write_json
 
-    options = parse_json(compare, "--compare")
+    options = parse_object(compare, "--compare", "strata", "strength", "calibration_orders")
     pools = read_pools(parallel, chain, predictions)
     known = stage.known_from_pools(pools, strata=options["strata"], strength=options["strength"])
     chosen = stage.calibrate(
-        read_methods(parse_json(methods, "--methods")), pools, known, orders=options["calibration_orders"], seed=seed
+        read_methods(parse_object(methods, "--methods")), pools, known, orders=options["calibration_orders"], seed=seed
     )
     write_json(out, {"criterion": stage.CRITERION, "known": stage.known_to_json(known), "methods": chosen})
 
@@ -54,7 +54,7 @@ def replay(
     chain: Annotated[Path, typer.Option(help="Chain pool of the benchmark.")],
     seed: Seed,
     out: Out,
-    orders: Annotated[int, typer.Option(help="Random orders per problem; 1 is the order of submission.")] = 100,
+    orders: Annotated[int, typer.Option(min=1, help="Random orders per problem; 1 is the order of submission.")] = 100,
     predictions: Predictions = None,
     protocol: Annotated[
         str, typer.Option(help="calibrated, or published: knobs chosen on this benchmark itself, one order, as the papers do.")
@@ -62,11 +62,11 @@ def replay(
 ) -> None:
     """Replay every method, knobs frozen, over a benchmark and write its tables."""
     from itscale import compare as stage
-    from itscale.calibrate import choose_published, frozen_policies
-    from itscale.records import Unit, read_json
+    from itscale.calibrate import choose_published, frozen_policies, read_calibration
+    from itscale.records import Unit
     from itscale.tables import write_csv
 
-    frozen = read_json(calibration)
+    frozen = read_calibration(calibration)
     pools = read_pools(parallel, chain, predictions)
     if protocol not in ("calibrated", "published"):
         raise UserError(f"the protocol {protocol!r} is not known: choose calibrated or published.")
@@ -115,12 +115,10 @@ def concat(tables: Annotated[list[Path], typer.Argument(help="The same table of 
 @app.command()
 def markdown(table: Annotated[Path, typer.Option(help="The main table (CSV).")], out: Out) -> None:
     """Write the main table for people."""
-    import pandas as pd
-
     from itscale import tables as stage
     from itscale.records import write_atomic
 
-    text = stage.markdown(pd.read_csv(table))
+    text = stage.markdown(stage.read_csv(table))
     write_atomic(out, text.encode())
     print(text)
 
@@ -136,11 +134,10 @@ def figure(
     import importlib
     import pkgutil
 
-    import pandas as pd
-
     from itscale import figures
+    from itscale.tables import read_csv
 
     names = sorted(m.name for m in pkgutil.iter_modules(figures.__path__) if m.name != "style")
     if name not in names:
         raise UserError(f"There is no figure {name!r}: choose one of {', '.join(names)}.")
-    importlib.import_module(f"itscale.figures.{name}").draw(pd.read_csv(table), benchmark, out)
+    importlib.import_module(f"itscale.figures.{name}").draw(read_csv(table), benchmark, out)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from itscale.engines.protocol import Engine
-from itscale.errors import UserError
+from itscale.errors import UserError, refuse_below
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,9 @@ class EngineSettings:
     tensor_parallel: int = 1
     max_model_len: int | None = None
     gpu_memory: float = 0.9
+
+    def __post_init__(self) -> None:
+        refuse_below(1, self, "batch_size", "tensor_parallel")
 
 
 @contextmanager

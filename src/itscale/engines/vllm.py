@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from itscale.engines.protocol import Completion, Request, Usage, completion
+from itscale.engines.protocol import Completion, Request, Usage, completion, refuse_long
+from itscale.errors import UserError
 from itscale.hub import model_files
 from itscale.prompts import render
 
@@ -50,7 +51,16 @@ class VllmEngine:
             **options,
         )
         with model_files(model):
-            self._engine = LLMEngine.from_engine_args(arguments)
+            try:
+                self._engine = LLMEngine.from_engine_args(arguments)
+            except ValueError as error:
+                if "cache" not in str(error):
+                    raise
+                # Too little memory, which is no fault of the model's files.
+                reason = " ".join(str(error).split())
+                raise UserError(
+                    f"vLLM cannot serve {model} here ({reason}): lower max_model_len, or give it more memory."
+                ) from None
         self._tokenizer = self._engine.get_tokenizer()
         self._instruction = instruction
         self.slots = batch_size
@@ -68,6 +78,7 @@ class VllmEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        refuse_long(requests, self._engine.model_config.max_model_len)
         for request in requests:
             chosen = request.sampling
             parameters = SamplingParams(

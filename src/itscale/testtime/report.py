@@ -13,6 +13,7 @@ import pandas as pd
 
 from itscale.intervals import mean_interval, paired_difference
 from itscale.records import read_json
+from itscale.tables import read_csv
 from itscale.testtime.evaluation import METRICS
 
 TOKENS = ("prompt_tokens", "completion_tokens", "unused_tokens", "training_tokens")
@@ -26,7 +27,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame, pd.D
         label = {"run": record["name"], "seed": record["seed"]}
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         steps.append(pd.DataFrame(rows).assign(**label))
-        evaluations.append(pd.read_csv(folder / "evaluation.csv").assign(**label))
+        evaluations.append(read_csv(folder / "evaluation.csv").assign(**label))
         runs.append({**label, "algorithm": record["settings"]["algorithm"], "steps": record["steps"], "best": record["best"]})
     return pd.concat(steps, ignore_index=True), pd.concat(evaluations, ignore_index=True), pd.DataFrame(runs)
 

@@ -29,6 +29,7 @@ from itscale.engines.protocol import ReloadingEngine, Sampling
 from itscale.errors import UserError
 from itscale.generate import request_seed
 from itscale.grading import Comparer
+from itscale.hub import model_files
 from itscale.journal import Journal, fingerprint
 from itscale.policies.calibration import Calibration
 from itscale.progress import progress
@@ -115,9 +116,10 @@ class Run:
         self.first = self.step = step
         self.rows: list[dict[str, Any]] = list(journal.rows)
         settings = job.settings
-        self.tokenizer = AutoTokenizer.from_pretrained(job.model)
-        set_seed(job.seed)
-        self.model = AutoModelForCausalLM.from_pretrained(job.model, use_safetensors=True, dtype=torch.float32)
+        with model_files(job.model):
+            self.tokenizer = AutoTokenizer.from_pretrained(job.model)
+            set_seed(job.seed)
+            self.model = AutoModelForCausalLM.from_pretrained(job.model, use_safetensors=True, dtype=torch.float32)
         self.critic = Critic(job.model) if settings.algorithm == "ppo" else None
         groups = [{"params": list(self.model.parameters()), "lr": settings.learning_rate}]
         if self.critic is not None:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from itscale.errors import refuse_below
 from itscale.records import Pool, Problem
 from itscale.tinyworld import problems as arithmetic
 from itscale.voting import plurality
@@ -41,6 +42,9 @@ class BenchmarkSettings:
     operations: Mapping[str, float] = field(default_factory=_operations)
     shifted_levels: Mapping[int, float] = field(default_factory=_shifted_levels)
     shifted_operations: Mapping[str, float] = field(default_factory=_shifted_operations)
+
+    def __post_init__(self) -> None:
+        refuse_below(1, self, "test", "calibration", "shifted", "predictor_train", "predictor_validation")
 
 
 @dataclass(frozen=True, slots=True)
