@@ -44,14 +44,14 @@ class RewardModelSettings:
     """
 
     extra_layers: int = 2
-    steps: int = 1800
+    steps: int = 2400
     batch_size: int = 16
     learning_rate: float = 3e-3
     base_pace: float = 0.25
     symbol_weight: float = 3.0
     flaw_rate: float = 0.2
     misprint_rate: float = 0.08
-    sampled_share: float = 0.2
+    sampled_share: float = 0.33
     levels: Mapping[int, float] = field(default_factory=_levels)
     operations: Mapping[str, float] = field(default_factory=_operations)
 
@@ -218,8 +218,9 @@ def train(
 
     total = settings.steps * settings.batch_size
     drawn = sampled(samples, problems) if samples is not None and len(samples) else []
-    chosen = rng.permutation(len(drawn))[: round(settings.sampled_share * total)]
-    pairs = [drawn[index] for index in chosen]
+    wanted = round(settings.sampled_share * total) if drawn else 0
+    rounds = [rng.permutation(len(drawn)) for _ in range(-(-wanted // max(1, len(drawn))))]
+    pairs = [drawn[index] for index in [i for order in rounds for i in order][:wanted]]
     fresh = generated(rng, settings, {arithmetic.normalise(question) for question in exclude})
     pairs += [next(fresh) for _ in range(total - len(pairs))]
     examples = encode(tokenizer, pairs)
