@@ -68,8 +68,8 @@ def results(tmp_path_factory) -> Path:
     )
     write_table(folder / "predictions" / "test.parquet", predictions, PREDICTIONS)
     write_problems(folder / "problems" / "test.parquet", [Problem("a", "1+1", "2")], {"seed": 41})
-    totals = {"prompt_tokens": 1, "cached_prompt_tokens": 2, "completion_tokens": 3, "training_tokens": 4}
-    write_json(folder / "testtime" / "ttrl-1" / "run.json", {"totals": totals, "evaluation_tokens": 5})
+    ledger = {"prompt": 1, "cached_prompt": 2, "completion": 3, "training": 4}
+    write_json(folder / "testtime" / "ttrl-1" / "run.json", {"ledger": ledger, "evaluation_tokens": 5})
     for job, seconds, memory in (("samples/a", 10.0, 100.0), ("samples/b", 20.5, "-"), ("world", 1.5, 50.0)):
         path = folder / "benchmarks" / f"{job}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)

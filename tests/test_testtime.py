@@ -466,7 +466,7 @@ def _check_run(out, updates):
     assert set(evaluations[evaluations["benchmark"] == "trained"]["step"]) == {0, 2, 4}
     record = json.loads((out / "run.json").read_text())
     assert set(evaluations[evaluations["benchmark"] == "untouched"]["step"]) == {0, 4, record["best"]}
-    assert record["totals"]["rollouts"] == sum(row["rollouts"] for row in steps)
+    assert record["rollouts"] == sum(row["rollouts"] for row in steps)
     assert not (out / "partial").exists()
     assert not [p for p in out.rglob("*") if p.suffix in (".bin", ".pt", ".pth", ".pkl")]
     assert weights != (out / "best" / "model.safetensors").read_bytes() or record["best"] == 4

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from itscale.records import read_json
 
-_TOKENS = ["prompt", "cached_prompt", "completion", "aborted", "verifier", "predictor", "training", "evaluation"]
+_TOKENS = ["prompt", "cached_prompt", "completion", "speculative", "aborted", "verifier", "predictor", "training", "evaluation"]
 
 
 def job_times(folder: Path) -> pd.DataFrame:
@@ -61,8 +61,7 @@ def token_counts(results: Path) -> pd.DataFrame:
         add("predictions", predictor=_total(path, "predictor_tokens"))
     for path in sorted(results.glob("testtime/**/run.json")):
         run = read_json(path)
-        counts = {name: run["totals"].get(f"{name}_tokens", 0) for name in ("prompt", "cached_prompt", "completion", "training")}
-        add("testtime", **counts, evaluation=run.get("evaluation_tokens", 0))
+        add("testtime", **run["ledger"], evaluation=run.get("evaluation_tokens", 0))
     if (live := results / "tables" / "live.csv").exists():
         table = pd.read_csv(live)
         add(
