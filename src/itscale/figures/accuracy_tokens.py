@@ -9,9 +9,9 @@ from itscale.figures.style import figure, look
 
 CAPTION = (
     "Accuracy on the {benchmark} benchmark against tokens per question; left: completion tokens, right: all computed tokens "
-    "(prompt, completion, verifier); a row of panels for each kind of rule. Bars: 95 % bootstrap intervals over questions. Up and "
-    "to the left is better; grey, in every panel: the fixed budgets best-of-N (solid) and self-consistency (dashed), which a rule "
-    "that stops early must lie above to be worth anything."
+    "(prompt, completion, verifier); a row of panels for each kind of rule. Bars: 95 % bootstrap intervals over questions. Up "
+    "and to the left is better; grey, in every panel: the fixed budgets best-of-N (solid) and self-consistency (dashed), which a "
+    "rule that stops early must lie above to be worth anything."
 )
 _KINDS = {
     "best_of_n": "rules that return the best-scored sample",

@@ -10,9 +10,9 @@ from itscale.policies.protocol import CODE, Reason
 
 CAPTION = (
     "Distribution of the number of samples (blue) or rounds (orange) drawn before the rule stopped, on the {benchmark} "
-    "benchmark, over all questions and orders, at the largest budget, where the axis ends. The grey line is the mean. A bar at the "
-    "end means that a rule over samples ran out of budget without the confidence it asks for; the gate runs all rounds where it "
-    "expects a gain."
+    "benchmark, over all questions and orders, at the largest budget, where the axis ends. The grey line is the mean. A bar at "
+    "the end means that a rule over samples ran out of budget without the confidence it asks for; the gate runs all rounds where "
+    "it expects a gain."
 )
 _COLUMNS = 4
 
