@@ -37,12 +37,12 @@ def gather(shards: Annotated[list[Path], typer.Argument(help="Sample tables of a
     """Put the shards of one pool together."""
     import pandas as pd
 
-    from itscale.records import KEY, SAMPLES, manifest_path, read_json, read_table, sort_by_key, write_table
+    from itscale.records import KEY, SAMPLES, first_key, manifest_path, read_json, read_table, sort_by_key, write_table
 
     table = sort_by_key(pd.concat([read_table(path, SAMPLES) for path in shards], ignore_index=True))
     twice = table.duplicated(list(KEY))
     if twice.any():
-        raise UserError(f"sample {tuple(table.loc[twice, list(KEY)].iloc[0])} is in two of the shards: give every shard once.")
+        raise UserError(f"sample {first_key(table[twice])} is in two of the shards: give every shard once.")
     write_table(out, table, SAMPLES, {"shards": [read_json(manifest_path(path)) for path in shards]})
     print(f"{out}: {len(table)} samples, {table['completion_tokens'].sum()} completion tokens")
 
