@@ -20,7 +20,7 @@ LIVE_MEMORY = GENERATOR.get("mem_mb", 4000) + config["models"].get("verifier", {
 # Wall-clock time is measured: nothing else ought to run on this machine's cores meanwhile.
 rule live_run:
     input:
-        modules("live_study", "engines.transformers", "engines.vllm"),
+        modules("cli.solving", "live_study", "engines.transformers", "engines.vllm"),
         model=rules.language_model.output[0],
         verifier=rules.reward_model.output[0],
         problems=f"{RESULTS}/problems/{config['compare']['benchmarks'][0]}.parquet",
@@ -44,7 +44,11 @@ rule live_run:
     resources:
         mem_mb=more(6000 if TINY else LIVE_MEMORY),
         runtime=more(60 if TINY else 720),
-        gpu=0 if TINY and config["live"]["engines"] == ["transformers"] else max(GPUS, 1),
+        gpu=(
+            0
+            if TINY and config["live"]["engines"] == ["transformers"]
+            else max(GPUS, 1)
+        ),
     params:
         options=json.dumps(config["live"]),
         sampling=json.dumps(config["sampling"]),

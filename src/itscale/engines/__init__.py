@@ -7,8 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from itscale.engines.protocol import Engine
-from itscale.errors import UserError
+from itscale.errors import UserError, refuse_below
 from itscale.hub import weights_digest
+
+# Settings that say how fast samples come, and change none.
+_SPEED = ("batch_size", "tensor_parallel", "gpu_memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +19,8 @@ class EngineSettings:
     """Which engine draws from which model, a folder, a hub id, or the address of a server (`http://HOST:PORT/v1#MODEL`).
 
     `auto` is `openai` for an address, vLLM where there is a GPU, and transformers otherwise. `instruction` follows every
-    question. vLLM alone reads `tensor_parallel` (GPUs that share the model) and `max_model_len` (prompt and completion; the
-    model's own maximum where it is None).
+    question. vLLM alone reads `tensor_parallel` (GPUs that share the model), `max_model_len` (prompt and completion; the
+    model's own maximum where it is None) and `gpu_memory` (its share of a GPU's memory).
     """
 
     model: str
@@ -26,10 +29,14 @@ class EngineSettings:
     instruction: str = ""
     tensor_parallel: int = 1
     max_model_len: int | None = None
+    gpu_memory: float = 0.9
+
+    def __post_init__(self) -> None:
+        refuse_below(1, self, "batch_size", "tensor_parallel")
 
     def identity(self) -> dict[str, Any]:
         """What a sample depends on, JSON-ready: the weights and all settings but those that only say how fast it comes."""
-        kept = {key: value for key, value in asdict(self).items() if key not in ("batch_size", "tensor_parallel")}
+        kept = {key: value for key, value in asdict(self).items() if key not in _SPEED}
         return {**kept, "weights": weights_digest(self.model)}
 
 
@@ -58,7 +65,7 @@ def open_engine(settings: EngineSettings) -> Iterator[Engine]:
             )
         from itscale.engines.vllm import VllmEngine as Chosen
 
-        options |= {"tensor_parallel": settings.tensor_parallel, "max_model_len": settings.max_model_len}
+        options |= {key: getattr(settings, key) for key in ("tensor_parallel", "max_model_len", "gpu_memory")}
     elif name == "transformers":
         from itscale.engines.transformers import TransformersEngine as Chosen
     else:
