@@ -11,6 +11,7 @@ from itscale import markov
 from itscale.calibrate import known_from_pools
 from itscale.chains import forecast, tables, validation
 from itscale.chains.comparison import Curve, compare_rounds, markdown
+from itscale.figures import forecast_error
 from itscale.intervals import Interval, mean_interval, ratio_interval
 from itscale.policies import make_policy
 from itscale.rates import fit_chains
@@ -102,6 +103,30 @@ def test_pooled_rates_are_biased_where_questions_differ_and_rates_per_question_a
     assert all(e.low <= 0.02 and e.high >= -0.02 for e in data[forecast.ALL, forecast.PER_QUESTION])
 
 
+def test_nothing_is_fitted_to_the_chains_that_it_is_held_against():
+    correct, problem, level, *_ = unlike_questions(6, questions=30, chains=4)
+    whole = forecast.held_out_errors(correct, problem, level)
+    alone = np.concatenate([problem, [30]])  # one more question, of a level of its own, with one chain
+    more = forecast.held_out_errors(np.concatenate([correct, [[True] * 8]]), alone, np.concatenate([level, [2]]))
+    assert {key: [e.mean for e in found] for key, found in more.items()} == {
+        key: pytest.approx([e.mean for e in found]) for key, found in whole.items()
+    }
+    single = np.arange(30) * 4
+    assert forecast.held_out_errors(correct[single], problem[single], level) == {}
+    assert forecast.simulated_errors(problem[single], level, fit_chains(correct, problem, level), 8, replicates=2) == {}
+
+
+def test_simulated_forecasts_are_fitted_as_those_of_the_data_are(monkeypatch):
+    correct, problem, level, *_ = unlike_questions(7, questions=20, chains=6)
+    fit, given = fit_chains(correct, problem, level), []
+    monkeypatch.setattr(forecast, "fit_chains", lambda *chains: given.append(chains) or fit_chains(*chains))
+    data = forecast.held_out_errors(correct, problem, level)
+    simulated = forecast.simulated_errors(problem, level, fit, 8, replicates=2)
+    assert simulated.keys() == data.keys() and len(given) == 6
+    shapes = {tuple(np.shape(part) for part in chains) for chains in given}
+    assert shapes == {((60, 8), (60,), (20,)), ((60, 2), (60,), (20,))}  # three of six chains of each question
+
+
 def test_errors_are_forecast_minus_observed():
     rates = forecast.Rates(np.array([0.5, 1.0]), np.zeros(2), np.zeros(2))
     correct = np.array([[1, 1], [0, 1], [1, 1]], bool)
@@ -150,7 +175,7 @@ def test_table_sets_every_method_beside_the_first_answer_and_parallel_samples():
     assert "against the first answer" in markdown(table)
 
 
-def test_tables_of_the_theory_hold_what_their_figures_read():
+def test_tables_of_the_theory_hold_what_their_figures_read(tmp_path):
     chains = POOLS[Unit.ROUND]
     known = known_from_pools(POOLS, strata=3, strength=5.0)
     labels = {f"p{i}": str(1 + i % 2) for i in range(12)}
@@ -164,7 +189,12 @@ def test_tables_of_the_theory_hold_what_their_figures_read():
     above = questions["first_gain"] > 1 / 300
     assert (questions.loc[above, "effect"] == "helps").all()
     assert found["chain_fits"]["questions"].tolist() == [6, 6, 12]
-    assert set(found["forecasts"]["source"]) == {"simulation", "data"}
+    assert set(found["forecasts"]["source"]) == {"simulation", "data"} and (found["forecasts"]["questions"] == 12).all()
+    forecast_error.draw(found["forecasts"], "b", tmp_path / "whole.pdf")
+    alone = chains.subset(np.arange(0, 24, 2))
+    found = tables.validation_tables(alone, labels, known, benchmark="b", replicates=4, seed=0)
+    assert found["forecasts"]["forecast"].unique().tolist() == [forecast.LABEL_FREE]
+    forecast_error.draw(found["forecasts"], "b", tmp_path / "alone.pdf")
 
 
 def test_reliability_counts_every_answer_once():
