@@ -172,7 +172,20 @@ def test_table_sets_every_method_beside_the_first_answer_and_parallel_samples():
     assert curves.groupby("method").size().to_dict() == {"self-consistency": 8, "best-of-N": 8}
     spent = replay(policies[1][1], POOLS[Unit.ROUND]).ledger.total.mean()
     assert table.loc[1, "total_tokens"] == pytest.approx(spent)
-    assert "against the first answer" in markdown(table)
+    # Accuracy by chance between two numbers of samples is the line between their mean accuracies.
+    for name, curve in curves.groupby("method"):
+        for kind, end in (("total", ""), ("completion", " at equal completion")):
+            equal = np.interp(table[f"{kind}_tokens"], curve[f"{kind}_tokens"], curve["accuracy"])
+            assert table[f"{name}{end}"].to_numpy() == pytest.approx(equal)
+            assert table[f"minus {name}{end}"].to_numpy() == pytest.approx(table["accuracy"] - equal)
+            assert (table[f"minus {name}{end}_low"] <= table[f"minus {name}{end}_high"]).all()
+    one = replay(make_policy("self_consistency", n=3), POOLS[Unit.SAMPLE], orders=3).ledger
+    row = curves.set_index(["method", "budget"]).loc[("self-consistency", 3)]
+    assert (row["total_tokens"], row["completion_tokens"]) == pytest.approx((one.total.mean(), one.completion.mean()))
+    text = markdown(table)
+    assert all(
+        title in text for title in ("against the first answer", "self-consistency, equal total", "best-of-N, equal completion")
+    )
 
 
 def test_tables_of_the_theory_hold_what_their_figures_read(tmp_path):
