@@ -93,7 +93,7 @@ def test_triples_are_counted_by_hand():
 def test_pooled_rates_are_biased_where_questions_differ_and_rates_per_question_are_not():
     correct, problem, level, *_ = unlike_questions(5, questions=80, chains=8)
     fit = fit_chains(correct, problem, level)
-    simulated = forecast.simulated_errors(problem, level, fit, 8, replicates=40)
+    simulated = forecast.simulated_errors(problem, level, fit, 8, replicates=12)
     data = forecast.held_out_errors(correct, problem, level)
     for errors in (simulated, data):
         pooled, own = (errors[forecast.WRONG, name][-1] for name in (forecast.POOLED, forecast.PER_QUESTION))
