@@ -472,6 +472,7 @@ def test_map_without_a_prediction_is_zero_with_bayes_first_score():
         ("vote_posterior", {"eps": 0.1, "n_max": 4, "p0": 0.2, "options": 4}, "must exceed 1/options"),
         ("vote_ratio", {"ratio": 0.5, "n_max": 4}, "exceed 1"),
         ("vote_lead", {"lead": 2, "n_max": 4, "n_min": 9}, "n_min <= n_max"),
+        ("optscale", {"s_min": 0.5, "alpha": 0.5, "n_max": 4, "n0": -1.0}, "n0 of optscale"),
         ("zero", {"rounds": 4, "cost": -1.0}, "cost of zero"),
         ("map", {"rounds": 4, "strength": -1.0}, "strength of map"),
         ("filter", {"rounds": 4, "tau": 0.0}, "tau of filter"),
@@ -480,3 +481,32 @@ def test_map_without_a_prediction_is_zero_with_bayes_first_score():
 def test_a_wrong_setting_is_named(name, options, message):
     with pytest.raises(UserError, match=message):
         make_policy(name, **options)
+
+
+COUNTS = [
+    *((name, {}, "n") for name in ("best_of_n", "weighted_best_of_n", "self_consistency", "majority_over_rounds")),
+    ("best_scored_round", {}, "n"),
+    ("mr_thinking", {}, "rounds"),
+    ("esc", {}, "n_max"),
+    ("esc", {"n_max": 8}, "window"),
+    ("asc", {}, "n_max"),
+    ("dsc", {}, "n_max"),
+    ("dsc", {"n_max": 8}, "sample_window"),
+    ("dsc_oracle", {"n_max": 8}, "judge_window"),
+    ("threshold", {"s_min": 0.5}, "n_max"),
+    ("reservation", {"cost": 0.1}, "n_max"),
+    ("optscale", {"s_min": 0.5, "alpha": 0.5}, "n_max"),
+    ("optscale", {"s_min": 0.5, "alpha": 0.5, "n_max": 8, "variant": "paper"}, "peek"),
+    ("vote_lead", {"n_max": 8}, "lead"),
+    *(("vote_asc", {"n_max": 8} if setting != "n_max" else {}, setting) for setting in ("n_min", "chunk", "n_max")),
+    *((name, {}, "rounds") for name in ("gate", "zero", "map", "filter")),
+]
+
+
+@pytest.mark.parametrize("value", [0, -3, 2.5])
+@pytest.mark.parametrize(("name", "options", "setting"), COUNTS)
+def test_a_number_of_samples_is_a_whole_one_of_at_least_1(name, options, setting, value):
+    with pytest.raises(UserError, match=f"^{setting} of .* is {value}: it is a number of samples") as found:
+        make_policy(name, **options, **{setting: value})
+    assert str(found.value).count(".") - str(value).count(".") == 1
+    make_policy(name, **options, **{setting: 8})

@@ -121,7 +121,7 @@ def test_the_queue_loses_nothing_when_a_job_is_cancelled_and_the_controller_kill
     for job in jobs:
         partitions.setdefault(rule_of(job), set()).add(job["Partition"])
     assert partitions.pop("samples") == {"gpu"}
-    assert set(partitions) >= {"problems", "language_model", "reward_model", "scores", "calibration", "compare"}
+    assert set(partitions) >= {"problems", "language_model", "reward_model", "scores", "calibration", "replay"}
     assert set().union(*partitions.values()) == {"cpu"}
 
     results = home / "results" / "slurm"
@@ -146,7 +146,7 @@ include: "workflow/rules/common.smk"
 rule hungry:
     output: "hungry.txt"
     resources: mem_mb=more(900), runtime=5, gpu=0
-    shell: "python -c 'import time; block = bytes(range(256)) * (1100 << 12); time.sleep(8)' && echo {resources.mem_mb} > {output}"
+    shell: "python -c 'import time; block = bytes(1 << 8) * (1100 << 12); time.sleep(8)' && echo {resources.mem_mb} > {output}"
 """
 
 

@@ -19,6 +19,12 @@ operations = st.lists(st.tuples(st.sampled_from("+-*"), st.integers(1, 9)), min_
 expressions = st.builds(arithmetic.Expression, st.integers(0, 99), operations.map(tuple))
 
 
+def step_truth(question: str, lines: list[str]) -> list[bool]:
+    """Whether each written line is what it ought to be."""
+    rights = arithmetic.right_lines(arithmetic.parse(question), lines)
+    return [line == right for line, right in zip(lines, rights, strict=True)]
+
+
 @given(expressions)
 def test_answer_is_python_s_own(expression):
     nested = str(expression.start)
@@ -33,7 +39,7 @@ def test_solution_by_hand():
     assert arithmetic.solution(expression) == ["12+3=15", "15-4=11", "11*2=22", "\\boxed{22}"]
     slipped = arithmetic.solution(expression, {1: -10})
     assert slipped == ["12+3=15", "15-4=1", "1*2=2", "\\boxed{2}"]
-    assert arithmetic.step_truth("12+3-4*2", slipped) == [True, False, True, True]
+    assert step_truth("12+3-4*2", slipped) == [True, False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -46,13 +52,13 @@ def test_solution_by_hand():
     ],
 )
 def test_step_truth_by_hand(text, truth):
-    assert arithmetic.step_truth("12+3-4*2", split_steps(text)) == truth
+    assert step_truth("12+3-4*2", split_steps(text)) == truth
 
 
 @given(expressions, st.dictionaries(st.integers(0, 9), st.sampled_from(arithmetic.SLIPS)))
 def test_step_truth_finds_the_slips(expression, slips):
     slips = {step: slip for step, slip in slips.items() if step < len(expression.operations)}
-    truth = arithmetic.step_truth(expression.question, arithmetic.solution(expression, slips))
+    truth = step_truth(expression.question, arithmetic.solution(expression, slips))
     assert [step for step, right in enumerate(truth) if not right] == sorted(slips)
 
 
@@ -137,7 +143,7 @@ def test_flaws_come_at_their_rate_and_are_found():
     for expression in (arithmetic.parse("12+3-4*2+7"), arithmetic.parse("99-9*3+1")):
         for _ in range(1000):
             lines = reward_model.flawed(rng, expression, 0.2)
-            truth = arithmetic.step_truth(expression.question, lines)
+            truth = step_truth(expression.question, lines)
             first.append(not truth[0])
             lengths.add(len(lines) - len(expression.operations) - 1)
             # Whoever leaves an operation out, or works one twice, is found out at the end at the latest.

@@ -5,10 +5,12 @@ one point of the same family's full budget (best-of-N, self-consistency, or the 
 """
 
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
+from itscale.errors import UserError
 from itscale.methods import Method
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration
@@ -17,7 +19,7 @@ from itscale.policies.markovscale import fit_first_score, fit_strata
 from itscale.policies.optscale import average_moments
 from itscale.policies.protocol import Policy
 from itscale.policies.rounds import fit_rounds
-from itscale.records import Pool, Unit
+from itscale.records import Pool, Unit, read_json
 from itscale.replay import replay
 from itscale.voting import estimate_model
 
@@ -87,6 +89,18 @@ def known_from_pools(pools: dict[Unit, Pool], *, strata: int, strength: float) -
         rounds=fit_rounds(rounds, strata) if rounds else None,
         votes=estimate_model(samples.cluster) if samples else None,
     )
+
+
+def read_calibration(path: Path) -> dict[str, Any]:
+    """What `itscale calibrate` wrote.
+
+    Raises:
+        UserError: the file is missing or something else.
+    """
+    record = read_json(path)
+    if not isinstance(record, dict) or not {"known", "methods"} <= record.keys():
+        raise UserError(f"{path} is no calibration: give the file that `itscale calibrate` wrote.")
+    return record
 
 
 def known_to_json(known: Calibration) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import sys
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pandas as pd
 
 from itscale.answers import extract_answer
 from itscale.engines.protocol import Completion, Engine, Request, Sampling
-from itscale.errors import UserError
+from itscale.errors import UserError, refuse_below
 from itscale.journal import Journal, fingerprint
 from itscale.progress import progress
 from itscale.records import KEY, SAMPLES, Problem, sort_by_key, write_table
@@ -34,6 +36,7 @@ class Plan:
     def __post_init__(self) -> None:
         if self.kind not in ("parallel", "chain"):
             raise UserError(f"the plan's kind is {self.kind!r}: choose parallel or chain.")
+        refuse_below(1, self, "samples", "chains", "rounds", "shards")
         if not 0 <= self.shard < self.shards:
             raise UserError(f"shard {self.shard} of {self.shards} does not exist: shards are numbered from 0.")
 
@@ -79,7 +82,7 @@ def generate_shard(problems: list[Problem], engine: Engine, plan: Plan, out: Pat
         first = [(p.problem_id, c, 0, 0) for p in mine for c in range(plan.chains)]
         total = len(first) * plan.rounds
     ready = [k for key in first for k in ((follow(key, done[key]["text"])) if key in done else [key])]
-    with progress(description=f"{plan.kind} samples", unit="sample", total=total) as bar:
+    with closing(journal), progress(description=f"{plan.kind} samples", unit="sample", total=total) as bar:
         bar.update(len(done))
         engine.submit([request(key) for key in ready])
         while engine.outstanding:
@@ -93,12 +96,17 @@ def generate_shard(problems: list[Problem], engine: Engine, plan: Plan, out: Pat
                 following += follow(key, row["text"])
             engine.submit([request(key) for key in following])
             bar.update(len(rows))
-    journal.close()
     if len(done) != total:
         raise RuntimeError(f"{out}: {len(done)} samples were drawn where {total} were planned")
-    details = {**meta, "plan": asdict(plan), "engine": type(engine).__name__, "usage": asdict(engine.usage())}
+    details = {**meta, "plan": asdict(plan), "engine": type(engine).__name__, "versions": loaded_versions()}
+    details["usage"] = asdict(engine.usage())
     write_table(out, sort_by_key(pd.DataFrame(done.values(), columns=SAMPLES.names)), SAMPLES, details)
     journal.path.unlink()
+
+
+def loaded_versions() -> dict[str, str]:
+    """Versions of what this process drew with: of the engines' packages those that are loaded."""
+    return {name: sys.modules[name].__version__ for name in ("torch", "transformers", "vllm", "openai") if name in sys.modules}
 
 
 def _row(completion: Completion, seed: int) -> dict[str, Any]:

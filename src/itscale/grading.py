@@ -16,7 +16,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from itscale.answers import extract_answer
 from itscale.progress import progress
-from itscale.records import GRADES, KEY, Problem, Verdict, sort_by_key
+from itscale.records import GRADES, KEY, Problem, Verdict, refuse_strangers, sort_by_key
 
 _CHUNK = 64
 _WHOLE = re.compile(r"-?[0-9]{1,15}")
@@ -81,10 +81,14 @@ class Comparer:
             self._known.update(zip(chunk, results, strict=True))
         return [self._known[pair] for pair in pairs]
 
-    def _run(self, pairs: list[tuple[str, str]], limit: float) -> list[bool] | None:
-        if not self._warm:  # a fresh worker imports first, on its own time
+    def start(self) -> None:
+        """Start the worker, whose imports take seconds, unless it is there; the first comparison would do it too."""
+        if not self._warm:
             self._pool.schedule(_equal, args=[[("1", "2")]], timeout=_START_S).result()
             self._warm = True
+
+    def _run(self, pairs: list[tuple[str, str]], limit: float) -> list[bool] | None:
+        self.start()  # a fresh worker imports first, on its own time
         try:
             return self._pool.schedule(_equal, args=[pairs], timeout=limit).result()
         except (OutOfTime, ProcessExpired, MemoryError):
@@ -138,7 +142,11 @@ def grade_table(samples: pd.DataFrame, problems: list[Problem], time_limit: floa
     """Answers, clusters and verdicts (schema GRADES) of samples (schema SAMPLES).
 
     A cluster is graded by its first member. Clusters are numbered within (problem, chain) in submission order.
+
+    Raises:
+        UserError: a sample belongs to no problem given.
     """
+    refuse_strangers("the samples", samples, problems)
     gold = {p.problem_id: p.answer for p in problems}
     samples = sort_by_key(samples)
     answers = [extract_answer(text) for text in samples["text"]]

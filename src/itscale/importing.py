@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from itscale.errors import UserError
@@ -19,12 +20,22 @@ def read_rows(path: Path, columns: dict[str, str], required: tuple[str, ...] = R
     Raises:
         UserError: another suffix, a line that is no JSON object, or a missing column; the message names line or column.
     """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give one .jsonl or .parquet file.")
     if path.suffix == ".parquet":
-        frame = pq.read_table(path).to_pandas()
+        try:
+            frame = pq.read_table(path).to_pandas()
+        except pa.ArrowException as error:
+            reason = str(error).strip().splitlines()[0].rstrip(".")
+            raise UserError(f"{path} cannot be read as Parquet ({reason}): write or download it anew.") from None
     elif path.suffix == ".jsonl":
         rows = []
         # Not splitlines(): a text may hold other line separators, which JSON leaves as they are.
-        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        try:
+            lines = path.read_text(encoding="utf-8").split("\n")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not UTF-8 (byte {error.start}): convert it.") from None
+        for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:

@@ -72,11 +72,13 @@ def import_official(
 
 def _read_list(path: Path) -> list[Any]:
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: give the file that was released.") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not JSON (line {error.lineno}: {error.msg}): download it anew.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 (byte {error.start}): download it anew.") from None
     if not isinstance(content, list):
         raise UserError(f"{path} holds no list of entries: give a completion pool or prompt file as it was released.")
     return content

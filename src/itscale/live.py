@@ -20,7 +20,7 @@ from itscale.journal import Journal, fingerprint
 from itscale.judging import Judge, Scorer
 from itscale.ledger import Ledger
 from itscale.policies.protocol import Policy, scores_read
-from itscale.records import Problem, Unit
+from itscale.records import Problem, Unit, refuse_twins
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,7 @@ def solve(
         Interrupted: Ctrl-C.
     """
     ids = [p.problem_id for p in problems]
-    if len(set(ids)) < len(ids):
-        raise UserError(f"problem {next(i for i in ids if ids.count(i) > 1)!r} comes twice: give every problem an id of its own.")
+    refuse_twins("the problems to solve", ids)
     name = type(policy).__name__
     if getattr(policy, "replay_only", False):
         raise UserError(f"{name} reads all samples of a stored pool and exists only in replays: choose another policy.")

@@ -44,6 +44,8 @@ def read_methods(entries: dict[str, dict[str, Any]]) -> list[Method]:
     """
     methods = []
     for name, entry in entries.items():
+        if not isinstance(entry, dict):
+            raise UserError(f"methods.{name} in the configuration is {entry!r}: give its policy, settings, sweep and grid.")
         unknown = set(entry) - {"policy", "settings", "sweep", "grid"}
         if unknown or "policy" not in entry:
             what = f"unknown key {sorted(unknown)[0]!r}" if unknown else "no 'policy'"

@@ -4,9 +4,6 @@ Any Hugging Face decoder or encoder; all of it frozen but for its last layers. E
 squared error for score moments, binomial likelihood for rates of which only counts are known.
 """
 
-import hashlib
-import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +16,12 @@ from torch import nn
 from transformers import AutoModel, AutoTokenizer
 
 from itscale import markov
-from itscale.errors import UserError
+from itscale.errors import UserError, refuse_below
+from itscale.hub import model_files
+from itscale.journal import fingerprint, last_checkpoint, scratch_folder
 from itscale.progress import progress
 from itscale.prompts import render
-from itscale.records import FEATURES, PREDICTIONS, Pool, Problem, read_json, write_json
+from itscale.records import FEATURES, PREDICTIONS, Pool, Problem, read_json, refuse_full_folder, write_folder, write_json
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -84,6 +83,8 @@ class PredictorSettings:
             raise UserError(f"the predictor has {what}: choose among {', '.join(HEADS)}.")
         if len(self.dropout) != len(self.widths):
             raise UserError("the predictor's widths and dropout differ in length: give one dropout per width.")
+        refuse_below(1, self, "max_length", "batch_size", "epochs", "patience")
+        refuse_below(0, self, "trained_layers", "learning_rate", "weight_decay", "warmup_share")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +238,7 @@ def train(
     seed: int,
     settings: PredictorSettings,
 ) -> None:
-    """Train a predictor into a folder: backbone, tokenizer, heads.safetensors, and predictor.json, written last.
+    """Train a predictor into a folder: backbone, tokenizer, heads.safetensors and predictor.json.
 
     The epoch with the lowest validation loss is kept; training ends when `patience` epochs have not improved on it. A killed
     run continues from `out`.partial.
@@ -253,21 +254,18 @@ def train(
         TrainingArguments,
         set_seed,
     )
-    from transformers.trainer_utils import get_last_checkpoint
 
     set_seed(seed)
     out = Path(out)
-    tokenizer = AutoTokenizer.from_pretrained(backbone)
+    refuse_full_folder(out)
+    with model_files(backbone):
+        tokenizer = AutoTokenizer.from_pretrained(backbone)
+        network = AutoModel.from_pretrained(backbone, use_safetensors=True, dtype=torch.float32)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    model = ParameterPredictor(AutoModel.from_pretrained(backbone, use_safetensors=True, dtype=torch.float32), settings)
+    model = ParameterPredictor(network, settings)
     examples, held_out = (_examples(tokenizer, problems, labels, settings) for problems, labels in (training, validation))
     _begin_at_the_mean(model, examples, settings.heads)
     content = [asdict(settings), seed, str(backbone), *([[e["input_ids"], e["labels"].tolist()] for e in examples + held_out])]
-    fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    scratch = Path(f"{out}.partial")
-    if (scratch / "fingerprint.json").exists() and read_json(scratch / "fingerprint.json") != fingerprint:
-        raise UserError(f"{scratch} was begun with other settings, backbone or labels: delete it to begin anew.")
-    write_json(scratch / "fingerprint.json", fingerprint)
     steps = -(-len(examples) // settings.batch_size)
     bar = progress(description="predictor", unit="epoch", total=settings.epochs)
 
@@ -283,7 +281,7 @@ def train(
             loss = joint_loss(settings.heads, predictions, labels)
             return (loss, predictions) if return_outputs else loss
 
-    with bar:
+    with bar, scratch_folder(Path(f"{out}.partial"), fingerprint(content)) as scratch:
         trainer = HeadTrainer(
             model=model,
             args=TrainingArguments(
@@ -316,21 +314,21 @@ def train(
             callbacks=[EarlyStoppingCallback(settings.patience), Epochs()],
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(scratch)))
-    history = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
-    save(out, model, tokenizer, settings, {"seed": seed, "validation_loss": trainer.state.best_metric, "history": history})
-    shutil.rmtree(scratch)
+        trainer.train(resume_from_checkpoint=last_checkpoint(scratch))
+        history = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
+        save(out, model, tokenizer, settings, {"seed": seed, "validation_loss": trainer.state.best_metric, "history": history})
 
 
 def save(out: Path, model: ParameterPredictor, tokenizer: Any, settings: PredictorSettings, meta: dict[str, Any]) -> None:
-    """Write a predictor's folder, `predictor.json` last."""
+    """Write a predictor's folder, wholly or not at all."""
     from safetensors.torch import save_file
 
-    model.backbone.save_pretrained(out / "backbone")
-    tokenizer.save_pretrained(out / "backbone")
     own = {name: t.contiguous() for name, t in model.state_dict().items() if not name.startswith("backbone.")}
-    save_file(own, out / "heads.safetensors")
-    write_json(out / "predictor.json", {"settings": asdict(settings), **meta})
+    with write_folder(out) as folder:
+        model.backbone.save_pretrained(folder / "backbone")
+        tokenizer.save_pretrained(folder / "backbone")
+        save_file(own, folder / "heads.safetensors")
+        write_json(folder / "predictor.json", {"settings": asdict(settings), **meta})
 
 
 def load(folder: Path) -> tuple[ParameterPredictor, Any, PredictorSettings]:
@@ -339,10 +337,13 @@ def load(folder: Path) -> tuple[ParameterPredictor, Any, PredictorSettings]:
 
     folder = Path(folder)
     settings = PredictorSettings(**read_json(folder / "predictor.json")["settings"])
-    tokenizer = AutoTokenizer.from_pretrained(folder / "backbone")
-    backbone = AutoModel.from_pretrained(folder / "backbone", use_safetensors=True, dtype=torch.float32)
+    with model_files(folder / "backbone"):
+        tokenizer = AutoTokenizer.from_pretrained(folder / "backbone")
+        backbone = AutoModel.from_pretrained(folder / "backbone", use_safetensors=True, dtype=torch.float32)
     model = ParameterPredictor(backbone, settings)
-    missing, unexpected = model.load_state_dict(load_file(folder / "heads.safetensors"), strict=False)
+    with model_files(folder / "backbone"):
+        heads = load_file(folder / "heads.safetensors")
+    missing, unexpected = model.load_state_dict(heads, strict=False)
     if unexpected or any(not name.startswith("backbone.") for name in missing):
         raise UserError(f"{folder / 'heads.safetensors'} does not hold the heads that predictor.json names: train it anew.")
     return model.eval(), tokenizer, settings

@@ -8,7 +8,10 @@ agrees with it is refused.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -81,11 +84,42 @@ def write_atomic(path: Path, data: bytes) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)  # a write does not say where
+        raise
+
+
+def refuse_full_folder(path: Path) -> None:
+    """Refuse to write a folder where one with something in it is.
+
+    Raises:
+        UserError: there is one; it is not for us to delete.
+    """
+    if Path(path).is_dir() and any(Path(path).iterdir()):
+        raise UserError(f"{path} exists and is not empty: delete it, or choose another folder.")
+
+
+@contextmanager
+def write_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `path` at the end: that is either whole or not there."""
+    path = Path(path)
+    refuse_full_folder(path)
+    temporary = path.with_name(path.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except Exception:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -100,11 +134,13 @@ def read_json(path: Path) -> Any:
         UserError: the file is missing or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run the rule that makes it first.") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not valid JSON (line {error.lineno}: {error.msg}): delete it and rerun.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no text, let alone JSON: delete it and rerun.") from None
 
 
 def write_table(path: Path, table: pd.DataFrame | pa.Table, schema: pa.Schema, meta: dict[str, Any] | None = None) -> None:
@@ -126,7 +162,11 @@ def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
     Raises:
         UserError: the table or its manifest is missing, the data was changed since, or columns are missing.
     """
+    if Path(path).suffix == ".json":
+        raise UserError(f"{path} is no table: give the .parquet file.")
     manifest = read_json(manifest_path(path))
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("sha256"), str):
+        raise UserError(f"{manifest_path(path)} is no manifest (it has no sha256): delete it and rerun.")
     if not Path(path).exists():
         raise UserError(f"{path} does not exist: run the rule that makes it first.")
     data = Path(path).read_bytes()
@@ -145,13 +185,50 @@ def write_problems(path: Path, problems: list[Problem], meta: dict[str, Any] | N
 
 
 def read_problems(path: Path) -> list[Problem]:
-    """Read problems in their order."""
-    return [Problem(*row) for row in read_table(path, PROBLEMS).itertuples(index=False, name=None)]
+    """Read problems in their order.
+
+    Raises:
+        UserError: as `read_table`; no problem, or two of one id.
+    """
+    problems = [Problem(*row) for row in read_table(path, PROBLEMS).itertuples(index=False, name=None)]
+    if not problems:
+        raise UserError(f"{path} holds no problem: make the benchmark anew with at least one.")
+    refuse_twins(str(path), [p.problem_id for p in problems])
+    return problems
+
+
+def refuse_twins(where: str, ids: list[str]) -> None:
+    """Refuse an id that comes twice.
+
+    Raises:
+        UserError: the first such id.
+    """
+    if len(set(ids)) < len(ids):
+        twin = next(i for i, count in Counter(ids).items() if count > 1)
+        raise UserError(f"{where}: problem {twin!r} comes twice: give every problem an id of its own.")
+
+
+def refuse_strangers(where: str, samples: pd.DataFrame, problems: list[Problem]) -> None:
+    """Refuse samples of problems that are not given.
+
+    Raises:
+        UserError: a sample belongs to no problem given.
+    """
+    strangers = set(samples["problem_id"]) - {p.problem_id for p in problems}
+    if strangers:
+        raise UserError(
+            f"{where} name the problem {min(strangers)}, which is not among the problems: give the split they were drawn from."
+        )
 
 
 def sort_by_key(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows in submission order: by problem, chain, round, sample."""
     return frame.sort_values(list(KEY), kind="stable", ignore_index=True)
+
+
+def first_key(frame: pd.DataFrame) -> tuple[Any, ...]:
+    """The first row's (problem_id, chain, round, sample), for messages."""
+    return next(frame[list(KEY)].itertuples(index=False, name=None))
 
 
 def join_by_key(left: pd.DataFrame, right: pd.DataFrame, what: str) -> pd.DataFrame:
@@ -163,11 +240,11 @@ def join_by_key(left: pd.DataFrame, right: pd.DataFrame, what: str) -> pd.DataFr
     for frame in (left, right):
         twice = frame.duplicated(list(KEY))
         if twice.any():
-            raise UserError(f"{what}: sample {tuple(frame.loc[twice, list(KEY)].iloc[0])} comes twice.")
+            raise UserError(f"{what}: sample {first_key(frame[twice])} comes twice.")
     joined = left.merge(right, on=list(KEY), how="outer", indicator=True)
     alone = joined[joined["_merge"] != "both"]
     if len(alone):
-        raise UserError(f"{what}: {len(alone)} sample(s) are on one side only, the first is {tuple(alone[list(KEY)].iloc[0])}.")
+        raise UserError(f"{what}: {len(alone)} sample(s) are on one side only, the first is {first_key(alone)}.")
     return sort_by_key(joined.drop(columns="_merge"))
 
 
@@ -210,19 +287,21 @@ def make_pool(frame: pd.DataFrame, unit: Unit) -> Pool:
     """Dense arrays from a pool table (schema POOL).
 
     Raises:
-        UserError: the rows do not all have the same number of samples (or rounds); the message names one.
+        UserError: no rows, or not all with the same number of samples (or rounds); the message names one.
     """
+    if not len(frame):
+        raise UserError("the pool holds no samples: draw some for its benchmark first.")
     frame = sort_by_key(frame)
     column = "sample" if unit is Unit.SAMPLE else "round"
     sizes = frame.groupby(["problem_id", "chain"], sort=False).size()
-    k = int(sizes.max()) if len(sizes) else 0
+    k = int(sizes.max())
     uneven = sizes[sizes != k]
     if len(uneven):
         raise UserError(
             f"problem {uneven.index[0][0]}, chain {uneven.index[0][1]} has {uneven.iloc[0]} {column}s where others have {k}."
         )
     columns = frame[column].to_numpy().reshape(-1, k)
-    if len(columns) and (columns != np.arange(k)).any():
+    if (columns != np.arange(k)).any():
         raise UserError(f"the {column}s of a pool must be numbered 0 to {k - 1} in every row.")
     ids, index = np.unique(frame["problem_id"].to_numpy().reshape(-1, k)[:, 0].astype(str), return_inverse=True)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from itscale.errors import UserError
 from itscale.records import write_atomic
 
 
@@ -12,9 +13,24 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
     write_atomic(path, table.to_csv(index=False, float_format="%.6g").encode())
 
 
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a CSV table.
+
+    Raises:
+        UserError: the file is missing, or is no table with a header.
+    """
+    try:
+        return pd.read_csv(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run the rule that makes it first.") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise UserError(f"{path} is no CSV table ({reason}): delete it and rerun.") from None
+
+
 def concat(paths: list[Path]) -> pd.DataFrame:
     """Tables of several benchmarks under each other."""
-    return pd.concat([pd.read_csv(p) for p in paths], ignore_index=True)
+    return pd.concat([read_csv(p) for p in paths], ignore_index=True)
 
 
 def interval_cells(table: pd.DataFrame, name: str, scale: float, digits: int) -> pd.Series:
@@ -23,10 +39,9 @@ def interval_cells(table: pd.DataFrame, name: str, scale: float, digits: int) ->
     return pd.Series([f"{m:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" for m, low, high in zip(*values, strict=True)])
 
 
-def markdown(main: pd.DataFrame) -> str:
+def readable(main: pd.DataFrame) -> pd.DataFrame:
     """The main table with a cell `mean [low, high]` per quantity."""
-
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
             "benchmark": main["benchmark"],
             "method": main["method"],
@@ -39,4 +54,8 @@ def markdown(main: pd.DataFrame) -> str:
             "stops by reason": main["stops"],
         }
     )
-    return table.to_markdown(index=False, disable_numparse=True) + "\n"
+
+
+def markdown(main: pd.DataFrame) -> str:
+    """The main table as Markdown."""
+    return readable(main).to_markdown(index=False, disable_numparse=True) + "\n"

@@ -4,7 +4,9 @@ The interface is that of Qwen2.5-Math-PRM: after every step stands a separator t
 probability of "right" (class 1) there. A solution that is longer than the model's window is scored in several windows.
 """
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +18,11 @@ from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokeni
 
 from itscale.errors import UserError
 from itscale.hub import model_files
+from itscale.journal import Journal, fingerprint
+from itscale.memory import fitting
 from itscale.progress import progress
 from itscale.prompts import SEPARATOR, render, split_steps
-from itscale.records import KEY, SCORES, Problem
+from itscale.records import KEY, SCORES, Problem, refuse_strangers
 
 
 class Qwen2ForProcessRewardModel(Qwen2ForTokenClassification):
@@ -103,16 +107,30 @@ class Verifier:
         self.window: int = network.config.max_position_embeddings
 
     def score(self, questions: list[str], texts: list[str], advance: Callable[[int], object] = lambda done: None) -> Scores:
-        """Scores of each question's solution text, in batches of similar length; `advance` hears how many are done."""
+        """Scores of each question's solution text, in batches of similar length; `advance` hears how many are done.
+
+        Raises:
+            UserError: the network gives NaN for a step.
+        """
         own = [self._windows(question, text) for question, text in zip(questions, texts, strict=True)]
         parts = [(i, k) for i, windows in enumerate(own) for k in range(len(windows))]
         parts.sort(key=lambda part: -len(own[part[0]][part[1]].ids))
         found: dict[tuple[int, int], np.ndarray] = {}
-        for start in range(0, len(parts), self._batch_size):
+        start = 0
+        while start < len(parts):
             chunk = parts[start : start + self._batch_size]
-            steps = self._steps([own[i][k].ids for i, k in chunk])
-            found |= {(i, k): p[-own[i][k].judged :] for (i, k), p in zip(chunk, steps, strict=True)}
+            steps, size = fitting(self._steps, [own[i][k].ids for i, k in chunk], "solutions")
+            if size < len(chunk):
+                self._batch_size, chunk = size, chunk[:size]
+            for (i, k), p in zip(chunk, steps, strict=True):
+                if np.isnan(p).any():
+                    raise UserError(
+                        f"the reward model gives NaN for a solution of {questions[i][:60]!r}: its weights or their precision are "
+                        "broken, restore it."
+                    )
+                found[i, k] = p[-own[i][k].judged :]
             advance(sum(k == 0 for _, k in chunk))
+            start += len(chunk)
         steps = [np.concatenate([found[i, k] for k in range(len(w))]) if w else np.array([np.nan]) for i, w in enumerate(own)]
         return Scores(
             mean=np.array([p.mean() for p in steps]),
@@ -128,7 +146,7 @@ class Verifier:
         return windows_of(render(self._tokenizer, question, None), steps, self.window) if steps else []
 
     @torch.inference_mode()
-    def _steps(self, encoded: list[list[int]]) -> list[np.ndarray]:
+    def _steps(self, encoded: Sequence[list[int]]) -> list[np.ndarray]:
         """P(right) of each step of each window."""
         width = max(map(len, encoded))
         # Right padding: under a causal mask the padding changes nothing before it.
@@ -140,17 +158,53 @@ class Verifier:
         return [probability[is_step] for probability, is_step in zip(right, steps, strict=True)]
 
 
+# Batches that are scored between two writes to the journal.
+_BATCHES = 4
+
+
 def score_table(
-    samples: pd.DataFrame, problems: list[Problem], model: Path | str, batch_size: int, step_break: str = "\n"
+    samples: pd.DataFrame,
+    problems: list[Problem],
+    model: Path | str,
+    batch_size: int,
+    step_break: str = "\n",
+    partial: Path | None = None,
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Scores (schema SCORES) of samples (schema SAMPLES), and for the manifest the window and how many needed several."""
+    """Scores (schema SCORES) of samples (schema SAMPLES), and for the manifest the window and how many needed several.
+
+    What is scored goes to the file `partial` at once, from which a killed job continues; the caller removes it when the table is
+    written.
+
+    Raises:
+        UserError: a sample of no problem given, NaN from the model, or a partial file of something else.
+    """
+    refuse_strangers("the samples", samples, problems)
     questions = {p.problem_id: p.question for p in problems}
+    asked = [questions[problem_id] for problem_id in samples["problem_id"]]
     verifier = Verifier(model, batch_size, step_break)
-    with progress(description="verifier scores", unit="sample", total=len(samples)) as bar:
-        asked = [questions[problem_id] for problem_id in samples["problem_id"]]
-        scores = verifier.score(asked, samples["text"].tolist(), bar.update)
-    values = {"score_mean": scores.mean, "score_last": scores.last, "verifier_tokens": scores.tokens}
-    windowed = int((scores.tokens > verifier.window).sum())
+    hashes = pd.util.hash_pandas_object(samples.assign(question=asked)[[*KEY, "question", "text"]], index=False)
+    content = [str(model), step_break, hashlib.sha256(hashes.to_numpy().tobytes()).hexdigest()]
+    journal = Journal(partial, fingerprint(content)) if partial is not None else None
+    done = {row["row"]: row for row in journal.rows} if journal is not None else {}
+    texts = samples["text"].tolist()
+    left = sorted(set(range(len(texts))) - done.keys(), key=lambda i: -len(texts[i]))
+    kept = nullcontext() if journal is None else closing(journal)
+    with kept, progress(description="verifier scores", unit="sample", total=len(texts)) as bar:
+        bar.update(len(done))
+        for start in range(0, len(left), _BATCHES * batch_size):
+            block = left[start : start + _BATCHES * batch_size]
+            scores = verifier.score([asked[i] for i in block], [texts[i] for i in block], bar.update)
+            found = zip(block, scores.mean.tolist(), scores.last.tolist(), scores.tokens.tolist(), strict=True)
+            rows = [{"row": i, "mean": mean, "last": last, "tokens": tokens} for i, mean, last, tokens in found]
+            done |= {row["row"]: row for row in rows}
+            if journal is not None:
+                journal.append(rows)
+    columns = {"score_mean": "mean", "score_last": "last", "verifier_tokens": "tokens"}
+    table = samples[list(KEY)].assign(**{ours: [done[i][name] for i in range(len(texts))] for ours, name in columns.items()})
+    windowed = int((table["verifier_tokens"] > verifier.window).sum())
     if windowed:
         print(f"{windowed} of {len(samples)} solutions exceed the verifier's {verifier.window} tokens: scored in windows")
-    return samples[list(KEY)].assign(**values)[SCORES.names], {"window": verifier.window, "in_several_windows": windowed}
+    unscored = int(table["score_mean"].isna().sum())
+    if unscored:
+        print(f"{unscored} of {len(samples)} solutions have no step, so they have no score (NaN) and are never chosen by it")
+    return table[SCORES.names], {"window": verifier.window, "in_several_windows": windowed, "unscored": unscored}

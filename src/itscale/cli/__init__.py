@@ -5,17 +5,33 @@ What a command needs is imported inside it, so that `--help` and the light comma
 
 import sys
 
-from itscale.cli import comparison, markovscale, optscale, plan, pools, predictor, solving, votes, world
+from itscale.cli import comparison, markovscale, optscale, plan, pools, predictor, report, solving, votes, world
 from itscale.cli.options import app
-from itscale.errors import UserError
+from itscale.errors import sentence_of
 
-__all__ = ["app", "comparison", "main", "markovscale", "optscale", "plan", "pools", "predictor", "solving", "votes", "world"]
+__all__ = [
+    "app",
+    "comparison",
+    "main",
+    "markovscale",
+    "optscale",
+    "plan",
+    "pools",
+    "predictor",
+    "report",
+    "solving",
+    "votes",
+    "world",
+]
 
 
 def main() -> None:
-    """Run the command line; a UserError is printed as its one sentence and ends with status 1."""
+    """Run the command line; a UserError, or what the machine refuses, is printed as one sentence and ends with status 1."""
     try:
         app()
-    except UserError as error:
-        print(f"itscale: {error}", file=sys.stderr)
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        print(f"itscale: {sentence}", file=sys.stderr)
         sys.exit(1)

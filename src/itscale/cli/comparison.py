@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Out, Seed, app, parse_json
+from itscale.cli.options import Out, Seed, app, parse_object
 from itscale.errors import UserError
 
 Predictions = Annotated[Path | None, typer.Option(help="Predicted parameters of this benchmark (`itscale predict`).")]
@@ -37,24 +37,24 @@ def calibrate(
     from itscale.methods import read_methods
     from itscale.records import write_json
 
-    options = parse_json(compare, "--compare")
+    options = parse_object(compare, "--compare", "strata", "strength", "calibration_orders")
     pools = read_pools(parallel, chain, predictions)
     known = stage.known_from_pools(pools, strata=options["strata"], strength=options["strength"])
     chosen = stage.calibrate(
-        read_methods(parse_json(methods, "--methods")), pools, known, orders=options["calibration_orders"], seed=seed
+        read_methods(parse_object(methods, "--methods")), pools, known, orders=options["calibration_orders"], seed=seed
     )
     write_json(out, {"criterion": stage.CRITERION, "known": stage.known_to_json(known), "methods": chosen})
 
 
 @app.command()
-def compare(
+def replay(
     benchmark: Annotated[str, typer.Option(help="Name of the benchmark, for the tables.")],
     calibration: Annotated[Path, typer.Option(help="What `itscale calibrate` wrote.")],
     parallel: Annotated[Path, typer.Option(help="Parallel pool of the benchmark.")],
     chain: Annotated[Path, typer.Option(help="Chain pool of the benchmark.")],
     seed: Seed,
     out: Out,
-    orders: Annotated[int, typer.Option(help="Random orders per problem; 1 is the order of submission.")] = 100,
+    orders: Annotated[int, typer.Option(min=1, help="Random orders per problem; 1 is the order of submission.")] = 100,
     predictions: Predictions = None,
     protocol: Annotated[
         str, typer.Option(help="calibrated, or published: knobs chosen on this benchmark itself, one order, as the papers do.")
@@ -62,11 +62,11 @@ def compare(
 ) -> None:
     """Replay every method, knobs frozen, over a benchmark and write its tables."""
     from itscale import compare as stage
-    from itscale.calibrate import choose_published, frozen_policies
-    from itscale.records import Unit, read_json
+    from itscale.calibrate import choose_published, frozen_policies, read_calibration
+    from itscale.records import Unit
     from itscale.tables import write_csv
 
-    frozen = read_json(calibration)
+    frozen = read_calibration(calibration)
     pools = read_pools(parallel, chain, predictions)
     if protocol not in ("calibrated", "published"):
         raise UserError(f"the protocol {protocol!r} is not known: choose calibrated or published.")
@@ -84,6 +84,27 @@ def compare(
 
 
 @app.command()
+def compare(
+    reference: Annotated[Path, typer.Argument(help="Folder of the reference tables, docs/reference.")],
+    tables: Annotated[Path, typer.Argument(help="Folder of the rerun's tables, results/tables.")],
+) -> None:
+    """Tell whether a rerun's tables agree with reference tables within both their intervals; status 1 if any row does not.
+
+    Two means with 95 % intervals disagree when they lie further apart than sqrt(h1² + h2²), h1 and h2 being the
+    half-widths that face each other. Of two runs that share nothing but the truth, one number in twenty disagrees by
+    chance; reruns share their questions, so that fewer do.
+    """
+    from itscale.agreement import disagreements
+
+    count, found = disagreements(reference, tables)
+    for line in found:
+        print(line)
+    print(f"{count} numbers with an interval compared, {len(found)} disagreements.")
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command()
 def concat(tables: Annotated[list[Path], typer.Argument(help="The same table of several benchmarks.")], out: Out) -> None:
     """Put the same table of several benchmarks under each other."""
     from itscale import tables as stage
@@ -94,12 +115,10 @@ def concat(tables: Annotated[list[Path], typer.Argument(help="The same table of 
 @app.command()
 def markdown(table: Annotated[Path, typer.Option(help="The main table (CSV).")], out: Out) -> None:
     """Write the main table for people."""
-    import pandas as pd
-
     from itscale import tables as stage
     from itscale.records import write_atomic
 
-    text = stage.markdown(pd.read_csv(table))
+    text = stage.markdown(stage.read_csv(table))
     write_atomic(out, text.encode())
     print(text)
 
@@ -115,11 +134,10 @@ def figure(
     import importlib
     import pkgutil
 
-    import pandas as pd
-
     from itscale import figures
+    from itscale.tables import read_csv
 
     names = sorted(m.name for m in pkgutil.iter_modules(figures.__path__) if m.name != "style")
     if name not in names:
         raise UserError(f"There is no figure {name!r}: choose one of {', '.join(names)}.")
-    importlib.import_module(f"itscale.figures.{name}").draw(pd.read_csv(table), benchmark, out)
+    importlib.import_module(f"itscale.figures.{name}").draw(read_csv(table), benchmark, out)

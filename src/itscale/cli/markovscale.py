@@ -18,9 +18,9 @@ def markovscale(
     problems: Problems,
     seed: Seed,
     out: Out,
-    orders: Annotated[int, typer.Option(help="Random orders per problem of the parallel samples.")] = 20,
+    orders: Annotated[int, typer.Option(min=1, help="Random orders per problem of the parallel samples.")] = 20,
     predictions: Predictions = None,
-    replicates: Annotated[int, typer.Option(help="Parametric bootstrap samples of the tests of the theory.")] = 400,
+    replicates: Annotated[int, typer.Option(min=1, help="Parametric bootstrap samples of the tests of the theory.")] = 400,
 ) -> None:
     """Hold the two-state chain against labelled chains, and replay every sequential method beside parallel ones.
 
@@ -31,14 +31,14 @@ def markovscale(
     """
     import pandas as pd
 
-    from itscale.calibrate import frozen_policies, known_from_json
+    from itscale.calibrate import frozen_policies, known_from_json, read_calibration
     from itscale.chains import comparison, tables
     from itscale.policies import make_policy
     from itscale.policies.rounds import Filter
-    from itscale.records import Unit, read_json, read_problems
+    from itscale.records import Unit, read_problems
     from itscale.tables import write_csv
 
-    frozen = read_json(calibration)
+    frozen = read_calibration(calibration)
     known = known_from_json(frozen["known"])
     pools = read_pools(parallel, chain, predictions)
     policies = [(name, policy) for name, policy in frozen_policies(frozen) if policy.unit is Unit.ROUND]
@@ -63,11 +63,10 @@ def markovscale(
 @app.command()
 def markovscale_markdown(table: Annotated[Path, typer.Option(help="The table of methods (CSV).")], out: Out) -> None:
     """Write the table of sequential methods for people."""
-    import pandas as pd
-
     from itscale.chains.comparison import markdown
     from itscale.records import write_atomic
+    from itscale.tables import read_csv
 
-    text = markdown(pd.read_csv(table))
+    text = markdown(read_csv(table))
     write_atomic(out, text.encode())
     print(text)

@@ -1,8 +1,12 @@
 """What the commands share: the application, its common options, and settings read from JSON."""
 
 import json
+import math
+from collections.abc import Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -13,30 +17,85 @@ HELP = "One command behind each rule of the workflow; every one works without Sn
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 
 Out = Annotated[Path, typer.Option(help="File (or folder) to write.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
 Problems = Annotated[Path, typer.Option(help="Problems, a table that `itscale problems` wrote.")]
+StepBreak = Annotated[str, typer.Option(help="What stands between steps of a solution, as a JSON string.")]
 Samples = Annotated[Path, typer.Option(help="Samples, a table that `itscale generate` wrote.")]
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list", Path: "a path"}
 
 
 def parse_json(text: str, option: str) -> Any:
     """The value of an option that takes JSON; a UserError names the option and the position."""
+
+    def no_number(word: str) -> None:
+        raise UserError(f"{option} holds {word}, which is no number of JSON: give a finite number.")
+
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=no_number)
     except json.JSONDecodeError as error:
         raise UserError(f"{option} is not valid JSON ({error.msg}, position {error.pos}): quote it as one argument.") from None
 
 
+def parse_object(text: str, option: str, *required: str) -> dict[str, Any]:
+    """The object of an option that takes a JSON object; a UserError names a required key that it lacks."""
+    values = parse_json(text, option)
+    if not isinstance(values, dict):
+        raise UserError(f'{option} is {text[:80]}, which is no JSON object: give one in braces, {{"key": value}}.')
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise UserError(f"{option} lacks the key {missing[0]!r}: add it.")
+    return values
+
+
 def settings_of(cls: type, text: str, option: str, **given: Any) -> Any:
-    """An instance of a settings class from JSON and what is given beside it; an unknown key is named."""
-    return build(cls, {**parse_json(text, option), **given}, option)
+    """An instance of a settings class from a JSON object and what is given beside it."""
+    return build(cls, {**parse_object(text, option), **given}, option)
 
 
-def build(cls: type, values: dict[str, Any], option: str) -> Any:
-    """An instance of a settings class; a key that it does not know is named."""
-    from dataclasses import fields
+def build(cls: type, values: Any, option: str) -> Any:
+    """An instance of a settings class from what JSON or YAML says.
 
-    known = [f.name for f in fields(cls)]
+    Raises:
+        UserError: a key that the class does not know or lacks, or a value of another type; the message names it.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"{option} is {values!r}, which is no object: give one with keys and values.")
+    known = get_type_hints(cls)
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise UserError(f"{option} has the unknown key {unknown[0]!r}: it takes {', '.join(known)}.")
-    return cls(**values)
+    try:
+        return cls(**{name: _typed(value, known[name], f"{option} {name}") for name, value in values.items()})
+    except TypeError as error:
+        raise UserError(f"{option} cannot be used ({error}): it takes {', '.join(known)}.") from None
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    """The value, if the hint allows it; objects of settings within settings are built."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        kinds = [kind for kind in arguments if kind is not type(None)]
+        lists = [kind for kind in kinds if get_origin(kind) is tuple and isinstance(value, list)]
+        return _typed(value, (lists or kinds)[0], where)
+    if hint is Any:
+        return value
+    if is_dataclass(hint):
+        return value if isinstance(value, hint) else build(hint, value, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_typed(part, arguments[0], where) for part in value)
+    if origin is Mapping:
+        if not isinstance(value, dict):
+            raise UserError(f"{where} is {value!r}: give an object with keys and values.")
+        for key in value:
+            if arguments[0] is int and not str(key).isdecimal():
+                raise UserError(f"{where} has the key {key!r}: give whole numbers as keys.")
+        return {key: _typed(part, arguments[1], f"{where} {key}") for key, part in value.items()}
+    kind = origin or hint
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = {int: number and isinstance(value, int), float: number and math.isfinite(value)}.get(kind, isinstance(value, kind))
+    if not fits:
+        raise UserError(f"{where} is {value!r}: give {_WORDS.get(kind, kind.__name__)}.")
+    return value

@@ -16,12 +16,12 @@ def optscale(
     calibration: Annotated[Path, typer.Option(help="What `itscale calibrate` wrote.")],
     parallel: Annotated[Path, typer.Option(help="Parallel pool of the benchmark.")],
     chain: Annotated[Path, typer.Option(help="Chain pool of the benchmark.")],
-    main: Annotated[Path, typer.Option(help="The benchmark's main table, as `itscale compare` wrote it.")],
+    main: Annotated[Path, typer.Option(help="The benchmark's main table, as `itscale replay` wrote it.")],
     published: Annotated[Path, typer.Option(help="Published figures, a row per method and budget.")],
     published_on: Annotated[str, typer.Option(help="Which published benchmark to show beside: MATH500, GSM8K, AIME24, ...")],
     seed: Seed,
     out: Out,
-    orders: Annotated[int, typer.Option(help="Random orders per problem; 1 is the order of submission.")] = 100,
+    orders: Annotated[int, typer.Option(min=1, help="Random orders per problem; 1 is the order of submission.")] = 100,
     predictions: Predictions = None,
     same: Annotated[bool, typer.Option(help="The pool is of the published benchmark itself: show differences.")] = False,
 ) -> None:
@@ -29,11 +29,11 @@ def optscale(
     import pandas as pd
 
     from itscale import optscale_study as stage
-    from itscale.calibrate import frozen_policies, known_from_json
-    from itscale.records import Unit, read_json
-    from itscale.tables import write_csv
+    from itscale.calibrate import frozen_policies, known_from_json, read_calibration
+    from itscale.records import Unit
+    from itscale.tables import read_csv, write_csv
 
-    frozen, pools, table = read_json(calibration), read_pools(parallel, chain, predictions), pd.read_csv(main)
+    frozen, pools, table = read_calibration(calibration), read_pools(parallel, chain, predictions), read_csv(main)
     known, pool = known_from_json(frozen["known"]), pools[Unit.SAMPLE]
     budgets = sorted({int(n) for n in table.loc[table["unit"] == "sample", "budget"] if n <= pool.size})
     options = {"benchmark": benchmark, "orders": orders, "seed": seed}
@@ -41,7 +41,7 @@ def optscale(
     write_csv(out / "reliability.csv", stage.reliability(pool, known, **options))
     write_csv(out / "versus.csv", stage.versus(frozen_policies(frozen), pools, **options))
     write_csv(out / "selection.csv", stage.selection(frozen, frozen_policies(frozen), pools, **options))
-    figures = pd.read_csv(published)
+    figures = read_csv(published)
     if f"{published_on}_accuracy" not in figures.columns:
         raise UserError(f"{published} has no column '{published_on}_accuracy': choose a benchmark that it has.")
     write_csv(out / "published.csv", stage.beside_published(table, figures, published_on, same).assign(benchmark=benchmark))
@@ -51,8 +51,8 @@ def optscale(
 def optscale_theory(
     seed: Seed,
     out: Out,
-    rows: Annotated[int, typer.Option(help="Simulated questions per world.")] = 1000,
-    n_max: Annotated[int, typer.Option(help="Largest number of samples.")] = 64,
+    rows: Annotated[int, typer.Option(min=1, help="Simulated questions per world.")] = 1000,
+    n_max: Annotated[int, typer.Option(min=1, help="Largest number of samples.")] = 64,
 ) -> None:
     """N* over (mu, sigma), and how often the best score reaches s_min, parameters known and estimated (simulated)."""
     from itscale import optscale_study as stage

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Out, Problems, Samples, app, build, parse_json, settings_of
+from itscale.cli.options import Out, Problems, Samples, StepBreak, app, build, parse_json, parse_object, settings_of
 from itscale.errors import UserError
 
 
@@ -15,7 +15,7 @@ def generate(
     model: Annotated[Path, typer.Option(help="Model folder (or hub id at a pinned revision).")],
     problems: Problems,
     out: Out,
-    shard: Annotated[int, typer.Option(help="Which part of the problems, from 0.")] = 0,
+    shard: Annotated[int, typer.Option(min=0, help="Which part of the problems, from 0.")] = 0,
     engine: Annotated[str, typer.Option(help="EngineSettings as JSON, but for the model.")] = "{}",
 ) -> None:
     """Draw parallel samples or sequential chains; a killed job resumes where it stopped."""
@@ -24,7 +24,7 @@ def generate(
     from itscale.generate import Plan, generate_shard
     from itscale.records import read_problems
 
-    values = parse_json(plan, "--plan")
+    values = parse_object(plan, "--plan", "kind")
     sampling = build(Sampling, values.get("sampling", {}), "--plan sampling")
     chosen = build(Plan, {**values, "sampling": sampling, "shard": shard}, "--plan")
     settings = settings_of(EngineSettings, engine, "--engine", model=str(model))
@@ -37,9 +37,12 @@ def gather(shards: Annotated[list[Path], typer.Argument(help="Sample tables of a
     """Put the shards of one pool together."""
     import pandas as pd
 
-    from itscale.records import SAMPLES, manifest_path, read_json, read_table, sort_by_key, write_table
+    from itscale.records import KEY, SAMPLES, first_key, manifest_path, read_json, read_table, sort_by_key, write_table
 
     table = sort_by_key(pd.concat([read_table(path, SAMPLES) for path in shards], ignore_index=True))
+    twice = table.duplicated(list(KEY))
+    if twice.any():
+        raise UserError(f"sample {first_key(table[twice])} is in two of the shards: give every shard once.")
     write_table(out, table, SAMPLES, {"shards": [read_json(manifest_path(path)) for path in shards]})
     print(f"{out}: {len(table)} samples, {table['completion_tokens'].sum()} completion tokens")
 
@@ -50,16 +53,23 @@ def score(
     problems: Problems,
     samples: Samples,
     out: Out,
-    batch_size: Annotated[int, typer.Option(help="Solutions per forward pass.")] = 64,
-    step_break: Annotated[str, typer.Option(help="What stands between steps, as a JSON string.")] = '"\\n"',
+    batch_size: Annotated[int, typer.Option(min=1, help="Solutions per forward pass.")] = 64,
+    step_break: StepBreak = '"\\n"',
 ) -> None:
-    """Score every step of every sample with a process reward model; long solutions are scored in windows."""
+    """Score every step of every sample with a process reward model; long solutions are scored in windows.
+
+    A killed job resumes where it stopped.
+    """
     from itscale.records import SAMPLES, SCORES, read_problems, read_table, write_table
     from itscale.verifier import score_table
 
     pieces = parse_json(step_break, "--step-break")
-    scores, windows = score_table(read_table(samples, SAMPLES), read_problems(problems), model, batch_size, pieces)
+    if not isinstance(pieces, str) or not pieces:
+        raise UserError(f"--step-break is {step_break}: give a JSON string that is not empty.")
+    partial = Path(f"{out}.partial")
+    scores, windows = score_table(read_table(samples, SAMPLES), read_problems(problems), model, batch_size, pieces, partial)
     write_table(out, scores, SCORES, {"verifier": str(model), "step_break": pieces, **windows})
+    partial.unlink()
 
 
 @app.command()
@@ -67,7 +77,7 @@ def grade(
     problems: Problems,
     samples: Samples,
     out: Out,
-    time_limit: Annotated[float, typer.Option(help="Seconds that one comparison may take.")] = 5.0,
+    time_limit: Annotated[float, typer.Option(min=0.1, help="Seconds that one comparison may take.")] = 5.0,
 ) -> None:
     """Extract answers, cluster them without sight of the gold answer, and compare each cluster with it."""
     from itscale.grading import grade_table
@@ -130,7 +140,7 @@ def import_(
     file: Annotated[Path, typer.Argument(help="Scored samples, .jsonl or .parquet, one row a sample.")],
     out: Annotated[Path, typer.Option(help="Folder to write: problems, samples, scores, grades and pool.")],
     columns: Annotated[str, typer.Option(help='Names of columns as JSON, ours to yours: {"text": "output"}.')] = "{}",
-    time_limit: Annotated[float, typer.Option(help="Seconds that one comparison may take.")] = 5.0,
+    time_limit: Annotated[float, typer.Option(min=0.1, help="Seconds that one comparison may take.")] = 5.0,
 ) -> None:
     """Read anyone's scored samples, grade them, and write a pool that every method can be replayed on.
 
@@ -142,7 +152,7 @@ def import_(
 
     if not file.exists():
         raise UserError(f"{file} does not exist: give the file of your samples.")
-    found, samples, scores = import_samples(file, parse_json(columns, "--columns"))
+    found, samples, scores = import_samples(file, parse_object(columns, "--columns"))
     write_problems(out / "problems.parquet", found, {"imported": file.name})
     write_table(out / "samples.parquet", samples, SAMPLES, {"imported": file.name})
     write_table(out / "scores.parquet", scores, SCORES, {"imported": file.name})

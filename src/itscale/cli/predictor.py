@@ -45,7 +45,7 @@ def predict(
     model: Annotated[Path, typer.Option(help="Predictor folder.")],
     problems: Problems,
     out: Out,
-    batch_size: Annotated[int, typer.Option(help="Questions per forward pass.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions per forward pass.")] = 64,
 ) -> None:
     """Predict every question's parameters from its text alone."""
     from itscale.predictor import predict as stage

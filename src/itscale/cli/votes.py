@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Out, Seed, app, build, parse_json, settings_of
+from itscale.cli.options import Out, Seed, app, settings_of
 
 
 @app.command()
@@ -26,7 +26,7 @@ def vote_study(
     calibration: Annotated[Path, typer.Option(help="Parallel pool of the calibration split, which says p0 and m.")],
     seed: Seed,
     out: Out,
-    orders: Annotated[int, typer.Option(help="Random orders per problem; 1 is the order of submission.")] = 100,
+    orders: Annotated[int, typer.Option(min=1, help="Random orders per problem; 1 is the order of submission.")] = 100,
     eps: Annotated[float, typer.Option(help="Nominal error of the posterior and Dirichlet rules.")] = 0.05,
 ) -> None:
     """Sweep the vote lead on a pool beside its theory, and count votes to stop by difficulty; writes two tables.
@@ -76,6 +76,7 @@ def train_on_votes(
     A killed run goes on from its last checkpoint with the same curve. Writes metrics.jsonl (a line a step), evaluation.csv (a
     row a problem, step and benchmark), run.json, and the model after the last and after the best step.
     """
+    from itscale.benchmarks import refuse_overlap
     from itscale.engines import EngineSettings
     from itscale.engines.protocol import Sampling
     from itscale.policies.calibration import Calibration
@@ -91,12 +92,14 @@ def train_on_votes(
         untouched=read_problems(untouched),
         settings=settings_of(RunSettings, settings, "--settings"),
         evaluation=settings_of(EvaluationSettings, evaluation, "--evaluation"),
-        sampling=build(Sampling, parse_json(sampling, "--sampling"), "--sampling"),
+        sampling=settings_of(Sampling, sampling, "--sampling"),
         engine=settings_of(EngineSettings, engine, "--engine", model=str(model)),
         known=Calibration(votes=estimate_model(read_pool(calibration, Unit.SAMPLE).cluster)),
         seed=seed,
         name=name,
     )
+    # What is forgotten is measured on questions that were not trained on.
+    refuse_overlap({str(problems): list(job.trained), str(untouched): list(job.untouched)})
     train(job, out)
 
 
@@ -125,6 +128,7 @@ def training_tables(
 @app.command()
 def choose_learning_rate(
     runs: Annotated[list[Path], typer.Argument(help="Runs on the calibration problems that differ in their learning rate.")],
+    used: Annotated[float, typer.Option(help="The learning rate that the configuration trains with.")],
     out: Out,
 ) -> None:
     """Name the learning rate whose runs on the calibration problems end with the highest mean accuracy.
@@ -134,6 +138,9 @@ def choose_learning_rate(
     from itscale.tables import write_csv
     from itscale.testtime import report
 
-    table = report.learning_rates(runs)
+    table = report.learning_rates(runs, used)
     write_csv(out, table)
     print(table.to_string(index=False))
+    if not (table["chosen"] & table["used"]).any():
+        best = table.loc[table["chosen"], "learning_rate"].iloc[0]
+        print(f"the configuration trains with {used:g}, but {best:g} did best on the calibration problems")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Out, Problems, Samples, Seed, app, build, parse_json, settings_of
+from itscale.cli.options import Out, Problems, Samples, Seed, app, build, parse_object, settings_of
 
 
 @app.command()
@@ -89,10 +89,10 @@ def world_trial(
     from itscale.tinyworld.trial import plans_of, trial
     from itscale.tinyworld.world import BenchmarkSettings
 
-    parts = parse_json(world, "--world")
+    parts = parse_object(world, "--world")
     classes = {"benchmarks": BenchmarkSettings, "language_model": LanguageModelSettings, "reward_model": RewardModelSettings}
     settings = [build(cls, parts.get(name, {}), f"--world {name}") for name, cls in classes.items()]
-    plans = plans_of(parse_json(pools, "--pools"), settings_of(Sampling, sampling, "--sampling"), seed)
+    plans = plans_of(parse_object(pools, "--pools"), settings_of(Sampling, sampling, "--sampling"), seed)
     chosen = settings_of(EngineSettings, engine, "--engine", model="")
     table = trial(seed, folder, *settings, plans, chosen)
     write_csv(out, table)

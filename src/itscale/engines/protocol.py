@@ -5,6 +5,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from itscale.errors import UserError, refuse_below
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -13,6 +15,12 @@ class Sampling:
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int = 256
+
+    def __post_init__(self) -> None:
+        refuse_below(0, self, "temperature")
+        refuse_below(1, self, "max_tokens")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top_p is {self.top_p}: give a share above 0 and at most 1.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,20 @@ def completion(
     return Completion(request_id, ids, text, finish, prompt_tokens, cached_prompt_tokens)
 
 
+def refuse_long(requests: list[Request], window: int) -> None:
+    """Refuse prompts that leave no room for an answer in a model's window of tokens.
+
+    Raises:
+        UserError: the first such prompt.
+    """
+    for request in requests:
+        if len(request.prompt_ids) >= window:
+            raise UserError(
+                f"the prompt of sample {request.request_id} has {len(request.prompt_ids)} tokens, the model's window {window}: "
+                "leave this question out, or take a model with a longer window."
+            )
+
+
 class Engine(Protocol):
     """Continuous generation; `slots` requests run together, further ones wait inside."""
 
@@ -92,7 +114,9 @@ class Engine(Protocol):
 
     def encode(self, question: str, previous: str | None) -> tuple[int, ...] | str: ...
 
-    def submit(self, requests: list[Request]) -> None: ...
+    def submit(self, requests: list[Request]) -> None:
+        """Take requests on; a UserError refuses them all where a prompt does not fit the model's window."""
+        ...
 
     def poll(self) -> list[Completion]:
         """Work for a while and return what has finished, perhaps nothing yet."""

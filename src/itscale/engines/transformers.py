@@ -1,10 +1,13 @@
 """Batched sampling with transformers: one static batch at a time, longest prompts first, finished rows dropped.
 
 Every token takes one uniform number of its own request's generator, so a sample does not depend on what else is in the
-batch (but for rounding in the matrix products, which a GPU may do differently for another batch size).
+batch (but for rounding in the matrix products, which a GPU may do differently for another batch size). A batch that does not fit
+into memory is halved.
 """
 
+import sys
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +15,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import DynamicCache
 
-from itscale.engines.protocol import Completion, Request, Usage, completion
+from itscale.engines.protocol import Completion, Request, Usage, completion, refuse_long
 from itscale.hub import model_files
+from itscale.memory import fitting
 from itscale.prompts import render
 
 
@@ -29,6 +33,7 @@ class TransformersEngine:
             loaded = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, dtype=dtype)
         self._model = loaded.to(self._device).eval()
         self._instruction = instruction
+        self._window: int = getattr(loaded.config, "max_position_embeddings", None) or sys.maxsize
         eos = self._model.generation_config.eos_token_id
         eos = eos if eos is not None else self._tokenizer.eos_token_id
         self._stops = torch.tensor(eos if isinstance(eos, list) else [eos], device=self._device)
@@ -44,6 +49,7 @@ class TransformersEngine:
         return len(self._waiting)
 
     def submit(self, requests: list[Request]) -> None:
+        refuse_long(requests, self._window)
         # Sorted by length, a batch pads little.
         self._waiting = deque(sorted([*self._waiting, *requests], key=lambda r: (-len(r.prompt_ids), r.request_id)))
 
@@ -66,8 +72,11 @@ class TransformersEngine:
         batch = [self._waiting.popleft() for _ in range(min(self.slots, len(self._waiting)))]
         if not batch:
             return []
-        with torch.inference_mode():
-            ids = self._generate(batch)
+        ids, size = fitting(self._generate, batch, "requests")
+        if size < len(batch):
+            self.slots = size
+            self._waiting.extendleft(reversed(batch[size:]))
+            batch = batch[:size]
         completions = [
             completion(self._tokenizer, r.request_id, tuple(tokens), stopped=stopped, prompt_tokens=len(r.prompt_ids))
             for r, (tokens, stopped) in zip(batch, ids, strict=True)
@@ -77,9 +86,11 @@ class TransformersEngine:
         )
         return completions
 
-    def _generate(self, batch: list[Request]) -> list[tuple[list[int], bool]]:
+    @torch.inference_mode()
+    def _generate(self, batch: Sequence[Request]) -> list[tuple[list[int], bool]]:
         """(token ids, ended by a stop token) of each request."""
-        limit = max(r.sampling.max_tokens for r in batch)
+        limits = np.array([min(r.sampling.max_tokens, self._window - len(r.prompt_ids)) for r in batch])
+        limit = int(limits.max())
         uniforms = np.stack([np.random.default_rng(r.seed).random(limit) for r in batch])
         width = max(len(r.prompt_ids) for r in batch)
         pad = int(self._stops[0])
@@ -102,7 +113,7 @@ class TransformersEngine:
                 if live:
                     out[i].append(t)
                     stopped[i] = end
-            full = torch.tensor([step + 1 >= batch[i].sampling.max_tokens for i in rows], device=self._device)
+            full = torch.as_tensor(step + 1 >= limits[rows], device=self._device)
             alive = alive & ~ended & ~full
             if not alive.any():
                 break

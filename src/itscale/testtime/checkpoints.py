@@ -4,12 +4,11 @@ A checkpoint is a folder that is renamed into place, so it is whole or not there
 and the step, so nothing else is needed to go on exactly.
 """
 
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from itscale.records import read_json, write_json
+from itscale.records import read_json, write_folder, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -30,16 +29,14 @@ def save_checkpoint(
     """Write model, tokenizer, optimiser, critic and `state` (JSON values) as one folder."""
     from safetensors.torch import save_file
 
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
-    (temporary / TRAINING).mkdir()
-    save_file(moments(optimizer), temporary / MOMENTS)
-    if critic is not None:
-        save_file({name: tensor.contiguous() for name, tensor in critic.state_dict().items()}, temporary / CRITIC)
-    write_json(temporary / STATE, state)
-    os.replace(temporary, folder)
+    with write_folder(folder) as fresh:
+        model.save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)
+        (fresh / TRAINING).mkdir()
+        save_file(moments(optimizer), fresh / MOMENTS)
+        if critic is not None:
+            save_file({name: tensor.contiguous() for name, tensor in critic.state_dict().items()}, fresh / CRITIC)
+        write_json(fresh / STATE, state)
 
 
 def moments(optimizer: "torch.optim.Optimizer") -> dict[str, "torch.Tensor"]:

@@ -5,13 +5,16 @@ some errors are systematic and votes fail.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from itscale.errors import refuse_below
+from itscale.journal import fingerprint, scratch_folder
 from itscale.prompts import user_turn
+from itscale.records import refuse_full_folder, write_folder
 from itscale.tinyworld import problems as arithmetic
 from itscale.tinyworld.tokenizer import build_tokenizer
 from itscale.tinyworld.training import FitSettings, fit
@@ -44,6 +47,10 @@ class LanguageModelSettings:
     previous_correct: float = 0.6
     levels: Mapping[int, float] = field(default_factory=_levels)
     operations: Mapping[str, float] = field(default_factory=_operations)
+
+    def __post_init__(self) -> None:
+        refuse_below(1, self, "layers", "hidden", "heads", "intermediate", "steps", "batch_size")
+        refuse_below(0, self, "learning_rate", "slip_rate", "previous_share", "previous_correct")
 
 
 def corpus(rng: np.random.Generator, settings: LanguageModelSettings, exclude: set[str]) -> Iterator[tuple[str, str]]:
@@ -91,14 +98,20 @@ def encode(tokenizer: "PreTrainedTokenizerFast", pairs: list[tuple[str, str]]) -
 def train(out: Path, seed: int, settings: LanguageModelSettings, exclude: set[str]) -> None:
     """Train the language model and save it with its tokenizer as a Hugging Face folder.
 
+    A killed run continues from `out`.partial.
+
     Args:
         out: the folder.
         seed: of corpus, initial weights and order.
         settings: shape, corpus and training.
         exclude: questions that the corpus must not hold (those of every benchmark split).
+
+    Raises:
+        UserError: the folder is there already, or the partial run belongs to other settings or is another process's.
     """
     from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
+    refuse_full_folder(out)
     set_seed(seed)
     tokenizer = build_tokenizer()
     model = LlamaForCausalLM(
@@ -128,11 +141,13 @@ def train(out: Path, seed: int, settings: LanguageModelSettings, exclude: set[st
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
     )
-    fit(model, tokenizer, examples, fit_settings, seed, "language model")
-    save(out, model, tokenizer)
+    with scratch_folder(Path(f"{out}.partial"), fingerprint([asdict(settings), seed, sorted(exclude)])) as scratch:
+        fit(model, tokenizer, examples, fit_settings, seed, "language model", scratch)
+        save(out, model, tokenizer)
 
 
 def save(out: Path, model: Any, tokenizer: "PreTrainedTokenizerFast") -> None:
-    """Save a model (safetensors) and its tokenizer as one folder."""
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    """Save a model (safetensors) and its tokenizer as one folder, wholly or not at all."""
+    with write_folder(out) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)

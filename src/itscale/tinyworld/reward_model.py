@@ -7,16 +7,18 @@ layers on top to compare and to gather.
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from itscale.errors import UserError
+from itscale.errors import refuse_below
+from itscale.hub import model_files
+from itscale.journal import fingerprint, scratch_folder
 from itscale.prompts import SEPARATOR, split_steps
-from itscale.records import Problem
+from itscale.records import Problem, refuse_full_folder, refuse_strangers
 from itscale.tinyworld import problems as arithmetic
 from itscale.tinyworld.language_model import encode_prompts, save
 from itscale.tinyworld.training import FitSettings, fit
@@ -42,16 +44,20 @@ class RewardModelSettings:
     """
 
     extra_layers: int = 2
-    steps: int = 1800
+    steps: int = 2400
     batch_size: int = 16
     learning_rate: float = 3e-3
     base_pace: float = 0.25
     symbol_weight: float = 3.0
     flaw_rate: float = 0.2
     misprint_rate: float = 0.08
-    sampled_share: float = 0.2
+    sampled_share: float = 0.33
     levels: Mapping[int, float] = field(default_factory=_levels)
     operations: Mapping[str, float] = field(default_factory=_operations)
+
+    def __post_init__(self) -> None:
+        refuse_below(1, self, "steps", "batch_size")
+        refuse_below(0, self, "extra_layers", "learning_rate", "symbol_weight", "flaw_rate", "misprint_rate", "sampled_share")
 
 
 def encode(tokenizer: "PreTrainedTokenizerFast", pairs: list[tuple[str, list[str]]]) -> list[dict[str, list[int]]]:
@@ -148,13 +154,8 @@ def sampled(samples: pd.DataFrame, problems: list[Problem]) -> list[tuple[str, l
     Raises:
         UserError: a sample belongs to no problem given.
     """
+    refuse_strangers("the reward model's samples", samples, problems)
     questions = {problem.problem_id: problem.question for problem in problems}
-    unknown = set(samples["problem_id"]) - questions.keys()
-    if unknown:
-        raise UserError(
-            f"the reward model's samples name the problem {min(unknown)}, which is not among its problems: "
-            "give the split they were drawn from."
-        )
     pairs = zip(samples["problem_id"], samples["text"], strict=True)
     return [(questions[problem], split_steps(text)) for problem, text in pairs]
 
@@ -170,6 +171,8 @@ def train(
 ) -> None:
     """Train the reward model and save it with its tokenizer as a Hugging Face folder.
 
+    A killed run continues from `out`.partial.
+
     Args:
         out: the folder.
         language_model: folder of the language model to start from.
@@ -180,7 +183,8 @@ def train(
         exclude: questions that no generated solution may answer (those of every benchmark split).
 
     Raises:
-        UserError: a sample belongs to no problem given.
+        UserError: a sample belongs to no problem given, the folder of the language model cannot be read, `out` is there already,
+            or the partial run belongs to other settings or is another process's.
     """
     import torch
     from torch import nn
@@ -191,10 +195,12 @@ def train(
         set_seed,
     )
 
+    refuse_full_folder(out)
     set_seed(seed)
     rng = np.random.default_rng(seed)
-    tokenizer = AutoTokenizer.from_pretrained(language_model)
-    base = AutoModelForCausalLM.from_pretrained(language_model)
+    with model_files(language_model):
+        tokenizer = AutoTokenizer.from_pretrained(language_model)
+        base = AutoModelForCausalLM.from_pretrained(language_model)
     config = base.config.__class__.from_dict(base.config.to_dict())
     config.num_hidden_layers += settings.extra_layers
     config.num_labels = 2
@@ -212,8 +218,9 @@ def train(
 
     total = settings.steps * settings.batch_size
     drawn = sampled(samples, problems) if samples is not None and len(samples) else []
-    chosen = rng.permutation(len(drawn))[: round(settings.sampled_share * total)]
-    pairs = [drawn[index] for index in chosen]
+    wanted = round(settings.sampled_share * total) if drawn else 0
+    rounds = [rng.permutation(len(drawn)) for _ in range(-(-wanted // max(1, len(drawn))))]
+    pairs = [drawn[index] for index in [i for order in rounds for i in order][:wanted]]
     fresh = generated(rng, settings, {arithmetic.normalise(question) for question in exclude})
     pairs += [next(fresh) for _ in range(total - len(pairs))]
     examples = encode(tokenizer, pairs)
@@ -230,6 +237,8 @@ def train(
         """New layers learn; the language model's change slowly, so that they keep the arithmetic that they know."""
         return 1.0 if name.startswith(added) else settings.base_pace
 
-    fit(model, tokenizer, examples, fit_settings, seed, "reward model", loss, pace)
-    del model.reader
-    save(out, model, tokenizer)
+    begun_with = [asdict(settings), seed, str(language_model), pairs]
+    with scratch_folder(Path(f"{out}.partial"), fingerprint(begun_with)) as scratch:
+        fit(model, tokenizer, examples, fit_settings, seed, "reward model", scratch, loss, pace)
+        del model.reader
+        save(out, model, tokenizer)

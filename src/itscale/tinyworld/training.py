@@ -1,12 +1,13 @@
-"""One thin layer over the Hugging Face trainer: fixed steps, random batches, a progress bar, no files."""
+"""One thin layer over the Hugging Face trainer: fixed steps, random batches, a progress bar, checkpoints to go on from."""
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from itscale.journal import last_checkpoint
 from itscale.progress import progress
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class FitSettings:
 
 # Batches that are sorted by length together: enough that a batch pads little, few enough that batches stay mixed over time.
 _BUCKET = 16
+_CHECKPOINTS = 10  # in a run: a kill costs a tenth of it at most
 
 
 def bucketed(examples: list[dict[str, list[int]]], batch_size: int, seed: int) -> list[dict[str, list[int]]]:
@@ -51,11 +53,13 @@ def fit(
     settings: FitSettings,
     seed: int,
     description: str,
+    scratch: Path,
     loss: "Callable[[PreTrainedModel, dict[str, torch.Tensor]], torch.Tensor] | None" = None,
     pace: Callable[[str], float] = lambda name: 1.0,
 ) -> None:
     """Train `model` in place on examples of `input_ids` and `labels` (one a token, -100 where there is none).
 
+    It goes on from the latest checkpoint in the folder `scratch`, which must be this run's own, to the same weights.
     `loss` maps the model and a padded batch to what is minimised; by default it is the model's own. `pace` maps a parameter's
     name to its share of the learning rate.
     """
@@ -94,13 +98,15 @@ def fit(
     )
     schedule = get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, settings.steps)
 
-    with bar, tempfile.TemporaryDirectory() as scratch:
+    with bar:
         arguments = TrainingArguments(
-            output_dir=scratch,
+            output_dir=str(scratch),
             max_steps=settings.steps,
             per_device_train_batch_size=settings.batch_size,
             seed=seed,
-            save_strategy="no",
+            save_strategy="steps",
+            save_steps=max(1, settings.steps // _CHECKPOINTS),
+            save_total_limit=1,
             train_sampling_strategy="sequential",  # the order is bucketed's
             logging_strategy="no",
             report_to="none",
@@ -116,5 +122,8 @@ def fit(
             optimizers=(optimizer, schedule),
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        begun = last_checkpoint(scratch)
+        if begun is not None:
+            bar.update(int(begun.rpartition("-")[2]))
+        trainer.train(resume_from_checkpoint=begun)
     model.eval()

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from itscale.errors import refuse_below
 from itscale.records import Pool, Problem
 from itscale.tinyworld import problems as arithmetic
 from itscale.voting import plurality
@@ -41,6 +42,9 @@ class BenchmarkSettings:
     operations: Mapping[str, float] = field(default_factory=_operations)
     shifted_levels: Mapping[int, float] = field(default_factory=_shifted_levels)
     shifted_operations: Mapping[str, float] = field(default_factory=_shifted_operations)
+
+    def __post_init__(self) -> None:
+        refuse_below(1, self, "test", "calibration", "shifted", "predictor_train", "predictor_validation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ def build_benchmarks(seed: int, settings: BenchmarkSettings) -> dict[str, list[P
     seen: set[str] = set()
     splits = {}
     for index, name in enumerate(("test", "calibration", "shifted", "predictor_train", "predictor_validation")):
-        rng = np.random.default_rng([seed, index])
+        rng = np.random.default_rng([seed, index + 1])  # numpy takes [seed, 0] for seed, which the models draw from
         shifted = name == "shifted"
         levels = settings.shifted_levels if shifted else settings.levels
         operations = settings.shifted_operations if shifted else settings.operations
