@@ -4,14 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import kstest
 
 from itscale import calibrate as stage
-from itscale.compare import accuracy_curves, compare, pass_at
+from itscale.compare import _distance_to_fit, accuracy_curves, compare, fit_p_value, pass_at
 from itscale.errors import UserError
 from itscale.methods import read_methods
+from itscale.optscale_study import simulated_pool
 from itscale.policies import make_policy
 from itscale.records import Unit
 from itscale.replay import orders_of, per_problem, reason_shares, replay
+from itscale.truncnormal import log_cdf
 from pools import KNOWN, random_pool
 
 POOLS = {Unit.SAMPLE: random_pool(1, rows=12), Unit.ROUND: random_pool(2, rows=12, size=6, unit=Unit.ROUND, chains=2)}
@@ -126,3 +129,18 @@ def test_a_rule_that_reads_the_first_score_pays_for_no_other():
     pool.score[:, 1:] = 0.123
     again = replay(policy, pool)
     assert (again.used == outcomes.used).all() and (again.column == outcomes.column).all()
+
+
+def test_p_values_of_fitted_curves_are_uniform_where_the_curve_is_right():
+    pool = simulated_pool(0.6, 0.25, 80, 40, seed=5)
+    found = np.array([fit_p_value(scores, replicates=199) for scores in pool.score])
+    assert found.mean() == pytest.approx(0.5, abs=0.12)
+    assert 0.08 < (found < 0.2).mean() < 0.34  # against a curve fixed beforehand hardly any would be
+
+
+def test_p_values_of_fitted_curves_reject_what_is_no_truncated_normal():
+    scores = np.concatenate([np.linspace(0.1, 0.15, 30), np.linspace(0.85, 0.9, 30)])
+    assert fit_p_value(scores, replicates=199) == 1 / 200
+    distance, curve = _distance_to_fit(scores[None])
+    assert distance[0] == pytest.approx(kstest(scores, lambda x: np.exp(log_cdf(x, curve.e1[0], curve.e2[0]))).statistic)
+    assert np.isnan(fit_p_value(np.full(8, 0.5)))

@@ -19,8 +19,8 @@ from itscale.replay import drive, orders_of, per_problem, replay
 from itscale.voting import VoteModel, estimate_model, log_ratio, ratio_error_bound, ratio_for_error
 
 DIFFICULTY = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-# What a random stream is for. Seeds are padded with zeros, so that a tag of 0 would be no tag.
-_EVALUATE, _ESTIMATE = 1, 2
+# Tag of the random streams that rules are estimated from. A tag of 0 would be none: seeds are padded with zeros.
+_ESTIMATE = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def clustered(p0: float, options: int, clustering: float) -> np.ndarray:
 
 def simulate(policy: Policy, probabilities: np.ndarray, repeats: int, seed: int) -> Errors:
     """Drive a rule over `repeats` votes of i.i.d. answers with the given probabilities [m], the consensus at index 0."""
-    rng = np.random.default_rng([seed, _EVALUATE])
+    rng = np.random.default_rng(seed)
     answers = rng.choice(len(probabilities), (repeats, policy.limit), p=probabilities)
     blank = np.zeros(answers.shape)
     used, column, reason = drive(policy, Batch(np.zeros(repeats, np.int64), answers, blank, blank))
