@@ -2,9 +2,13 @@
 
 I.i.d. samples have no order, so parallel pools are replayed over seeded permutations of each problem's samples; chains
 have one, so each is replayed as it was drawn. The driver shows a policy only the columns it asked for.
+
+Rows never depend on each other, so they are replayed in blocks that fit the processor's cache: memory stays that of a block.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +17,8 @@ from itscale.ledger import Ledger
 from itscale.policies.consistency import mean_scores
 from itscale.policies.protocol import Batch, Policy, Reason, scores_read, take
 from itscale.records import Pool, Unit
+
+_BLOCK = 1 << 18  # entries of one array of a block: 2 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +41,16 @@ def orders_of(pool: Pool, orders: int, seed: int) -> np.ndarray:
     identity = np.broadcast_to(np.arange(pool.size), (pool.rows, 1, pool.size))
     if pool.unit is Unit.ROUND or orders == 1:
         return identity
-    keys = np.random.default_rng(seed).random((pool.rows, orders, pool.size), dtype=np.float32)
-    return np.argsort(keys, axis=-1)
+    return _permutations(pool.rows, orders, pool.size, seed)
+
+
+@lru_cache(maxsize=1)
+def _permutations(rows: int, orders: int, size: int, seed: int) -> np.ndarray:
+    """Random permutations [rows, orders, size], kept for the next policy, which is replayed over the same; read only."""
+    keys = np.random.default_rng(seed).random((rows, orders, size), dtype=np.float32)
+    drawn = np.argsort(keys, axis=-1)
+    drawn.flags.writeable = False
+    return drawn
 
 
 def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0) -> Outcomes:
@@ -57,15 +71,6 @@ def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0) -> O
         raise UserError(
             f"the rule {name} reads verifier scores and the pool has none: score the samples, or take rules that count votes."
         )
-    order = orders_of(pool, orders, seed)
-    repeats = order.shape[1]
-    order = order.reshape(-1, pool.size)[:, : policy.limit]
-    row = np.repeat(np.arange(pool.rows), repeats)
-    cluster = pool.cluster[row[:, None], order]
-    scored = np.arange(policy.limit) < scores_read(policy)
-    score = np.where(scored, pool.score[row[:, None], order], np.nan)
-    tokens = pool.completion_tokens[row[:, None], order]
-
     # What a rule that exists in a replay only may know: the pool that it is tested on.
     oracle = {"oracle_score_mean": mean_scores(pool)} if getattr(policy, "replay_only", False) else {}
     available = {**pool.features, **oracle}
@@ -75,11 +80,28 @@ def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0) -> O
             f"the rule {name} reads the predicted feature {missing[0]!r}, which these questions lack: train a "
             "predictor with that head, or leave the method out."
         )
-    features = {feature: available[feature][row] for feature in policy.needs_features}
+    order = orders_of(pool, orders, seed)
+    repeats = order.shape[1]
+    order = order.reshape(-1, pool.size)[:, : policy.limit]
+    row = np.repeat(np.arange(pool.rows), repeats)
+    features = {feature: available[feature] for feature in policy.needs_features}
+    predicted = bool(features) and not oracle
+    blocks = np.array_split(np.arange(len(row)), max(1, -(-order.size // _BLOCK)))
+    return _joined([_replay_rows(policy, pool, features, predicted, row[block], order[block]) for block in blocks])
 
-    used, column, reason = drive(policy, Batch(np.zeros(len(row), np.int64), cluster, score, tokens, features))
 
+def _replay_rows(
+    policy: Policy, pool: Pool, features: dict[str, np.ndarray], predicted: bool, row: np.ndarray, order: np.ndarray
+) -> Outcomes:
+    """Replay rows [B] of a pool, each in its order [B, limit] of columns; `predicted`: the features cost predictor tokens."""
     columns = np.arange(policy.limit)
+    scored = columns < scores_read(policy)
+    cluster = pool.cluster[row[:, None], order]
+    score = np.where(scored, pool.score[row[:, None], order], np.nan)
+    tokens = pool.completion_tokens[row[:, None], order]
+    known = {name: values[row] for name, values in features.items()}
+    used, column, reason = drive(policy, Batch(np.zeros(len(row), np.int64), cluster, score, tokens, known))
+
     paid = columns < used[:, None]
 
     def spent(field: np.ndarray) -> np.ndarray:
@@ -95,11 +117,21 @@ def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0) -> O
         ledger=Ledger(
             prompt=spent(pool.prompt_tokens),
             cached_prompt=spent(pool.cached_prompt_tokens),
-            completion=spent(pool.completion_tokens),
+            completion=np.where(paid, tokens, 0).sum(axis=1),
             verifier=np.where(scored & paid, pool.verifier_tokens[row[:, None], order], 0).sum(axis=1),
-            predictor=np.broadcast_to(pool.predictor_tokens, pool.rows)[row] if features and not oracle else 0,
+            predictor=np.broadcast_to(pool.predictor_tokens, pool.rows)[row] if predicted else 0,
         ),
     )
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Outcomes (or ledgers) of several blocks as one; what is no array is the same in all."""
+    first = parts[0]
+    if isinstance(first, np.ndarray):
+        return np.concatenate(parts)
+    if not isinstance(first, Outcomes | Ledger):
+        return first
+    return type(first)(**{f.name: _joined([getattr(part, f.name) for part in parts]) for f in fields(first)})
 
 
 def drive(policy: Policy, whole: Batch) -> tuple[np.ndarray, ...]:
@@ -131,14 +163,12 @@ def drive(policy: Policy, whole: Batch) -> tuple[np.ndarray, ...]:
 def visible(whole: Batch, rows: np.ndarray, n: np.ndarray) -> Batch:
     """The first n columns of some rows; what lies beyond is hidden."""
     width = int(n.max(initial=0))
-    shown = np.arange(width) < n[:, None]
-    return Batch(
-        n=n,
-        cluster=np.where(shown, whole.cluster[rows, :width], -1),
-        score=np.where(shown, whole.score[rows, :width], np.nan),
-        tokens=np.where(shown, whole.tokens[rows, :width], 0),
-        features={name: values[rows] for name, values in whole.features.items()},
-    )
+    cluster, score, tokens = (values[rows, :width] for values in (whole.cluster, whole.score, whole.tokens))
+    if (ragged := np.flatnonzero(n < width)).size:
+        hidden = np.arange(width) >= n[ragged, None]
+        for values, nothing in ((cluster, -1), (score, np.nan), (tokens, 0)):
+            values[ragged] = np.where(hidden, nothing, values[ragged])
+    return Batch(n, cluster, score, tokens, {name: values[rows] for name, values in whole.features.items()})
 
 
 def reason_shares(outcomes: Outcomes) -> dict[str, float]:

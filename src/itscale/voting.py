@@ -68,7 +68,18 @@ def asc_confidence(v1: np.ndarray, v2: np.ndarray) -> np.ndarray:
 
     Any shape; relative tolerance 1e-12. Two equal counts (none voted yet among them) give 1/2.
     """
-    return special.betainc(np.asarray(v2, float) + 1, np.asarray(v1, float) + 1, 0.5)
+    v1, v2 = (np.asarray(v).astype(np.intp) for v in (v1, v2))
+    most = int(max(v1.max(initial=0), v2.max(initial=0)))
+    if most >= 1024:
+        return special.betainc(v2 + 1.0, v1 + 1.0, 0.5)
+    return _asc_table(1 << most.bit_length())[v1, v2]
+
+
+@cache
+def _asc_table(size: int) -> np.ndarray:
+    """`asc_confidence` of all pairs of counts below `size`: they are few, and asked for at every vote."""
+    v = np.arange(size, dtype=float)
+    return special.betainc(v + 1, v[:, None] + 1, 0.5)
 
 
 def log_ratio(p0: float, options: np.ndarray | int) -> np.ndarray:
