@@ -8,13 +8,16 @@ export PYTHON
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := run
-.PHONY: run env test lock clean help
+.PHONY: run env report test lock clean help
 
 run: env  ## (default) run the workflow; SNAKEFLAGS="--cores 1 -n" is passed on to snakemake
 	.venv/bin/snakemake $(SNAKEFLAGS)
 
 env:  ## install the run environment into .venv; PYTHON=python3.11 picks the interpreter
 	@envs/install.sh run
+
+report: env  ## the run, then all of it as one page: results/report.html
+	.venv/bin/snakemake $(SNAKEFLAGS) page
 
 test:  ## install the test environment into .venv and run the tests; PYTESTFLAGS="-k voting" picks some
 	@envs/install.sh test

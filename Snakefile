@@ -40,3 +40,6 @@ rule all:
         rules.markovscale.input,
         rules.optpo.input,
         figures(*(name for name in TABLE_OF if name not in ON_REQUEST)),
+
+
+include: "workflow/rules/report.smk"

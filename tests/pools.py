@@ -1,12 +1,19 @@
-"""Random pools for tests."""
+"""What several tests share: random pools, and the mark of those that need CUDA."""
 
 import numpy as np
+import pytest
+import torch
 from scipy import stats
 
 from itscale.emissions import GRID, normalise
 from itscale.policies.calibration import Calibration, Difficulty, FirstScore, Moments, Rounds, Strata
 from itscale.records import FEATURES, Pool, Unit
 from itscale.voting import VoteModel
+
+# Without the marker a test runs on whatever device there is; with it, it is reported as not run without CUDA.
+CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+ENGINES = ["transformers", "vllm"]
+ON_EVERY_DEVICE = [*ENGINES, *(pytest.param(name, marks=CUDA, id=f"{name}-cuda") for name in ENGINES)]
 
 
 def random_pool(seed: int = 0, rows: int = 12, size: int = 16, unit: Unit = Unit.SAMPLE, chains: int = 1) -> Pool:

@@ -15,6 +15,7 @@ from itscale.engines.protocol import Finish, Request, Sampling
 from itscale.errors import UserError
 from itscale.records import SAMPLES, Problem, read_table, write_problems
 from itscale.tinyworld import language_model
+from pools import CUDA, ENGINES, ON_EVERY_DEVICE
 
 # Jobs to be killed start from a process that has imported torch: real processes, without its seconds.
 FORKS = multiprocessing.get_context("forkserver")
@@ -29,12 +30,7 @@ def model(tmp_path_factory):
     return folder
 
 
-CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
-ENGINES = ["transformers", "vllm"]
-
-
-# Without the marker the same suite runs on whatever device there is; with it, it is reported as not run without CUDA.
-@pytest.fixture(scope="module", params=[*ENGINES, *(pytest.param(name, marks=CUDA, id=f"{name}-cuda") for name in ENGINES)])
+@pytest.fixture(scope="module", params=ON_EVERY_DEVICE)
 def engine(request, model):
     if request.param == "vllm":
         pytest.importorskip("vllm")

@@ -164,6 +164,6 @@ def test_mistakes_on_the_command_line_get_one_sentence(arguments, message, tmp_p
 
 def test_every_command_explains_itself():
     overview = itscale("--help").stdout
-    for command in ("generate", "grade", "import", "calibrate", "compare", "figure"):
+    for command in ("generate", "grade", "import", "calibrate", "replay", "report", "figure"):
         assert command in overview
         assert "--out" in itscale(command, "--help").stdout

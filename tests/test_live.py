@@ -23,7 +23,7 @@ from itscale.replay import Outcomes, replay
 from itscale.tinyworld import language_model
 from itscale.verifier import Scores
 from itscale.voting import empty_tally, vote
-from pools import KNOWN, random_pool
+from pools import KNOWN, ON_EVERY_DEVICE, random_pool
 from test_policies import CASES
 
 REASONS = list(Reason)
@@ -153,7 +153,7 @@ def model(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=["transformers", "vllm"])
+@pytest.fixture(scope="module", params=ON_EVERY_DEVICE)
 def engine(request, model):
     if request.param == "vllm":
         pytest.importorskip("vllm")
@@ -198,6 +198,44 @@ def test_chains_on_a_real_engine_see_the_last_answer(engine, comparer):
         for sample in row.samples:
             assert sample.completion.prompt_tokens == len(engine.encode(row.problem.question, previous))
             previous = sample.verdict.answer or previous
+
+
+class ByLength:
+    """A verifier that needs no model: the more digits, the better."""
+
+    def score(self, questions, texts):
+        share = np.array([sum(c.isdigit() for c in text) / max(1, len(text)) for text in texts])
+        return Scores(share, share, np.full(len(texts), 7))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("optscale", {"s_min": 0.6, "alpha": 0.9, "n_max": 12}),
+        ("gate", {"rounds": 3}),
+        ("filter", {"rounds": 3}),
+        ("vote_posterior", {"eps": 0.1, "n_min": 2, "n_max": 12}),
+    ],
+)
+def test_every_method_stops_a_real_engine_as_its_samples_say(engine, comparer, name, options):
+    policy = bound(name, options)
+    before = engine.usage()
+    run = solve(PROBLEMS, engine, policy, sampling=SAMPLING, seed=4, verifier=ByLength(), comparer=comparer, look_ahead=2)
+    assert_counted(run, engine.usage() - before)
+    assert engine.outstanding == 0
+    # What was not drawn stays a hole, which a replay of the same rule must never reach.
+    shape = (len(run.rows), policy.limit)
+    cluster, score, tokens = np.full(shape, -1), np.full(shape, np.nan), np.zeros(shape, int)
+    for i, row in enumerate(run.rows):
+        for k, sample in enumerate(row.samples):
+            cluster[i, k], score[i, k] = sample.verdict.cluster, sample.verdict.score
+            tokens[i, k] = len(sample.completion.token_ids)
+    ids = tuple(row.problem.problem_id for row in run.rows)
+    pool = Pool(policy.unit, np.arange(len(ids)), ids, cluster, cluster == 0, score, tokens, tokens, tokens, tokens)
+    outcomes = replay(policy, pool, orders=1)
+    assert [len(row.samples) for row in run.rows] == outcomes.used.tolist()
+    assert [row.column for row in run.rows] == outcomes.column.tolist()
+    assert [row.reason for row in run.rows] == [REASONS[code] for code in outcomes.reason]
 
 
 def test_live_samples_are_those_of_a_pool_drawn_with_the_same_seed(model, comparer, tmp_path):

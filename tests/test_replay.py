@@ -54,10 +54,20 @@ def test_shares_of_reasons_add_up_to_one():
 
 
 def test_a_policy_that_does_not_fit_the_pool_is_refused():
-    with pytest.raises(ValueError, match="may use 99"):
+    with pytest.raises(UserError, match="may use 99 samples and the pool has 16"):
         replay(make_policy("best_of_n", n=99), POOLS[Unit.SAMPLE])
-    with pytest.raises(ValueError, match="counts rounds"):
+    with pytest.raises(UserError, match="counts rounds"):
         replay(make_policy("mr_thinking", rounds=2), POOLS[Unit.SAMPLE])
+
+
+@pytest.mark.parametrize(("name", "options"), [("best_of_n", {"n": 4}), ("threshold", {"s_min": 0.5, "n_max": 4})])
+def test_a_rule_over_scores_refuses_a_pool_without_any(name, options):
+    pool = replace(POOLS[Unit.SAMPLE], score=np.full((12, 16), np.nan))
+    with pytest.raises(UserError, match="reads verifier scores and the pool has none"):
+        replay(make_policy(name, **options), pool)
+    assert len(replay(make_policy("self_consistency", n=4), pool, orders=1).used) == 12
+    pool.score[3, 2] = 0.5
+    assert len(replay(make_policy(name, **options), pool, orders=1).used) == 12
 
 
 def test_calibration_takes_the_cheapest_within_a_point_of_the_full_budget():

@@ -1,9 +1,11 @@
-"""The whole workflow through a real Slurm on this machine, with the profile that a cluster gets."""
+"""The whole workflow through a real Slurm on this machine, with the profile that a cluster gets, and what goes wrong on one."""
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -52,42 +54,106 @@ def home(tmp_path):
     return tmp_path
 
 
-def snakemake(home: Path, *targets: str) -> subprocess.CompletedProcess:
-    """Run the workflow through the Slurm profile; its waits, which are made for real queues, are shortened."""
-    command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm", "--configfile", *CONFIG]
-    command += ["--latency-wait", "5", "--slurm-init-seconds-before-status-checks", "2"]
-    command += ["--seconds-between-status-checks", "2", "--", *targets]
-    # The jobs call `python`, so the environment's must be on the PATH that they inherit.
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+def command(*options: str) -> list[str]:
+    return [sys.executable, "-m", "snakemake", *options]
+
+
+# The profile's waits, which are made for real queues, are shortened.
+QUEUE = ["--workflow-profile", "profiles/slurm", "--latency-wait", "5", "--slurm-init-seconds-before-status-checks", "2"]
+QUEUE += ["--seconds-between-status-checks", "2"]
+LOCAL = ["--workflow-profile", "profiles/default", "--cores", "1"]
+# The jobs call `python`, so the environment's must be on the PATH that they inherit.
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def snakemake(home: Path, where: list[str], *rest: str) -> subprocess.CompletedProcess:
+    """Run the workflow of a copy to its end."""
     return subprocess.run(
-        command, cwd=home, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1500
+        command(*where, *rest), cwd=home, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1500
     )
 
 
-def finished_jobs() -> list[dict[str, str]]:
+def known_jobs() -> list[dict[str, str]]:
     """What the controller remembers of every job: its partition, its state, its GPUs, and (as comment) its rule."""
     shown = subprocess.run(["scontrol", "show", "job", "-o"], capture_output=True, text=True, check=True).stdout
     return [dict(part.partition("=")[::2] for part in line.split()) for line in shown.splitlines() if "JobId=" in line]
 
 
-def test_the_workflow_runs_through_the_queue(cluster, home):
-    run = snakemake(home, "results/slurm/tables/test/main.csv")
-    assert run.returncode == 0, (run.stdout + run.stderr)[-4000:]
+def rule_of(job: dict[str, str]) -> str:
+    return job["Comment"].removeprefix("rule_").split("_wildcards")[0]
 
-    jobs = finished_jobs()
-    assert {job["JobState"] for job in jobs} == {"COMPLETED"}
+
+def wait_for(run: subprocess.Popen, rule: str) -> dict[str, str]:
+    """The first running job of a rule."""
+    while run.poll() is None:
+        for job in known_jobs():
+            if rule_of(job) == rule and job["JobState"] == "RUNNING":
+                return job
+        time.sleep(0.3)
+    raise AssertionError(f"the workflow ended before a job of {rule} ran")
+
+
+def keys(path: Path) -> list[tuple[str, int]]:
+    samples = read_table(path, SAMPLES)
+    return sorted(zip(samples["problem_id"], samples["sample"], strict=True))
+
+
+def test_the_queue_loses_nothing_when_a_job_is_cancelled_and_the_controller_killed(cluster, home, tmp_path_factory):
+    log = tmp_path_factory.mktemp("log") / "snakemake.log"
+    table = "results/slurm/tables/test/main.csv"
+    with log.open("w") as out:
+        run = subprocess.Popen(
+            command(*QUEUE, "--configfile", *CONFIG, "--", table),
+            cwd=home, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        cancelled = wait_for(run, "samples")["JobId"]
+        subprocess.run(["scancel", cancelled], check=True)
+        wait_for(run, "reward_model")
+        os.kill(int((cluster / "slurmctld.pid").read_text()), signal.SIGKILL)
+        time.sleep(3)
+        subprocess.run(["slurmctld"], check=True, env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"})
+        assert run.wait(timeout=900) == 0, log.read_text()[-4000:]
+
+    jobs = known_jobs()
+    states = {job["JobId"]: job["JobState"] for job in jobs}
+    assert states.pop(cancelled) == "CANCELLED" and set(states.values()) == {"COMPLETED"}
     partitions = {}
     for job in jobs:
-        rule = job["Comment"].removeprefix("rule_").split("_wildcards")[0]
-        partitions.setdefault(rule, set()).add(job["Partition"])
+        partitions.setdefault(rule_of(job), set()).add(job["Partition"])
     assert partitions.pop("samples") == {"gpu"}
-    assert set(partitions) >= {"problems", "language_model", "reward_model", "scores", "calibration", "compare"}
+    assert set(partitions) >= {"problems", "language_model", "reward_model", "scores", "calibration", "replay"}
     assert set().union(*partitions.values()) == {"cpu"}
 
     results = home / "results" / "slurm"
     problems = [p.problem_id for p in read_problems(results / "problems" / "test.parquet")]
-    samples = read_table(results / "pools" / "test" / "parallel" / "samples.parquet", SAMPLES)
-    assert sorted(zip(samples["problem_id"], samples["sample"], strict=True)) == [
-        (p, s) for p in sorted(problems) for s in range(8)
-    ]
-    assert pd.read_csv(results / "tables" / "test" / "main.csv")["method"].nunique() == 8
+    pool = Path("pools/test/parallel/samples.parquet")
+    assert keys(results / pool) == [(p, s) for p in sorted(problems) for s in range(8)]
+    drawn, compared = keys(results / pool), pd.read_csv(home / table)
+    assert compared["method"].nunique() == 8
+
+    # Without the queue: equal pools give equal tables, and a pool drawn anew has the same samples in it.
+    again = snakemake(home, LOCAL, "--configfile", *CONFIG, "--forcerun", "calibration", "compare", "--", table)
+    assert again.returncode == 0, again.stderr[-4000:]
+    pd.testing.assert_frame_equal(pd.read_csv(home / table), compared)
+    again = snakemake(home, LOCAL, "--configfile", *CONFIG, "--forcerun", "samples", "--", str("results/slurm" / pool))
+    assert again.returncode == 0, again.stderr[-4000:]
+    assert keys(results / pool) == drawn
+
+
+HUNGRY = """
+configfile: "config/config.yaml"
+include: "workflow/rules/common.smk"
+rule hungry:
+    output: "hungry.txt"
+    resources: mem_mb=more(900), runtime=5, gpu=0
+    shell: "python -c 'import time; block = bytes(1 << 8) * (1100 << 12); time.sleep(8)' && echo {resources.mem_mb} > {output}"
+"""
+
+
+def test_a_job_over_its_memory_comes_back_with_more(cluster, home):
+    (home / "hungry.smk").write_text(HUNGRY)
+    run = snakemake(home, QUEUE, "--snakefile", "hungry.smk", "--", "hungry.txt")
+    assert run.returncode == 0, (run.stdout + run.stderr)[-4000:]
+    assert (home / "hungry.txt").read_text().strip() == "1800"
+    mine = [job for job in known_jobs() if rule_of(job) == "hungry"]
+    assert len(mine) == 2 and {job["JobState"] for job in mine} >= {"COMPLETED"}

@@ -31,7 +31,7 @@ from itscale.records import POOL, Problem, write_problems, write_table
 from itscale.testtime import checkpoints, report
 from itscale.testtime.evaluation import EvaluationSettings, averages, evaluate
 from itscale.testtime.ppo import Critic, advantages_and_returns, value_loss, whiten
-from itscale.testtime.rewards import Vote, group_advantages, leave_one_out_advantages, rewards, row_weights, step_figures
+from itscale.testtime.rewards import Vote, rewards, row_weights, step_figures
 from itscale.testtime.rollouts import Rollouts, make_schedule, trl_rows
 from itscale.testtime.settings import RunSettings
 from itscale.testtime.train import Job, Run, train
@@ -39,7 +39,7 @@ from itscale.tinyworld import language_model
 from itscale.tinyworld import problems as arithmetic
 from itscale.tinyworld.tokenizer import build_tokenizer
 from itscale.voting import VoteModel, estimate_model
-from pools import KNOWN, random_pool
+from pools import CUDA, KNOWN, random_pool
 from test_live import table_of
 
 # Runs to be killed start from a process that has imported torch: real processes, without its seconds.
@@ -49,6 +49,16 @@ FORKS.set_forkserver_preload(["itscale.testtime.train"])
 # Rewards, by hand.
 
 SPLIT = Vote(cluster=np.array([0, 1, -1, 1, 0, 1]), correct=np.array([True, False, False, False, True, False]), kept=4)
+
+
+def group_advantages(reward: np.ndarray) -> np.ndarray:
+    """GRPO: (r - mean) / (std + 1e-4) over the group's own size, std with n - 1 as in TRL."""
+    return (reward - reward.mean()) / (reward.std(ddof=1) + 1e-4)
+
+
+def leave_one_out_advantages(reward: np.ndarray) -> np.ndarray:
+    """RLOO: r_i minus the mean of the others."""
+    return reward - (reward.sum() - reward) / (len(reward) - 1)
 
 
 def test_rewards_are_agreement_with_the_vote_of_all_rollouts():
@@ -116,11 +126,26 @@ def test_a_schedule_has_every_problem_as_often_and_none_twice_in_a_step():
         ({"vote": {"n": 3}}, "no 'policy'"),
         ({"steps": -1}, "not be negative"),
         ({"vote": {"policy": "vote_lead", "lead": 2, "n_max": 32, "n_min": 8}}, "raise n_min"),
+        ({"vote": {"policy": "asc", "n_max": 32}}, "may stop at 1: raise n_min"),
+        ({"vote": {"policy": "esc", "n_max": 32, "window": 5}}, "may stop at 5"),
+        ({"vote": {"policy": "dsc", "n_max": 32}}, "does not count votes"),
     ],
 )
 def test_a_wrong_run_is_named(settings, message):
     with pytest.raises(UserError, match=message):
         RunSettings(**settings).policy(KNOWN)
+
+
+@pytest.mark.parametrize(
+    "vote",
+    [
+        {"policy": "self_consistency", "n": 16},
+        {"policy": "esc", "n_max": 32, "window": 16},
+        {"policy": "vote_asc", "n_min": 16, "n_max": 32},
+    ],
+)
+def test_a_vote_that_fills_the_group_before_it_looks_is_taken(vote):
+    assert RunSettings(vote=vote, group=16).policy(KNOWN).limit >= 16
 
 
 # Gradients of the real trainers against a plain reference.
@@ -228,13 +253,22 @@ def log_probabilities(model, prompt, ids):
     return torch.log_softmax(logits, -1)[torch.arange(len(ids)), torch.tensor(ids)]
 
 
+@torch.no_grad()
+def divergence(model, reference, prompt, ids):
+    """What RLOO takes off a rollout's reward: its log probability over that under the untrained model."""
+    return float((log_probabilities(model, prompt, ids) - log_probabilities(reference, prompt, ids)).sum())
+
+
 def reference_gradient(model, reference, drawn, kl, objective):
     """METHODS section 4 in plain loops: the mean over prompts of the mean over the prompt's rollouts."""
     model.zero_grad()
     total = torch.zeros((), dtype=torch.float64)
     for p, prompt in enumerate(drawn.prompts):
         group = drawn.kept(p)
-        advantage = {"grpo": group_advantages, "rloo": leave_one_out_advantages}.get(objective, lambda r: r)(drawn.rewards[p])
+        reward = drawn.rewards[p]
+        if objective == "rloo":
+            reward = reward - [kl * divergence(model, reference, prompt, answer) for answer in group]
+        advantage = {"grpo": group_advantages, "rloo": leave_one_out_advantages}.get(objective, lambda r: r)(reward)
         chosen = range(len(group)) if objective != "sft" else [i for i, r in enumerate(drawn.rewards[p]) if r > 0]
         for i in chosen:
             logp = log_probabilities(model, prompt, group[i])
@@ -257,7 +291,7 @@ def reference_gradient(model, reference, drawn, kl, objective):
 @pytest.mark.parametrize("objective", ["grpo", "rloo", "sft"])
 def test_a_step_has_the_gradient_of_the_objective(small, tmp_path, objective, retain, slots, passes):
     drawn = by_hand(build_tokenizer(), GROUPS, retain)
-    kl = 0.1 if objective == "grpo" else 0.0
+    kl = 0.0 if objective == "sft" else 0.1
     per_pass = 2 * slots // passes
     _, trainer = make_trainer(small, tmp_path, drawn, slots, algorithm=objective, kl=kl, rows_per_pass=per_pass)
     if objective == "sft" and passes > 1:
@@ -423,7 +457,8 @@ def test_every_algorithm_runs_the_loop(world, tmp_path, algorithm):
     _check_run(tmp_path, updates=1)
 
 
-def test_the_loop_runs_on_vllm_with_new_weights_every_step(world, tmp_path):
+@pytest.mark.parametrize("device", ["any", pytest.param("cuda", marks=CUDA)])
+def test_the_loop_runs_on_vllm_with_new_weights_every_step(world, tmp_path, device):
     pytest.importorskip("vllm")
     job = job_of(world, {"algorithm": "grpo"})
     train(replace(job, engine=EngineSettings(job.engine.model, "vllm", 32)), tmp_path)
@@ -446,7 +481,7 @@ def _check_run(out, updates):
     assert set(evaluations[evaluations["benchmark"] == "trained"]["step"]) == {0, 2, 4}
     record = json.loads((out / "run.json").read_text())
     assert set(evaluations[evaluations["benchmark"] == "untouched"]["step"]) == {0, 4, record["best"]}
-    assert record["totals"]["rollouts"] == sum(row["rollouts"] for row in steps)
+    assert record["rollouts"] == sum(row["rollouts"] for row in steps)
     assert not (out / "partial").exists()
     assert not [p for p in out.rglob("*") if p.suffix in (".bin", ".pt", ".pth", ".pkl")]
     assert weights != (out / "best" / "model.safetensors").read_bytes() or record["best"] == 4
@@ -557,9 +592,9 @@ def test_the_learning_rate_with_the_best_end_is_chosen(tmp_path):
                 f"{step},{b},p{i},{m},0,0" for b in ("trained", "untouched") for i in (0, 1) for step, m in ((0, 0.4), (2, end))
             ]
             (folder / "evaluation.csv").write_text("\n".join(["step,benchmark,problem_id,mean,majority,pass", *rows]))
-    table = report.learning_rates(sorted(tmp_path.iterdir())).set_index("learning_rate")
+    table = report.learning_rates(sorted(tmp_path.iterdir()), 1e-4).set_index("learning_rate")
     assert table["step 0"].tolist() == pytest.approx([0.4] * 3)
-    assert table.index[table["chosen"]].tolist() == [1e-4]
+    assert table.index[table["chosen"]].tolist() == [1e-4] == table.index[table["used"]].tolist()
 
 
 def test_tables_compare_runs_as_pairs():

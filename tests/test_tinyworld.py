@@ -19,6 +19,12 @@ operations = st.lists(st.tuples(st.sampled_from("+-*"), st.integers(1, 9)), min_
 expressions = st.builds(arithmetic.Expression, st.integers(0, 99), operations.map(tuple))
 
 
+def step_truth(question: str, lines: list[str]) -> list[bool]:
+    """Whether each written line is what it ought to be."""
+    rights = arithmetic.right_lines(arithmetic.parse(question), lines)
+    return [line == right for line, right in zip(lines, rights, strict=True)]
+
+
 @given(expressions)
 def test_answer_is_python_s_own(expression):
     nested = str(expression.start)
@@ -33,7 +39,7 @@ def test_solution_by_hand():
     assert arithmetic.solution(expression) == ["12+3=15", "15-4=11", "11*2=22", "\\boxed{22}"]
     slipped = arithmetic.solution(expression, {1: -10})
     assert slipped == ["12+3=15", "15-4=1", "1*2=2", "\\boxed{2}"]
-    assert arithmetic.step_truth("12+3-4*2", slipped) == [True, False, True, True]
+    assert step_truth("12+3-4*2", slipped) == [True, False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -46,13 +52,13 @@ def test_solution_by_hand():
     ],
 )
 def test_step_truth_by_hand(text, truth):
-    assert arithmetic.step_truth("12+3-4*2", split_steps(text)) == truth
+    assert step_truth("12+3-4*2", split_steps(text)) == truth
 
 
 @given(expressions, st.dictionaries(st.integers(0, 9), st.sampled_from(arithmetic.SLIPS)))
 def test_step_truth_finds_the_slips(expression, slips):
     slips = {step: slip for step, slip in slips.items() if step < len(expression.operations)}
-    truth = arithmetic.step_truth(expression.question, arithmetic.solution(expression, slips))
+    truth = step_truth(expression.question, arithmetic.solution(expression, slips))
     assert [step for step, right in enumerate(truth) if not right] == sorted(slips)
 
 
@@ -101,7 +107,7 @@ def test_benchmarks_are_disjoint_and_reproducible():
     assert len({problem.problem_id for problem in problems}) == 130
     for problem in problems:
         assert str(arithmetic.answer(arithmetic.parse(problem.question))) == problem.answer
-    assert {problem.level for problem in splits["shifted"]} <= {"7", "8", "9"}
+    assert {problem.level for problem in splits["shifted"]} <= {"7", "8", "9", "10"}
 
 
 def test_corpus_excludes_and_carries_previous_answers():
@@ -133,15 +139,19 @@ def test_reward_labels_by_hand():
 
 def test_flaws_come_at_their_rate_and_are_found():
     rng = np.random.default_rng(0)
-    wrong = steps = 0
+    first, lengths = [], set()
     for expression in (arithmetic.parse("12+3-4*2+7"), arithmetic.parse("99-9*3+1")):
         for _ in range(1000):
             lines = reward_model.flawed(rng, expression, 0.2)
-            truth = arithmetic.step_truth(expression.question, lines)
-            assert truth[-1] and len(truth) == len(expression.operations) + 1
-            wrong, steps = wrong + truth.count(False), steps + len(truth) - 1
-    # An operation drawn in place of another is now and then the same one.
-    assert 0.17 < wrong / steps < 0.2 + 4 * np.sqrt(0.16 / steps)
+            truth = step_truth(expression.question, lines)
+            first.append(not truth[0])
+            lengths.add(len(lines) - len(expression.operations) - 1)
+            # Whoever leaves an operation out, or works one twice, is found out at the end at the latest.
+            assert len(lines) == len(expression.operations) + 1 or not all(truth)
+    # Nine tenths of the flaws of the first step show in the first line (not an operation that is worked twice), but for an
+    # operation drawn in place of another that happens to be the same.
+    assert {-1, 0, 1} <= lengths
+    assert 0.15 < np.mean(first) < 0.18 + 4 * np.sqrt(0.16 / len(first))
 
 
 def test_batches_hold_examples_of_like_length_and_every_example_once():
@@ -166,7 +176,7 @@ def folders(tmp_path_factory):
         language_model.train(root / name, 5, shape, set())
     samples = pd.DataFrame({"problem_id": ["p", "p"], "text": ["1+1=2\n\\boxed{2}", "1+1=3\n\\boxed{3}"]})
     reward = reward_model.RewardModelSettings(steps=4, batch_size=4)
-    reward_model.train(root / "reward", root / "one", samples, [Problem("p", "1+1", "2")], 5, reward)
+    reward_model.train(root / "reward", root / "one", samples, [Problem("p", "1+1", "2")], 5, reward, set())
     return root
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from browser import opened
 
 ROOT = Path(__file__).parents[1]
 
@@ -95,6 +98,23 @@ def test_report_is_one_self_contained_page(results, tmp_path):
     page = tmp_path / "report.html"
     snakemake("--report", str(page))
     assert "Up and to the left" in page.read_text()
+
+
+def test_the_page_about_the_run_holds_every_figure_and_opens_offline(results):
+    snakemake("--cores", "1", "page")
+    page = results / "report.html"
+    text = page.read_text()
+    drawn = {p.stem for p in (results / "figures").glob("*.png")}
+    assert drawn == {name for name in drawn if f'id="figure-{name}"' in text}
+    missing = text[text.index('id="missing"') : text.index("</aside>")]
+    assert re.findall(r"<li>(\w+ \S+)", missing) == [
+        "figure training_algorithms",
+        "table optpo_full/curves.csv",
+    ]  # made on request
+    assert page.stat().st_size < 10e6
+    with opened(page) as (view, heard):
+        assert view.locator("figure img").evaluate_all("images => images.every(i => i.complete && i.naturalWidth > 300)")
+        assert heard == [page.resolve().as_uri()]
 
 
 def test_a_typo_in_the_configuration_is_named(tmp_path):

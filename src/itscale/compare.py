@@ -31,7 +31,7 @@ def compare(
         outcomes = replay(policy, pool, orders=orders, seed=seed)
         full = full_budget(reference(policy))
         label = {"benchmark": benchmark, "method": method, "unit": str(policy.unit), "budget": policy.limit}
-        rows.append({**label, **summary(outcomes, full, len(pool.problem_ids))})
+        rows.append({**label, "family": policy.family, **summary(outcomes, full, len(pool.problem_ids))})
         stops.append(_stops(outcomes).assign(**label))
     return pd.DataFrame(rows), pd.concat(stops, ignore_index=True)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -97,9 +98,15 @@ def generate_shard(problems: list[Problem], engine: Engine, plan: Plan, out: Pat
             bar.update(len(rows))
     if len(done) != total:
         raise RuntimeError(f"{out}: {len(done)} samples were drawn where {total} were planned")
-    details = {**meta, "plan": asdict(plan), "engine": type(engine).__name__, "usage": asdict(engine.usage())}
+    details = {**meta, "plan": asdict(plan), "engine": type(engine).__name__, "versions": loaded_versions()}
+    details["usage"] = asdict(engine.usage())
     write_table(out, sort_by_key(pd.DataFrame(done.values(), columns=SAMPLES.names)), SAMPLES, details)
     journal.path.unlink()
+
+
+def loaded_versions() -> dict[str, str]:
+    """Versions of what this process drew with: of the engines' packages those that are loaded."""
+    return {name: sys.modules[name].__version__ for name in ("torch", "transformers", "vllm", "openai") if name in sys.modules}
 
 
 def _row(completion: Completion, seed: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Nothing here is measured: the mean length of an answer and the tokens a second o
 (`benchmarks.{name}.questions`, `.answer_tokens`; `models.*.tokens_per_second`, `.size_gb`), and the plan is as good as they are.
 """
 
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -92,11 +93,8 @@ def job_counts(files: list[Path], folder: Path) -> dict[str, int]:
     Raises:
         UserError: the dry run fails; the message is its last line.
     """
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules", "--configfile", *map(str, files)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = _snakemake(files, folder, "--dry-run", "--quiet", "rules")
     lines = (done.stdout + done.stderr).splitlines()
-    if done.returncode != 0:
-        raise UserError(f"the workflow cannot be planned ({[line for line in lines if line.strip()][-1].strip()}): correct it.")
     if "Job stats:" not in lines:
         return {}
     counts = {}
@@ -106,6 +104,27 @@ def job_counts(files: list[Path], folder: Path) -> dict[str, int]:
         rule, count = line.split()
         counts[rule] = int(count)
     return counts
+
+
+def rule_graph(files: list[Path], folder: Path) -> list[tuple[str, str]]:
+    """Which rule reads what which rule makes: pairs (maker, reader) over the default target, from Snakemake itself.
+
+    Raises:
+        UserError: the workflow cannot be planned; the message is Snakemake's last line.
+    """
+    dot = _snakemake(files, folder, "--rulegraph", "dot").stdout
+    names = dict(re.findall(r'^\s*(\d+)\[label = "([^"]+)"', dot, re.MULTILINE))
+    return [(names[maker], names[reader]) for maker, reader in re.findall(r"^\s*(\d+) -> (\d+)", dot, re.MULTILINE)]
+
+
+def _snakemake(files: list[Path], folder: Path, *options: str) -> subprocess.CompletedProcess:
+    """A call of Snakemake that runs no job; a UserError holds the last line of one that fails."""
+    command = [sys.executable, "-m", "snakemake", *options, "--configfile", *(str(f.resolve()) for f in files)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise UserError(f"the workflow cannot be planned ({lines[-1].strip()}): correct it.")
+    return done
 
 
 def _of(section: dict[str, Any], key: Any, where: str) -> Any:

@@ -39,10 +39,9 @@ def interval_cells(table: pd.DataFrame, name: str, scale: float, digits: int) ->
     return pd.Series([f"{m:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" for m, low, high in zip(*values, strict=True)])
 
 
-def markdown(main: pd.DataFrame) -> str:
+def readable(main: pd.DataFrame) -> pd.DataFrame:
     """The main table with a cell `mean [low, high]` per quantity."""
-
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
             "benchmark": main["benchmark"],
             "method": main["method"],
@@ -55,4 +54,8 @@ def markdown(main: pd.DataFrame) -> str:
             "stops by reason": main["stops"],
         }
     )
-    return table.to_markdown(index=False, disable_numparse=True) + "\n"
+
+
+def markdown(main: pd.DataFrame) -> str:
+    """The main table as Markdown."""
+    return readable(main).to_markdown(index=False, disable_numparse=True) + "\n"

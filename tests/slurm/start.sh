@@ -57,7 +57,10 @@ SchedulerParameters=bf_interval=2,sched_interval=2
 MinJobAge=3600
 KillWait=2
 AccountingStorageType=accounting_storage/none
-JobAcctGatherType=jobacct_gather/none
+# A job that holds more memory than it asked for is killed, as a cluster with control groups does.
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
 NodeName=cpu1 NodeHostname=$host NodeAddr=127.0.0.1 Port=26850 CPUs=4 RealMemory=16000 State=UNKNOWN
 NodeName=gpu1 NodeHostname=$host NodeAddr=127.0.0.1 Port=26851 CPUs=4 RealMemory=16000 Gres=gpu:2 State=UNKNOWN
 PartitionName=cpu Nodes=cpu1 Default=YES MaxTime=INFINITE State=UP

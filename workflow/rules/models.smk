@@ -2,7 +2,7 @@ if TINY:
 
     rule language_model:
         input:
-            modules("tinyworld.language_model"),
+            modules("cli.world", "tinyworld.language_model"),
             problems=expand(f"{RESULTS}/problems/{{split}}.parquet", split=SPLITS),
         output:
             directory(f"{RESULTS}/models/language_model"),
@@ -26,10 +26,11 @@ if TINY:
 
     rule reward_model:
         input:
-            modules("tinyworld.reward_model"),
+            modules("cli.world", "tinyworld.reward_model"),
             model=rules.language_model.output[0],
             problems=f"{RESULTS}/problems/predictor_train.parquet",
             samples=f"{RESULTS}/pools/predictor_train/parallel/samples.parquet",
+            evaluated=expand(f"{RESULTS}/problems/{{split}}.parquet", split=SPLITS),
         output:
             directory(f"{RESULTS}/models/reward_model"),
         log:
@@ -50,7 +51,7 @@ if TINY:
         shell:
             "OMP_NUM_THREADS={threads} python -m itscale train-reward-model --seed {params.seed}"
             " --settings {params.settings:q} --model {input.model:q} --problems {input.problems:q}"
-            " --samples {input.samples:q} --out {output:q} 2>&1 | tee {log:q}"
+            " --samples {input.samples:q} --out {output:q} {input.evaluated:q} 2>&1 | tee {log:q}"
 
 else:
     FETCHED = {

@@ -44,7 +44,7 @@ rule optpo_full:
 
 rule vote_guarantees:
     input:
-        modules("vote_study"),
+        modules("cli.votes", "vote_study"),
     output:
         f"{RESULTS}/tables/optpo/guarantees.csv",
     log:
@@ -66,7 +66,7 @@ rule vote_guarantees:
 
 rule vote_study:
     input:
-        modules("vote_study"),
+        modules("cli.votes", "vote_study"),
         pool=pool(config["compare"]["benchmarks"][0], "parallel"),
         calibration=pool("calibration", "parallel"),
     output:
@@ -97,7 +97,7 @@ rule vote_study:
 
 rule train_on_votes:
     input:
-        modules("testtime.train", "engines.transformers", "engines.vllm"),
+        modules("cli.votes", "testtime.train", "engines.transformers", "engines.vllm"),
         model=rules.language_model.output[0],
         problems=f"{RESULTS}/problems/{TESTTIME['trained']}.parquet",
         untouched=f"{RESULTS}/problems/{TESTTIME['untouched']}.parquet",
@@ -123,8 +123,8 @@ rule train_on_votes:
         name=lambda wildcards: wildcards.run,
         settings=training_settings,
         evaluation=json.dumps(TESTTIME["evaluation"]),
-        sampling=json.dumps(config["sampling"]),
-        engine=json.dumps(config["engine"]),
+        sampling=json.dumps(TESTTIME["sampling"]),
+        engine=json.dumps({**ENGINE, "gpu_memory": TESTTIME["gpu_memory"]}),
         out=lambda wildcards, output: os.path.dirname(output.record),
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale train-on-votes --name {params.name} --seed {wildcards.seed}"
@@ -155,14 +155,14 @@ use rule train_on_votes as try_learning_rate with:
         name=lambda wildcards: f"rate_{wildcards.rate}",
         settings=rate_settings,
         evaluation=json.dumps(TESTTIME["evaluation"]),
-        sampling=json.dumps(config["sampling"]),
-        engine=json.dumps(config["engine"]),
+        sampling=json.dumps(TESTTIME["sampling"]),
+        engine=json.dumps({**ENGINE, "gpu_memory": TESTTIME["gpu_memory"]}),
         out=lambda wildcards, output: os.path.dirname(output.record),
 
 
 rule learning_rate:
     input:
-        modules("testtime.report"),
+        modules("cli.votes", "testtime.report"),
         runs=learning_rate_runs(),
     output:
         f"{RESULTS}/tables/optpo_full/learning_rate.csv",
@@ -177,14 +177,15 @@ rule learning_rate:
         runtime=5,
         gpu=0,
     params:
+        used=TESTTIME["settings"]["learning_rate"],
         runs=lambda wildcards, input: [os.path.dirname(run) for run in input.runs],
     shell:
-        "python -m itscale choose-learning-rate --out {output:q} {params.runs:q} 2>&1 | tee {log:q}"
+        "python -m itscale choose-learning-rate --used {params.used} --out {output:q} {params.runs:q} 2>&1 | tee {log:q}"
 
 
 rule training_tables:
     input:
-        modules("testtime.report"),
+        modules("cli.votes", "testtime.report"),
         runs=training_runs,
     output:
         tables=expand(

@@ -1,6 +1,6 @@
 rule calibration:
     input:
-        modules("calibrate"),
+        modules("cli.comparison", "calibrate"),
         parallel=pool("calibration", "parallel"),
         chain=pool("calibration", "chain"),
         predictions=predictions("calibration"),
@@ -26,9 +26,9 @@ rule calibration:
         " {params.predictions} --methods {params.methods:q} --compare {params.compare:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
-rule compare:
+rule replay:
     input:
-        modules("compare"),
+        modules("cli.comparison", "compare"),
         calibration=rules.calibration.output[0],
         parallel=pool("{benchmark}", "parallel"),
         chain=pool("{benchmark}", "chain"),
@@ -39,9 +39,9 @@ rule compare:
             name=["main", "stops", "curves", "scores"],
         ),
     log:
-        f"{RESULTS}/logs/compare/{{benchmark}}.log",
+        f"{RESULTS}/logs/replay/{{benchmark}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/compare/{{benchmark}}.tsv"
+        f"{RESULTS}/benchmarks/replay/{{benchmark}}.tsv"
     conda:
         ENV
     resources:
@@ -55,14 +55,14 @@ rule compare:
         predictions=predictions_option,
         out=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
-        "OMP_NUM_THREADS=1 python -m itscale compare --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
+        "OMP_NUM_THREADS=1 python -m itscale replay --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
         " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions}"
         " --orders {params.orders} --protocol {params.protocol} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 rule table:
     input:
-        modules("tables"),
+        modules("cli.comparison", "tables"),
         tables=expand(
             f"{RESULTS}/tables/{{benchmark}}/{{{{name}}}}.csv",
             benchmark=config["compare"]["benchmarks"],
@@ -87,7 +87,7 @@ rule table:
 
 rule table_markdown:
     input:
-        modules("tables"),
+        modules("cli.comparison", "tables"),
         table=f"{RESULTS}/tables/main.csv",
     output:
         report(
@@ -113,7 +113,7 @@ rule table_markdown:
 
 rule world:
     input:
-        modules("tinyworld.world"),
+        modules("cli.world", "tinyworld.world"),
         test=pool("test", "parallel"),
         chain=pool("test", "chain"),
         shifted=pool("shifted", "parallel"),
@@ -141,7 +141,7 @@ rule world:
 # Other seeds of the tiny world: its settings were tuned on the seeds 0 to 2, these were only looked at.
 rule world_trial:
     input:
-        modules("tinyworld.trial"),
+        modules("cli.world", "tinyworld.trial"),
     output:
         f"{RESULTS}/worlds/{{world_seed}}/world.csv",
     log:
@@ -169,7 +169,7 @@ rule world_trial:
 
 rule tiny_world:
     input:
-        modules("tables"),
+        modules("cli.comparison", "tables"),
         tables=expand(
             f"{RESULTS}/worlds/{{seed}}/world.csv", seed=config["world"]["trial_seeds"]
         ),

@@ -5,11 +5,24 @@ What a command needs is imported inside it, so that `--help` and the light comma
 
 import sys
 
-from itscale.cli import comparison, markovscale, optscale, plan, pools, predictor, solving, votes, world
+from itscale.cli import comparison, markovscale, optscale, plan, pools, predictor, report, solving, votes, world
 from itscale.cli.options import app
 from itscale.errors import sentence_of
 
-__all__ = ["app", "comparison", "main", "markovscale", "optscale", "plan", "pools", "predictor", "solving", "votes", "world"]
+__all__ = [
+    "app",
+    "comparison",
+    "main",
+    "markovscale",
+    "optscale",
+    "plan",
+    "pools",
+    "predictor",
+    "report",
+    "solving",
+    "votes",
+    "world",
+]
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ def calibrate(
 
 
 @app.command()
-def compare(
+def replay(
     benchmark: Annotated[str, typer.Option(help="Name of the benchmark, for the tables.")],
     calibration: Annotated[Path, typer.Option(help="What `itscale calibrate` wrote.")],
     parallel: Annotated[Path, typer.Option(help="Parallel pool of the benchmark.")],
@@ -81,6 +81,27 @@ def compare(
     write_csv(out / "stops.csv", stops)
     write_csv(out / "curves.csv", stage.accuracy_curves(pools[Unit.SAMPLE], benchmark=benchmark, orders=orders, seed=seed))
     write_csv(out / "scores.csv", stage.score_fits(pools[Unit.SAMPLE], benchmark=benchmark))
+
+
+@app.command()
+def compare(
+    reference: Annotated[Path, typer.Argument(help="Folder of the reference tables, docs/reference.")],
+    tables: Annotated[Path, typer.Argument(help="Folder of the rerun's tables, results/tables.")],
+) -> None:
+    """Tell whether a rerun's tables agree with reference tables within both their intervals; status 1 if any row does not.
+
+    Two means with 95 % intervals disagree when they lie further apart than sqrt(h1² + h2²), h1 and h2 being the
+    half-widths that face each other. Of two runs that share nothing but the truth, one number in twenty disagrees by
+    chance; reruns share their questions, so that fewer do.
+    """
+    from itscale.agreement import disagreements
+
+    count, found = disagreements(reference, tables)
+    for line in found:
+        print(line)
+    print(f"{count} numbers with an interval compared, {len(found)} disagreements.")
+    if found:
+        raise typer.Exit(1)
 
 
 @app.command()

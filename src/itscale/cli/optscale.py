@@ -16,7 +16,7 @@ def optscale(
     calibration: Annotated[Path, typer.Option(help="What `itscale calibrate` wrote.")],
     parallel: Annotated[Path, typer.Option(help="Parallel pool of the benchmark.")],
     chain: Annotated[Path, typer.Option(help="Chain pool of the benchmark.")],
-    main: Annotated[Path, typer.Option(help="The benchmark's main table, as `itscale compare` wrote it.")],
+    main: Annotated[Path, typer.Option(help="The benchmark's main table, as `itscale replay` wrote it.")],
     published: Annotated[Path, typer.Option(help="Published figures, a row per method and budget.")],
     published_on: Annotated[str, typer.Option(help="Which published benchmark to show beside: MATH500, GSM8K, AIME24, ...")],
     seed: Seed,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Out, Problems, Samples, app, build, parse_json, parse_object, settings_of
+from itscale.cli.options import Out, Problems, Samples, StepBreak, app, build, parse_json, parse_object, settings_of
 from itscale.errors import UserError
 
 
@@ -54,7 +54,7 @@ def score(
     samples: Samples,
     out: Out,
     batch_size: Annotated[int, typer.Option(min=1, help="Solutions per forward pass.")] = 64,
-    step_break: Annotated[str, typer.Option(help="What stands between steps, as a JSON string.")] = '"\\n"',
+    step_break: StepBreak = '"\\n"',
 ) -> None:
     """Score every step of every sample with a process reward model; long solutions are scored in windows.
 

@@ -36,6 +36,7 @@ def train_language_model(
 
 @app.command()
 def train_reward_model(
+    evaluated: Annotated[list[Path], typer.Argument(help="Benchmarks whose questions no generated solution may answer.")],
     model: Annotated[Path, typer.Option(help="Language model folder to start from.")],
     problems: Problems,
     samples: Samples,
@@ -48,7 +49,8 @@ def train_reward_model(
     from itscale.tinyworld.reward_model import RewardModelSettings, train
 
     chosen = settings_of(RewardModelSettings, settings, "--settings")
-    train(out, model, read_table(samples, SAMPLES), read_problems(problems), seed, chosen)
+    exclude = {p.question for path in evaluated for p in read_problems(path)}
+    train(out, model, read_table(samples, SAMPLES), read_problems(problems), seed, chosen, exclude)
 
 
 @app.command()

@@ -15,8 +15,8 @@ class EngineSettings:
     """Which engine draws from which model, a folder, a hub id, or the address of a server (`http://HOST:PORT/v1#MODEL`).
 
     `auto` is `openai` for an address, vLLM where there is a GPU, and transformers otherwise. `instruction` follows every
-    question. vLLM alone reads `tensor_parallel` (GPUs that share the model) and `max_model_len` (prompt and completion; the
-    model's own maximum where it is None).
+    question. vLLM alone reads `tensor_parallel` (GPUs that share the model), `max_model_len` (prompt and completion; the
+    model's own maximum where it is None) and `gpu_memory` (its share of a GPU's memory).
     """
 
     model: str
@@ -25,6 +25,7 @@ class EngineSettings:
     instruction: str = ""
     tensor_parallel: int = 1
     max_model_len: int | None = None
+    gpu_memory: float = 0.9
 
     def __post_init__(self) -> None:
         refuse_below(1, self, "batch_size", "tensor_parallel")
@@ -55,7 +56,7 @@ def open_engine(settings: EngineSettings) -> Iterator[Engine]:
             )
         from itscale.engines.vllm import VllmEngine as Chosen
 
-        options |= {"tensor_parallel": settings.tensor_parallel, "max_model_len": settings.max_model_len}
+        options |= {key: getattr(settings, key) for key in ("tensor_parallel", "max_model_len", "gpu_memory")}
     elif name == "transformers":
         from itscale.engines.transformers import TransformersEngine as Chosen
     else:

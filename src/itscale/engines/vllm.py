@@ -31,6 +31,7 @@ class VllmEngine:
         instruction: str = "",
         tensor_parallel: int = 1,
         max_model_len: int | None = None,
+        gpu_memory: float = 0.9,
     ) -> None:
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -40,7 +41,7 @@ class VllmEngine:
         # On a CPU vLLM claims all memory unless told otherwise, and seeded requests fail in a partial prefill.
         cpu = {"kv_cache_memory_bytes": 256 << 20, "dtype": "float32", "enable_chunked_prefill": False, "enforce_eager": True}
         self._cpu = not torch.cuda.is_available()
-        options = cpu if self._cpu else {}
+        options = cpu if self._cpu else {"gpu_memory_utilization": gpu_memory}
         arguments = EngineArgs(
             model=str(model),
             max_num_seqs=batch_size,
@@ -101,7 +102,11 @@ class VllmEngine:
         self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
         if self._cpu:
             self._engine.collective_rpc(_pack_tied_head)
-        self._engine.reset_prefix_cache()  # its keys and values are of the weights before
+        self.drop_caches()  # its keys and values are of the weights before
+
+    def drop_caches(self) -> None:
+        """Forget all prompts; nothing may be outstanding."""
+        self._engine.reset_prefix_cache()
 
     def usage(self) -> Usage:
         return self._usage

@@ -11,7 +11,7 @@ from itscale.errors import UserError
 from itscale.policies.calibration import Calibration, Rounds, Strata
 from itscale.policies.fixed import BestOfN, SelfConsistency
 from itscale.policies.markovscale import fit_strata
-from itscale.policies.protocol import CODE, Batch, Decision, Reason
+from itscale.policies.protocol import CODE, Batch, Decision, Reason, check_counts
 from itscale.records import Pool, Unit
 
 _EXPONENTS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
@@ -61,6 +61,7 @@ class Filter:
     family: ClassVar[str] = "mr_thinking"
 
     def __post_init__(self) -> None:
+        check_counts("filter", rounds=self.rounds)
         if not 0 < self.tau <= 1:
             raise UserError(f"tau of filter is {self.tau}: choose a probability above 0, 1 at most.")
         if self.cost < 0:
@@ -110,9 +111,15 @@ class Filter:
 
 
 def log_moves_of(first_score: np.ndarray, strata: Strata, known: Rounds) -> np.ndarray:
-    """log T g [B, 2, 2, 2] of chains, by the stratum of their first score."""
+    """log T g [B, 2, 2, 2] of chains, by the stratum of their first score.
+
+    The rates are those of rounds (moves over rounds left, Jeffreys prior), not the mean over questions that Strata holds
+    as a and b: a round that is wrong belongs most probably to a question that stays wrong.
+    """
     stratum = strata.of(first_score)
-    return roundfilter.log_moves(strata.a[stratum], strata.b[stratum], known.q)
+    a = (strata.n_cw + 0.5) / (strata.n_c + 1)
+    b = (strata.n_wc + 0.5) / (strata.n_w + 1)
+    return roundfilter.log_moves(a[stratum], b[stratum], known.q)
 
 
 def posteriors(pool: Pool, strata: Strata, known: Rounds) -> roundfilter.Smoothed:

@@ -127,15 +127,18 @@ def per_seed(evaluations: pd.DataFrame, runs: pd.DataFrame, baseline: str) -> pd
     return table.assign(against_baseline=table["mean"].to_numpy() - other.reindex(keys).to_numpy())
 
 
-def learning_rates(folders: Sequence[Path]) -> pd.DataFrame:
-    """Mean accuracy on the trained benchmark by learning rate and step, over all seeds; `chosen` has the highest at the end."""
+def learning_rates(folders: Sequence[Path], used: float) -> pd.DataFrame:
+    """Mean accuracy on the trained benchmark by learning rate and step, over all seeds.
+
+    `chosen` has the highest at the end; `used` is the one that the configuration trains with.
+    """
     _, evaluations, runs = read_runs(folders)
     rates = runs.assign(learning_rate=[read_json(folder / "run.json")["settings"]["learning_rate"] for folder in folders])
     trained = evaluations[evaluations["benchmark"] == "trained"].merge(rates, on=["run", "seed"])
     means = trained.groupby(["learning_rate", "step"])["mean"].mean().unstack()
     last = means.iloc[:, -1]
     means.columns = [f"step {step}" for step in means.columns]
-    return means.assign(chosen=last == last.max()).reset_index()
+    return means.assign(chosen=last == last.max(), used=np.isclose(means.index, used)).reset_index()
 
 
 def markdown(table: pd.DataFrame) -> str:

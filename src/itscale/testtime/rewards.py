@@ -42,16 +42,6 @@ def row_weights(kept: Sequence[int]) -> list[np.ndarray]:
     return [np.full(k, 1 / (len(kept) * k)) for k in kept]
 
 
-def group_advantages(reward: np.ndarray) -> np.ndarray:
-    """GRPO: (r - mean) / (std + 1e-4) over the group's own size, std with n - 1 as in TRL."""
-    return (reward - reward.mean()) / (reward.std(ddof=1) + 1e-4)
-
-
-def leave_one_out_advantages(reward: np.ndarray) -> np.ndarray:
-    """RLOO: r_i minus the mean of the others."""
-    return reward - (reward.sum() - reward) / (len(reward) - 1)
-
-
 def vote_entropy(cluster: np.ndarray) -> float:
     """Entropy (nats) of the answers of a vote; rollouts without an answer count as one more."""
     share = np.unique(cluster, return_counts=True)[1] / len(cluster)

@@ -31,6 +31,7 @@ from itscale.generate import request_seed
 from itscale.grading import Comparer
 from itscale.hub import model_files
 from itscale.journal import Journal, fingerprint
+from itscale.ledger import Ledger
 from itscale.policies.calibration import Calibration
 from itscale.progress import progress
 from itscale.records import Problem, write_atomic, write_json
@@ -214,7 +215,9 @@ class Run:
             shutil.copytree(folder, out / name, ignore=skip)
         write_results(self.rows, out)
         steps = [row for row in self.rows if row["kind"] == "step"]
-        totals = ("rollouts", "prompt_tokens", "cached_prompt_tokens", "completion_tokens", "unused_tokens", "training_tokens")
+        purposes = {"prompt": "prompt", "cached_prompt": "cached_prompt", "completion": "completion"}
+        purposes |= {"speculative": "unused", "training": "training"}
+        ledger = Ledger(**{purpose: sum(row[f"{name}_tokens"] for row in steps) for purpose, name in purposes.items()})
         write_json(
             out / "run.json",
             {
@@ -225,7 +228,8 @@ class Run:
                 "evaluation": asdict(self.job.evaluation),
                 "steps": self.step,
                 "best": self.best,
-                "totals": {name: sum(row[name] for row in steps) for name in totals},
+                "rollouts": sum(row["rollouts"] for row in steps),
+                "ledger": asdict(ledger),
                 "evaluation_tokens": sum(row["tokens"] for row in self.rows if row["kind"] == "evaluation"),
             },
         )

@@ -39,7 +39,7 @@ class LanguageModelSettings:
     hidden: int = 128
     heads: int = 4
     intermediate: int = 384
-    steps: int = 2000
+    steps: int = 3000
     batch_size: int = 16
     learning_rate: float = 3e-3
     slip_rate: float = 0.04
@@ -128,7 +128,6 @@ def train(out: Path, seed: int, settings: LanguageModelSettings, exclude: set[st
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
-            attn_implementation="eager",
         )
     )
     pairs = corpus(

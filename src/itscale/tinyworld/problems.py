@@ -102,11 +102,6 @@ def right_lines(expression: Expression, lines: list[str]) -> list[str]:
     return right
 
 
-def step_truth(question: str, lines: list[str]) -> list[bool]:
-    """Whether each written line follows from the one before it."""
-    return [line == right for line, right in zip(lines, right_lines(parse(question), lines), strict=True)]
-
-
 def draw_expression(rng: np.random.Generator, level: int, operations: Mapping[str, float]) -> Expression:
     """A random expression of `level` operations; `operations` maps the operators to their weights."""
     weights = np.fromiter(operations.values(), float)

@@ -6,7 +6,7 @@ layers on top to compare and to gather.
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from itscale.journal import fingerprint, scratch_folder
 from itscale.prompts import SEPARATOR, split_steps
 from itscale.records import Problem, refuse_full_folder, refuse_strangers
 from itscale.tinyworld import problems as arithmetic
-from itscale.tinyworld.language_model import LanguageModelSettings, encode_prompts, save
+from itscale.tinyworld.language_model import encode_prompts, save
 from itscale.tinyworld.training import FitSettings, fit
 
 if TYPE_CHECKING:
@@ -28,20 +28,32 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
+def _levels() -> dict[int, float]:
+    return dict.fromkeys(range(2, 11), 1.0)
+
+
+def _operations() -> dict[str, float]:
+    return {"+": 4.0, "-": 2.0, "*": 1.0}
+
+
 @dataclass(frozen=True, slots=True)
 class RewardModelSettings:
-    """Layers above the language model's, the generated solutions, and the training."""
+    """Layers above the language model's, the generated solutions, and the training.
+
+    Long questions are as frequent as short ones: what judges has seen what the language model has hardly.
+    """
 
     extra_layers: int = 2
-    steps: int = 1800
+    steps: int = 2400
     batch_size: int = 16
     learning_rate: float = 3e-3
     base_pace: float = 0.25
     symbol_weight: float = 3.0
     flaw_rate: float = 0.2
     misprint_rate: float = 0.08
-    sampled_share: float = 0.2
-    corpus: LanguageModelSettings = field(default_factory=LanguageModelSettings)
+    sampled_share: float = 0.33
+    levels: Mapping[int, float] = field(default_factory=_levels)
+    operations: Mapping[str, float] = field(default_factory=_operations)
 
     def __post_init__(self) -> None:
         refuse_below(1, self, "steps", "batch_size")
@@ -91,10 +103,9 @@ def judgement_loss(separator: int, layer: int, symbol_weight: float) -> "Callabl
     return loss
 
 
-def generated(rng: np.random.Generator, settings: RewardModelSettings) -> Iterator[tuple[str, list[str]]]:
+def generated(rng: np.random.Generator, settings: RewardModelSettings, exclude: set[str]) -> Iterator[tuple[str, list[str]]]:
     """Endless pairs of question and worked solution, every other one with flawed steps, the others with misprints."""
-    corpus = settings.corpus
-    drawn = arithmetic.draw_expressions(rng, corpus.levels, corpus.operations, set())
+    drawn = arithmetic.draw_expressions(rng, settings.levels, settings.operations, exclude)
     for number, expression in enumerate(drawn):
         if number % 2:
             lines = [misprint(rng, line, settings.misprint_rate) for line in arithmetic.solution(expression)]
@@ -112,17 +123,24 @@ def misprint(rng: np.random.Generator, line: str, rate: float) -> str:
 def flawed(rng: np.random.Generator, expression: arithmetic.Expression, rate: float) -> list[str]:
     """The lines of a solution of which each step is wrong with probability `rate`.
 
-    One half of the flaws are careless slips, a quarter any other result, and a quarter another operation than the question's.
+    Two fifths of the flaws are careless slips, and a fifth each any other result, another operation than the question's, and
+    an operation left out or worked twice, after which every line is out of step with the question.
     """
     value, lines = expression.start, []
-    for operator, operand in expression.operations:
+    operations = list(expression.operations)
+    while operations:
+        operator, operand = operations[0]
         kind = rng.random() / rate
-        if 0.75 <= kind < 1:
+        if 0.6 <= kind < 0.8:
             ((operator, operand),) = arithmetic.draw_expression(rng, 1, dict.fromkeys(arithmetic.OPERANDS, 1.0)).operations
+        if not 0.9 <= kind < 1:
+            del operations[0]
+        if 0.8 <= kind < 0.9:
+            continue
         result = arithmetic.apply(value, operator, operand)
-        if kind < 0.5:
+        if kind < 0.4:
             result += int(rng.choice(arithmetic.SLIPS))
-        elif kind < 0.75:
+        elif kind < 0.6:
             result += int(rng.integers(1, arithmetic.MODULUS))
         result %= arithmetic.MODULUS
         lines.append(f"{value}{operator}{operand}={result}")
@@ -149,6 +167,7 @@ def train(
     problems: list[Problem],
     seed: int,
     settings: RewardModelSettings,
+    exclude: set[str],
 ) -> None:
     """Train the reward model and save it with its tokenizer as a Hugging Face folder.
 
@@ -161,6 +180,7 @@ def train(
         problems: the problems of `samples`.
         seed: of solutions, new weights and order.
         settings: layers, solutions and training.
+        exclude: questions that no generated solution may answer (those of every benchmark split).
 
     Raises:
         UserError: a sample belongs to no problem given, the folder of the language model cannot be read, `out` is there already,
@@ -185,7 +205,6 @@ def train(
     config.num_hidden_layers += settings.extra_layers
     config.num_labels = 2
     config.classifier_dropout = 0.0
-    config._attn_implementation = "eager"
     model = LlamaForTokenClassification(config)
     # Not strict: the layers on top have no counterpart.
     model.model.load_state_dict(base.model.state_dict(), strict=False)
@@ -199,9 +218,10 @@ def train(
 
     total = settings.steps * settings.batch_size
     drawn = sampled(samples, problems) if samples is not None and len(samples) else []
-    chosen = rng.permutation(len(drawn))[: round(settings.sampled_share * total)]
-    pairs = [drawn[index] for index in chosen]
-    fresh = generated(rng, settings)
+    wanted = round(settings.sampled_share * total) if drawn else 0
+    rounds = [rng.permutation(len(drawn)) for _ in range(-(-wanted // max(1, len(drawn))))]
+    pairs = [drawn[index] for index in [i for order in rounds for i in order][:wanted]]
+    fresh = generated(rng, settings, {arithmetic.normalise(question) for question in exclude})
     pairs += [next(fresh) for _ in range(total - len(pairs))]
     examples = encode(tokenizer, pairs)
     fit_settings = FitSettings(

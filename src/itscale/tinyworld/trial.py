@@ -48,7 +48,7 @@ def trial(
 
     if not models["reward"].exists():
         drawn, problems = samples("predictor_train", "parallel"), splits["predictor_train"]
-        reward_model.train(models["reward"], models["language"], drawn, problems, seed, reward)
+        reward_model.train(models["reward"], models["language"], drawn, problems, seed, reward, exclude)
 
     def pool(split: str, kind: str, unit: Unit) -> Pool:
         table, problems = samples(split, kind), splits[split]

@@ -22,7 +22,7 @@ def _operations() -> dict[str, float]:
 
 
 def _shifted_levels() -> dict[int, float]:
-    return dict.fromkeys(range(7, 10), 1.0)
+    return dict.fromkeys(range(7, 11), 1.0)
 
 
 def _shifted_operations() -> dict[str, float]:
@@ -81,7 +81,7 @@ def build_benchmarks(seed: int, settings: BenchmarkSettings) -> dict[str, list[P
     seen: set[str] = set()
     splits = {}
     for index, name in enumerate(("test", "calibration", "shifted", "predictor_train", "predictor_validation")):
-        rng = np.random.default_rng([seed, index])
+        rng = np.random.default_rng([seed, index + 1])  # numpy takes [seed, 0] for seed, which the models draw from
         shifted = name == "shifted"
         levels = settings.shifted_levels if shifted else settings.levels
         operations = settings.shifted_operations if shifted else settings.operations

@@ -1,0 +1,33 @@
+"""The command that writes the page about a finished run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from itscale.cli.options import Out, app, parse_json
+
+
+@app.command()
+def report(
+    figures: Annotated[
+        str, typer.Option(help='Figures in their order and the table that each reads, as JSON: {"accuracy_n": "curves"}.')
+    ],
+    out: Out,
+    results: Annotated[Path, typer.Option(help="Results of the run.")] = Path("results"),
+    folder: Annotated[Path, typer.Option(help="Folder of the Snakefile.")] = Path(),
+    configfile: Annotated[
+        list[Path] | None, typer.Option(help="Configuration of the run; may be repeated, later over earlier.")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page: graph of the rules, figures, sortable tables, tokens and time, manifests."""
+    from itscale.planning import read_configuration
+    from itscale.records import write_atomic
+    from itscale.report.page import build
+
+    files = configfile or [folder / "config" / "config.yaml"]
+    page = build(
+        results, folder=folder, files=files, config=read_configuration(files), tables_of=parse_json(figures, "--figures")
+    ).encode()
+    write_atomic(out, page)
+    print(f"{out}: {len(page) / 1e6:.1f} MB")

@@ -1,0 +1,180 @@
+"""The page itself: what is there is shown, what is not is named; one HTML file that needs nothing else."""
+
+import base64
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import networkx as nx
+import pandas as pd
+import yaml
+
+from itscale.errors import UserError
+from itscale.planning import rule_graph
+from itscale.report import evidence, graph
+from itscale.tables import readable
+
+MAX_ROWS = 500
+_FIRST = ("frontier", "accuracy_tokens")  # figures of the main comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A picture as a data URI, what it shows, and the table that it was drawn from."""
+
+    name: str
+    caption: str
+    uri: str
+    table: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table for people: cells as text, at most MAX_ROWS rows of `total`."""
+
+    name: str
+    columns: list[str]
+    rows: list[list[str]]
+    total: int
+    path: str = ""
+
+
+def build(results: Path, *, folder: Path, files: list[Path], config: dict[str, Any], tables_of: dict[str, str]) -> str:
+    """The page about the run in `results`.
+
+    Args:
+        folder: of the Snakefile; its workflow/report holds the captions (NAME.rst) and the page's template.
+        files: configuration files of the run, from which the graph of its rules is made.
+        config: what they say together.
+        tables_of: the table (without .csv) that each figure reads.
+
+    Raises:
+        UserError: `results` is not there.
+    """
+    if not (results / "tables").is_dir():
+        raise UserError(f"{results} holds no folder tables: run the workflow first, or name its results with --results.")
+    captions = folder / "workflow" / "report"
+    missing: list[str] = []
+    figures = [figure for name in tables_of if (figure := _figure(results, name, captions, tables_of[name], missing))]
+    tables = [_table(pd.read_csv(path), path.relative_to(results)) for path in _table_files(results)]
+    missing += [
+        f"table {name}.csv" for name in dict.fromkeys(tables_of.values()) if not (results / f"tables/{name}.csv").exists()
+    ]
+    main = results / "tables" / "main.csv"
+    jobs = evidence.job_times(results / "benchmarks")
+    by_rule = evidence.by_rule(jobs) if len(jobs) else pd.DataFrame()
+    if by_rule.empty:
+        missing.append("times by rule (benchmarks/)")
+    tokens = evidence.token_counts(results)
+    if tokens.empty:
+        missing.append("token counts (pools/)")
+    manifests = evidence.manifests(results)
+    if manifests.empty:
+        missing.append("manifests (pools/, problems/, predictions/)")
+    elif unstated := int((manifests["table"].str.contains("samples") & (manifests["versions"] == "")).sum()):
+        missing.append(f"versions of the engine in {unstated} manifests of samples (an older run did not write them)")
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return template.from_string((captions / "page.html.j2").read_text()).render(
+        introduction=_caption(captions, "workflow"),
+        facts=_facts(main, by_rule, tokens, config, folder),
+        missing=missing,
+        graph=_graph(files, folder, by_rule, missing),
+        first=[f for f in figures if f.name in _FIRST],
+        main=_as_text("comparison-main", readable(pd.read_csv(main)), "tables/main.csv") if main.exists() else None,
+        figures=[f for f in figures if f.name not in _FIRST],
+        tables=tables,
+        times=_as_text("cost-times", by_rule.reset_index()),
+        tokens=_as_text("cost-tokens", tokens.reset_index()),
+        manifests=_as_text("provenance-manifests", manifests),
+        environment=evidence.environment(),
+        configuration=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=120),
+        configfiles=[str(f) for f in files],
+        max_rows=MAX_ROWS,
+    )
+
+
+def _figure(results: Path, name: str, captions: Path, table: str, missing: list[str]) -> Figure | None:
+    path = results / "figures" / f"{name}.png"
+    if not path.exists():
+        missing.append(f"figure {name} (snakemake {results}/figures/{name}.pdf makes it)")
+        return None
+    uri = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return Figure(name, _caption(captions, name), uri, f"tables/{table}.csv")
+
+
+def _caption(folder: Path, name: str) -> str:
+    path = folder / f"{name}.rst"
+    return " ".join(path.read_text().split()) if path.exists() else ""
+
+
+def _table_files(results: Path) -> list[Path]:
+    """Every CSV that is not a part of another: tables/BENCHMARK/* are put together in tables/."""
+    parts = {path.stem for path in (results / "problems").glob("*.parquet")}
+    found = sorted((results / "tables").rglob("*.csv"))
+    return [path for path in found if path.relative_to(results / "tables").parts[0] not in parts]
+
+
+def _table(frame: pd.DataFrame, path: Path) -> Table:
+    return _as_text(str(path.relative_to("tables").with_suffix("")), with_intervals(frame), str(path))
+
+
+def with_intervals(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns NAME, NAME_low and NAME_high as one column of cells `mean [low, high]`."""
+    columns: dict[str, pd.Series] = {}
+    for name in frame.columns:
+        ends = (f"{name}_low", f"{name}_high")
+        if name.removesuffix("_low").removesuffix("_high") != name and name.rsplit("_", 1)[0] in frame:
+            continue
+        if all(end in frame for end in ends):
+            cells = zip(*(frame[column].map(_cell) for column in (name, *ends)), strict=True)
+            columns[name] = pd.Series([f"{mean} [{low}, {high}]" if low else mean for mean, low, high in cells])
+        else:
+            columns[name] = frame[name]
+    return pd.DataFrame(columns)
+
+
+def _as_text(name: str, frame: pd.DataFrame, path: str = "") -> Table:
+    rows = frame.head(MAX_ROWS).map(_cell).to_numpy().tolist() if len(frame) else []
+    return Table(name, [str(c) for c in frame.columns], rows, len(frame), path)
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _facts(main: Path, by_rule: pd.DataFrame, tokens: pd.DataFrame, config: dict[str, Any], folder: Path) -> dict[str, str]:
+    """The few numbers above everything else."""
+    facts = {"report made": datetime.now(UTC).isoformat(sep=" ", timespec="minutes"), "seed": str(config["seed"])}
+    revision = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=folder, capture_output=True, text=True, check=False)
+    if revision.returncode == 0:
+        facts["code now"] = revision.stdout.strip()
+    if main.exists():
+        table = pd.read_csv(main)
+        sizes = table.groupby("benchmark", sort=False)["problems"].max()
+        facts["benchmarks"] = ", ".join(f"{name} ({count} questions)" for name, count in sizes.items())
+        facts["methods"] = f"{table['method'].nunique()} in {len(table)} rows"
+    if len(tokens):
+        facts["tokens counted"] = f"{tokens['all'].sum() / 1e6:.1f} million"
+    if len(by_rule):
+        facts["jobs"] = f"{by_rule['jobs'].sum()}, {by_rule['seconds'].sum() / 60:.0f} minutes added up"
+    return facts
+
+
+def _graph(files: list[Path], folder: Path, by_rule: pd.DataFrame, missing: list[str]) -> str:
+    """The rules with the time of each; named as missing where the workflow cannot be read."""
+    try:
+        rules = rule_graph(files, folder)
+    except UserError as error:
+        missing.append(f"graph of the rules ({error})")
+        return ""
+    rules = graph.merged(nx.DiGraph(rules), "figure_", "figures")
+    rules.remove_nodes_from([node for node in ("all",) if node in rules])
+    notes = {row.Index: f"{row.jobs} job{'s' if row.jobs > 1 else ''}, {row.seconds:.0f} s" for row in by_rule.itertuples()}
+    return graph.draw(rules, notes)
