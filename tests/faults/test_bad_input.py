@@ -109,7 +109,7 @@ def damage(own: Path, name: str) -> list[object]:
             return [*grade[:-1], own / "problems.parquet" / "grades.parquet"]
         case "no calibration":
             pools = ["--parallel", samples, "--chain", samples]
-            return ["compare", "--benchmark", "b", "--calibration", manifest, *pools, "--seed", "0", "--out", own / "tables"]
+            return ["replay", "--benchmark", "b", "--calibration", manifest, *pools, "--seed", "0", "--out", own / "tables"]
         case "empty CSV":
             (own / "main.csv").write_text("")
             return ["markdown", "--table", own / "main.csv", "--out", own / "main.md"]
