@@ -83,8 +83,8 @@ def generate_shard(problems: list[Problem], engine: Engine, plan: Plan, out: Pat
         first = [(p.problem_id, c, 0, 0) for p in mine for c in range(plan.chains)]
         total = len(first) * plan.rounds
     ready = [k for key in first for k in ((follow(key, done[key]["text"])) if key in done else [key])]
-    with closing(journal), progress(description=f"{plan.kind} samples", unit="sample", total=total) as bar:
-        bar.update(len(done))
+    bar = progress(description=f"{plan.kind} samples", unit="sample", total=total, initial=len(done))
+    with closing(journal), bar:
         engine.submit([request(key) for key in ready])
         while engine.outstanding:
             completions = engine.poll()

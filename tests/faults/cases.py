@@ -230,7 +230,7 @@ MODELS = {
 QUESTIONS = {
     "no score": Case(
         "A solution has no step, so its score is NaN",
-        "1 of … solutions have no step, so they have no score (NaN) and are never chosen by it",
+        "… of … solutions have no step, so they have no score (NaN) and are never chosen by it",
         "Everything: the sample keeps its row and its vote.",
     ),
     "empty benchmark": Case(

@@ -31,6 +31,6 @@ def training(model: str, folder: Path, out: Path) -> list[object]:
     files = ["--problems", folder / "problems.parquet", "--samples", folder / "samples.parquet", "--model", folder / "lm"]
     own = {
         "language model": ["train-language-model", "--settings", json.dumps(SMALL), folder / "problems.parquet"],
-        "reward model": ["train-reward-model", "--settings", json.dumps(head), *files],
+        "reward model": ["train-reward-model", "--settings", json.dumps(head), *files, folder / "problems.parquet"],
     }
     return [*own[model], "--seed", "1", "--out", out]

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -59,6 +60,9 @@ class Job:
         self._process.kill()
         self._process.join()
         return self._process.exitcode != 0
+
+    def pause(self, paused: bool) -> None:
+        os.kill(self._process.pid, signal.SIGSTOP if paused else signal.SIGCONT)
 
     def end(self) -> Done:
         self._process.join(timeout=300)
