@@ -57,7 +57,7 @@ def calibrate(
             candidates = method.candidates(settings)
             record: dict[str, Any] = {"method": method.name, "policy": method.policy, "settings": settings}
             if len(candidates) == 1:
-                records.append({**record, "knobs": {}, "candidates": []})
+                records.append({**record, "knobs": candidates[0][0], "candidates": []})
                 continue
             full, _ = measure(reference(candidates[0][1]), pools, orders, seed)
             tried = []

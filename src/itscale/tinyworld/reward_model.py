@@ -85,20 +85,22 @@ def encode(tokenizer: "PreTrainedTokenizerFast", pairs: list[tuple[str, list[str
 
 
 def judgement_loss(separator: int, layer: int, symbol_weight: float) -> "Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]":
-    """Cross-entropy of the two classes, plus that of naming the right token for what is written, read off hidden `layer`.
+    """Cross-entropy of the two classes at the separators, plus what makes it learnable, read off hidden `layer`.
 
-    The second part is what makes the first learnable: a comparison has no gradient to speak of until what is to be
-    compared is there. Readers of the trained model look at separators only.
+    There every written symbol is judged and its right token named: a comparison has no gradient to speak of until what is
+    to be compared is there, and what is compared in the last layer comes too late to be gathered at the separator.
     """
     from torch.nn.functional import cross_entropy
 
     def loss(model: Any, inputs: "dict[str, torch.Tensor]") -> "torch.Tensor":
         ids, labels = inputs["input_ids"], inputs["labels"]
         out = model.model(input_ids=ids, attention_mask=inputs["attention_mask"], output_hidden_states=True)
-        known = labels != -100
-        judged = cross_entropy(model.score(out.last_hidden_state)[known], (labels == ids)[known].long())
-        symbols = known & (ids != separator)
-        return judged + symbol_weight * cross_entropy(model.reader(out.hidden_states[layer][symbols]), labels[symbols])
+        known, right = labels != -100, (labels == ids).long()
+        steps, symbols = known & (ids == separator), known & (ids != separator)
+        judged = cross_entropy(model.score(out.last_hidden_state)[steps], right[steps])
+        early = model.norm(out.hidden_states[layer][symbols])
+        compared = cross_entropy(model.compare(early), right[symbols])
+        return judged + compared + symbol_weight * cross_entropy(model.reader(early), labels[symbols])
 
     return loss
 
@@ -213,8 +215,9 @@ def train(
     with torch.no_grad():
         embedding = model.model.embed_tokens.weight
         embedding[separator] = embedding[tokenizer.convert_tokens_to_ids("\n")]
-    # For training only: what names the right token, as the language model's own head does.
-    model.reader = nn.Sequential(copy.deepcopy(base.model.norm), copy.deepcopy(base.lm_head))
+    # For training only: what names the right token, as the language model's own head does, and compares it with the written one.
+    model.norm, model.reader = copy.deepcopy(base.model.norm), copy.deepcopy(base.lm_head)
+    model.compare = nn.Linear(config.hidden_size, 2)
 
     total = settings.steps * settings.batch_size
     drawn = sampled(samples, problems) if samples is not None and len(samples) else []
@@ -231,7 +234,7 @@ def train(
     )
     known = base.config.num_hidden_layers
     loss = judgement_loss(separator, known + 1, settings.symbol_weight)
-    added = ("score.", "reader.", *(f"model.layers.{known + i}." for i in range(settings.extra_layers)))
+    added = ("score.", "norm.", "reader.", "compare.", *(f"model.layers.{known + i}." for i in range(settings.extra_layers)))
 
     def pace(name: str) -> float:
         """New layers learn; the language model's change slowly, so that they keep the arithmetic that they know."""
@@ -240,5 +243,5 @@ def train(
     begun_with = [asdict(settings), seed, str(language_model), pairs]
     with scratch_folder(Path(f"{out}.partial"), fingerprint(begun_with)) as scratch:
         fit(model, tokenizer, examples, fit_settings, seed, "reward model", scratch, loss, pace)
-        del model.reader
+        del model.norm, model.reader, model.compare
         save(out, model, tokenizer)
