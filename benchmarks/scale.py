@@ -1,8 +1,9 @@
 """The papers' size: every method on five benchmarks, 1,919 problems x 64 samples x 100 orders, and the DAG of config/paper.yaml.
 
 Pools of that shape are generated (benchmarks/generated.py: they prove speed, nothing else); the methods and their grids are
-those of config/config.yaml (--short: with config/test.yaml over it), calibrated on 300 generated problems. What `itscale replay` does for each benchmark is done here,
-one benchmark after the other in one process and one thread: on two cores Snakemake runs two benchmarks at a time.
+those of config/config.yaml (--short: with config/test.yaml over it), calibrated on 300 generated problems. What `itscale
+replay` does for each benchmark is done here, one benchmark after the other in one process and one thread: on two cores
+Snakemake runs two benchmarks at a time.
 Needs no results.
 """
 
