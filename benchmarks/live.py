@@ -46,8 +46,8 @@ def measure(options: Options) -> list[Measurement]:
             print(f"{name} is not installed: not measured")
             continue
         settings = EngineSettings(str(options.results / "models" / "language_model"), name, slots)
-        with open_engine(settings) as engine, Comparer(5.0) as comparer:
-            bench = Bench(engine, SAMPLING, comparer, verifier)
+        with open_engine(settings) as engine:
+            bench = Bench(engine, SAMPLING, verifier)
             table = study(problems, policies, bench, name)
             print(table.to_string(float_format="%.3g"))
             for row in table[~table["method"].str.startswith("fixed ")].to_dict("records"):
@@ -74,20 +74,21 @@ class Paced(ReplayingEngine):
 def _in_steps(samples, problems, slots: int) -> list[Measurement]:
     """Time saved per token saved where every step of the engine takes as long: on stored samples, so nothing else disturbs it."""
     found = []
-    with Comparer(5.0) as comparer:
 
-        def draw(policy, look_ahead: int) -> tuple[float, int]:
-            engine = Paced(samples, slots)
+    def draw(policy, look_ahead: int) -> tuple[float, int]:
+        engine = Paced(samples, slots)
+        with Comparer(5.0) as comparer:  # a fresh one: no run finds the comparisons of another
+            comparer.start()
             run = solve(problems, engine, policy, comparer=comparer, look_ahead=look_ahead)
-            return engine.now, run.ledger.drawn
+        return engine.now, run.ledger.drawn
 
-        steps, tokens = draw(make_policy("self_consistency", n=16), 0)
-        for look_ahead in (0, 2, 8):
-            fewer_steps, fewer_tokens = draw(make_policy("vote_lead", lead=2, n_max=16), look_ahead)
-            saved, clock = 1 - fewer_tokens / tokens, 1 - fewer_steps / steps
-            details = {"problems": len(problems), "slots": slots, "token_saving": saved, "step_saving": clock}
-            what = f"steps saved per token saved: vote lead 2 of 16, look-ahead {look_ahead}"
-            found.append(Measurement(what, clock / saved if saved else float("nan"), "", "at least 0.85", details))
+    steps, tokens = draw(make_policy("self_consistency", n=16), 0)
+    for look_ahead in (0, 2, 8):
+        fewer_steps, fewer_tokens = draw(make_policy("vote_lead", lead=2, n_max=16), look_ahead)
+        saved, clock = 1 - fewer_tokens / tokens, 1 - fewer_steps / steps
+        details = {"problems": len(problems), "slots": slots, "token_saving": saved, "step_saving": clock}
+        what = f"steps saved per token saved: vote lead 2 of 16, look-ahead {look_ahead}"
+        found.append(Measurement(what, clock / saved if saved else float("nan"), "", "at least 0.85", details))
     return found
 
 
@@ -102,6 +103,8 @@ def _bias(pool, policies, orders: int) -> list[Measurement]:
 def _against_released(problems, bench: Bench, name: str, budget: int) -> Measurement:
     """Seconds of one engine call per sample index over seconds of the driver, for the same fixed pool."""
     engine = bench.engine
+    if hasattr(engine, "drop_caches"):
+        engine.drop_caches()
     prompts = {p.problem_id: engine.encode(p.question, None) for p in problems}
     start = time.perf_counter()
     for index in range(budget):
@@ -109,9 +112,7 @@ def _against_released(problems, bench: Bench, name: str, budget: int) -> Measure
         while engine.outstanding:
             engine.poll()
     released = time.perf_counter() - start
-    start = time.perf_counter()
-    bench.run(problems, make_policy("self_consistency", n=budget))
-    ours = time.perf_counter() - start
+    ours = bench.run(problems, make_policy("self_consistency", n=budget)).clock.total
     details = {"samples": budget, "problems": len(problems), "released_s": released, "ours_s": ours}
     return Measurement(f"one call per sample index / driver: {name}", released / ours, "times", None, details)
 

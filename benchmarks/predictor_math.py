@@ -40,12 +40,15 @@ SEED = 0
 
 
 class Data:
-    """Texts, logit-like targets and features of all questions; models are fitted to some rows and asked for others."""
+    """Texts, labels and features of all questions; models are fitted to some rows and asked for others."""
 
     def __init__(self, questions: list[str], mean: np.ndarray, sd: np.ndarray, embedding: np.ndarray, encoder: Path) -> None:
         self.questions, self.mean, self.sd, self.embedding, self.encoder = questions, mean, sd, embedding, encoder
-        self.target = rankdata(mean) / len(mean)  # Spearman asks for an order; the scores pile up near 1
         self.surface = np.array([surface(q) for q in questions])
+
+    def target(self, rows: np.ndarray) -> np.ndarray:
+        """Ranks within the rows that are fitted, in (0, 1]: Spearman asks for an order, and the scores pile up near 1."""
+        return rankdata(self.mean[rows]) / len(rows)
 
     def texts(self, rows: np.ndarray) -> list[str]:
         return [self.questions[i] for i in rows]
@@ -92,7 +95,7 @@ def embed(questions: list[str], encoder: Path, batch_size: int = 32) -> np.ndarr
 
 def ridge_embedding(data: Data, fit: np.ndarray, ask: np.ndarray) -> np.ndarray:
     model = make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(1, 5, 13)))
-    return model.fit(data.embedding[fit][:, -384:], data.target[fit]).predict(data.embedding[ask][:, -384:])
+    return model.fit(data.embedding[fit][:, -384:], data.target(fit)).predict(data.embedding[ask][:, -384:])
 
 
 def tfidf_features(data: Data, fit: np.ndarray, ask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -113,7 +116,7 @@ def ridge_tfidf(data: Data, fit: np.ndarray, ask: np.ndarray) -> np.ndarray:
     from sklearn.linear_model import Ridge
 
     seen, asked = tfidf_features(data, fit, ask)
-    return Ridge(alpha=4.0, solver="lsqr").fit(seen, data.target[fit]).predict(asked)
+    return Ridge(alpha=4.0, solver="lsqr").fit(seen, data.target(fit)).predict(asked)
 
 
 def kernel(data: Data, fit: np.ndarray, ask: np.ndarray) -> np.ndarray:
@@ -128,7 +131,7 @@ def kernel(data: Data, fit: np.ndarray, ask: np.ndarray) -> np.ndarray:
         parts.append((scaler.transform(values[fit]) * weight / width**0.5, scaler.transform(values[ask]) * weight / width**0.5))
     parts.append((seen / seen.shape[1] ** 0.5, asked / asked.shape[1] ** 0.5))
     model = SVR(C=0.5, epsilon=0.1, gamma=0.25)
-    return model.fit(np.hstack([p[0] for p in parts]), data.target[fit]).predict(np.hstack([p[1] for p in parts]))
+    return model.fit(np.hstack([p[0] for p in parts]), data.target(fit)).predict(np.hstack([p[1] for p in parts]))
 
 
 def fine_tuned(data: Data, fit: np.ndarray, ask: np.ndarray) -> np.ndarray:
@@ -136,10 +139,12 @@ def fine_tuned(data: Data, fit: np.ndarray, ask: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(SEED)
     fit = rng.permutation(fit)
     cut = len(fit) // 10
+    target = np.full(len(data.mean), np.nan)
+    target[fit] = data.target(fit)
 
     def part(rows: np.ndarray) -> tuple[list[Problem], Labels]:
         problems = [Problem(str(i), data.questions[i], "") for i in rows]
-        value = {"score_mean": data.target[rows], "score_sd": data.sd[rows]}
+        value = {"score_mean": target[rows], "score_sd": data.sd[rows]}
         return problems, Labels(tuple(p.problem_id for p in problems), value, {h: np.ones(len(rows)) for h in value})
 
     settings = PredictorSettings(

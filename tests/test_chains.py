@@ -11,6 +11,7 @@ from itscale import markov
 from itscale.calibrate import known_from_pools
 from itscale.chains import forecast, tables, validation
 from itscale.chains.comparison import Curve, compare_rounds, markdown
+from itscale.figures import forecast_error
 from itscale.intervals import Interval, mean_interval, ratio_interval
 from itscale.policies import make_policy
 from itscale.rates import fit_chains
@@ -92,7 +93,7 @@ def test_triples_are_counted_by_hand():
 def test_pooled_rates_are_biased_where_questions_differ_and_rates_per_question_are_not():
     correct, problem, level, *_ = unlike_questions(5, questions=80, chains=8)
     fit = fit_chains(correct, problem, level)
-    simulated = forecast.simulated_errors(problem, level, fit, 8, replicates=40)
+    simulated = forecast.simulated_errors(problem, level, fit, 8, replicates=12)
     data = forecast.held_out_errors(correct, problem, level)
     for errors in (simulated, data):
         pooled, own = (errors[forecast.WRONG, name][-1] for name in (forecast.POOLED, forecast.PER_QUESTION))
@@ -100,6 +101,30 @@ def test_pooled_rates_are_biased_where_questions_differ_and_rates_per_question_a
     assert simulated[forecast.WRONG, forecast.POOLED][-1].low > 0.02
     assert data[forecast.WRONG, forecast.POOLED][-1].low > 0
     assert all(e.low <= 0.02 and e.high >= -0.02 for e in data[forecast.ALL, forecast.PER_QUESTION])
+
+
+def test_nothing_is_fitted_to_the_chains_that_it_is_held_against():
+    correct, problem, level, *_ = unlike_questions(6, questions=30, chains=4)
+    whole = forecast.held_out_errors(correct, problem, level)
+    alone = np.concatenate([problem, [30]])  # one more question, of a level of its own, with one chain
+    more = forecast.held_out_errors(np.concatenate([correct, [[True] * 8]]), alone, np.concatenate([level, [2]]))
+    assert {key: [e.mean for e in found] for key, found in more.items()} == {
+        key: pytest.approx([e.mean for e in found]) for key, found in whole.items()
+    }
+    single = np.arange(30) * 4
+    assert forecast.held_out_errors(correct[single], problem[single], level) == {}
+    assert forecast.simulated_errors(problem[single], level, fit_chains(correct, problem, level), 8, replicates=2) == {}
+
+
+def test_simulated_forecasts_are_fitted_as_those_of_the_data_are(monkeypatch):
+    correct, problem, level, *_ = unlike_questions(7, questions=20, chains=6)
+    fit, given = fit_chains(correct, problem, level), []
+    monkeypatch.setattr(forecast, "fit_chains", lambda *chains: given.append(chains) or fit_chains(*chains))
+    data = forecast.held_out_errors(correct, problem, level)
+    simulated = forecast.simulated_errors(problem, level, fit, 8, replicates=2)
+    assert simulated.keys() == data.keys() and len(given) == 6
+    shapes = {tuple(np.shape(part) for part in chains) for chains in given}
+    assert shapes == {((60, 8), (60,), (20,)), ((60, 2), (60,), (20,))}  # three of six chains of each question
 
 
 def test_errors_are_forecast_minus_observed():
@@ -147,10 +172,23 @@ def test_table_sets_every_method_beside_the_first_answer_and_parallel_samples():
     assert curves.groupby("method").size().to_dict() == {"self-consistency": 8, "best-of-N": 8}
     spent = replay(policies[1][1], POOLS[Unit.ROUND]).ledger.total.mean()
     assert table.loc[1, "total_tokens"] == pytest.approx(spent)
-    assert "against the first answer" in markdown(table)
+    # Accuracy by chance between two numbers of samples is the line between their mean accuracies.
+    for name, curve in curves.groupby("method"):
+        for kind, end in (("total", ""), ("completion", " at equal completion")):
+            equal = np.interp(table[f"{kind}_tokens"], curve[f"{kind}_tokens"], curve["accuracy"])
+            assert table[f"{name}{end}"].to_numpy() == pytest.approx(equal)
+            assert table[f"minus {name}{end}"].to_numpy() == pytest.approx(table["accuracy"] - equal)
+            assert (table[f"minus {name}{end}_low"] <= table[f"minus {name}{end}_high"]).all()
+    one = replay(make_policy("self_consistency", n=3), POOLS[Unit.SAMPLE], orders=3).ledger
+    row = curves.set_index(["method", "budget"]).loc[("self-consistency", 3)]
+    assert (row["total_tokens"], row["completion_tokens"]) == pytest.approx((one.total.mean(), one.completion.mean()))
+    text = markdown(table)
+    assert all(
+        title in text for title in ("against the first answer", "self-consistency, equal total", "best-of-N, equal completion")
+    )
 
 
-def test_tables_of_the_theory_hold_what_their_figures_read():
+def test_tables_of_the_theory_hold_what_their_figures_read(tmp_path):
     chains = POOLS[Unit.ROUND]
     known = known_from_pools(POOLS, strata=3, strength=5.0)
     labels = {f"p{i}": str(1 + i % 2) for i in range(12)}
@@ -164,7 +202,12 @@ def test_tables_of_the_theory_hold_what_their_figures_read():
     above = questions["first_gain"] > 1 / 300
     assert (questions.loc[above, "effect"] == "helps").all()
     assert found["chain_fits"]["questions"].tolist() == [6, 6, 12]
-    assert set(found["forecasts"]["source"]) == {"simulation", "data"}
+    assert set(found["forecasts"]["source"]) == {"simulation", "data"} and (found["forecasts"]["questions"] == 12).all()
+    forecast_error.draw(found["forecasts"], "b", tmp_path / "whole.pdf")
+    alone = chains.subset(np.arange(0, 24, 2))
+    found = tables.validation_tables(alone, labels, known, benchmark="b", replicates=4, seed=0)
+    assert found["forecasts"]["forecast"].unique().tolist() == [forecast.LABEL_FREE]
+    forecast_error.draw(found["forecasts"], "b", tmp_path / "alone.pdf")
 
 
 def test_reliability_counts_every_answer_once():

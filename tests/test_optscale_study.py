@@ -1,5 +1,6 @@
 """The study of OptScale against plain loops, the published table, and the figures that it feeds."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 from itscale import calibrate as stage
 from itscale import optscale_study as study
 from itscale.compare import compare
-from itscale.intervals import mean_interval
+from itscale.intervals import mean_interval, paired_difference, ratio_interval
 from itscale.methods import read_methods
+from itscale.policies import make_policy
 from itscale.policies.protocol import Reason
 from itscale.records import Unit
 from itscale.replay import orders_of, replay
@@ -64,6 +66,13 @@ def test_bounds_hold_pass_at_n_and_the_clairvoyant_stop():
     assert passed["accuracy"] == mean_interval(POOLS[Unit.SAMPLE].correct.any(axis=1)).mean
     assert passed["accuracy"] >= best["accuracy"] and best["accuracy_difference"] >= 0
     assert best["completion_tokens"] < passed["completion_tokens"]
+    one = table.loc[("pass@N", 4)]
+    wrong = (~POOLS[Unit.SAMPLE].correct).sum(axis=1)
+    solved = np.array([1 - math.comb(w, 4) / math.comb(16, 4) for w in wrong])
+    full = replay(make_policy("best_of_n", n=4), POOLS[Unit.SAMPLE], orders=4, seed=0).correct.reshape(20, 4).mean(axis=1)
+    expected = paired_difference(solved, full).columns("accuracy_difference")
+    assert {name: one[name] for name in expected} == pytest.approx(expected) and one["accuracy_difference"] > 0
+    assert one["accuracy"] == pytest.approx(solved.mean())
 
 
 def test_reliability_of_true_scores_lies_on_the_diagonal():
@@ -76,6 +85,31 @@ def test_reliability_of_true_scores_lies_on_the_diagonal():
     error = (table["predicted"] - table["observed"]).abs() * table["cases"]
     gap = error.groupby(table["fit"]).sum() / 9000
     assert gap["predicted prior"] < gap["maximum likelihood"]  # the prior is the truth here
+    # Without any estimation only the noise of 3000 questions remains.
+    fit = study.truncnormal.fit(np.array([mean]), np.array([mean**2 + sd**2]))
+    thresholds = np.minimum(mean + sd * np.arange(3), 0.99)
+    promised = study.truncnormal.confidence(thresholds, 4, fit.e1, fit.e2)
+    happened = (pool.score[:, 5:9].max(axis=1)[:, None] >= thresholds).mean(axis=0)
+    assert happened == pytest.approx(promised, abs=0.03)
+    assert gap["predicted prior"] < 0.05 and gap["calibration prior"] < 0.05
+
+
+def test_bins_have_the_interval_of_their_share_of_cases():
+    """Nine questions with one case that fails, one with 91 that succeed: the share is 91 %, and most resamples say so."""
+    problem = np.concatenate([np.arange(9), np.full(91, 9)])
+    table = study._bins(np.full(100, 0.55), problem == 9, problem)
+    row, whole = table.iloc[0], ratio_interval(np.array([0] * 9 + [91]), np.array([1] * 9 + [91]))
+    assert len(table) == 1 and row["observed"] == 0.91
+    assert (row["observed_low"], row["observed_high"]) == pytest.approx((max(whole.low, 0), min(whole.high, 1)))
+    rng = np.random.default_rng(0)  # the exact interval of the ratio, by resampling questions whose sizes differ little
+    size, hits = rng.integers(5, 9, 200), rng.random(200)
+    problem = np.repeat(np.arange(200), size)
+    seen = rng.random(len(problem)) < hits[problem]
+    row = study._bins(np.full(len(problem), 0.5), seen, problem).iloc[0]
+    drawn = rng.integers(0, 200, (4000, 200))
+    sums = np.bincount(problem, seen)
+    low, high = np.quantile(sums[drawn].sum(1) / size[drawn].sum(1), (0.025, 0.975))
+    assert (row["observed_low"], row["observed_high"]) == pytest.approx((low, high), abs=0.006)
 
 
 def test_published_protocol_takes_the_best_cell_on_the_benchmark_itself(record):

@@ -1,6 +1,8 @@
 """The paper's configuration without the network: local folders with the hub's files and columns, and models of each family."""
 
+import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,8 +13,9 @@ import pytest
 import yaml
 from transformers import AutoTokenizer
 
+from itscale.methods import read_methods
 from itscale.planning import job_counts, pool_costs, read_configuration
-from itscale.records import POOL, Unit, read_json, read_pool, read_problems, read_table
+from itscale.records import FEATURES, POOL, Unit, read_json, read_pool, read_problems, read_table
 from standins import language_model, reward_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,6 +27,44 @@ ONE_GPU = [*PAPER, "config/one_gpu.yaml"]
 def test_every_configuration_builds_its_graph_without_a_network(files):
     counts = job_counts([Path(f) for f in files], ROOT)
     assert counts["samples"] >= 9 and counts["total"] == sum(n for rule, n in counts.items() if rule != "total")
+
+
+SHIPPED = {
+    "default": ["config/config.yaml"],
+    "test": ["config/config.yaml", "config/test.yaml"],
+    "paper": PAPER,
+    "one GPU": ONE_GPU,
+    "official": ["config/config.yaml", "config/official_pools.yaml"],
+}
+RELEASED = {"parallel": {"samples": 64}, "chain": {"rounds": 8}}  # what the authors' files hold
+
+
+@pytest.mark.parametrize("files", SHIPPED.values(), ids=SHIPPED)
+def test_no_method_asks_for_more_than_the_pools_of_its_configuration_have(files):
+    config = read_configuration([ROOT / f for f in files])
+    methods = {name: entry for name, entry in config["methods"].items() if entry}
+    pools = {**config["pools"], **dict.fromkeys(config["official"], RELEASED)}
+    for benchmark in {*config["compare"]["benchmarks"], "calibration"}:
+        sizes = {Unit.SAMPLE: pools[benchmark]["parallel"]["samples"], Unit.ROUND: pools[benchmark]["chain"]["rounds"]}
+        for method in read_methods(methods):
+            for settings in method.variants():
+                for _, policy in method.candidates(settings):
+                    assert policy.limit <= sizes[policy.unit], (benchmark, method.name, settings)
+                    assert config["predictor"] is not None or not set(policy.needs_features) & set(FEATURES), method.name
+
+
+def test_live_runs_of_the_paper_use_its_engine_and_verifier():
+    asked = ["--dry-run", "--printshellcmds", "--forcerun", "live_run", "--configfile", *PAPER, "--", "live"]
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", *asked]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True).stdout
+    line = shlex.split(next(line for line in said.splitlines() if "itscale live" in line))
+    given = {name: json.loads(line[line.index(name) + 1]) for name in ("--engine", "--scoring", "--options")}
+    config = read_configuration([ROOT / f for f in PAPER])
+    assert given["--engine"] == {**config["engine"], "max_model_len": 20000}
+    assert given["--scoring"] == config["verifier"] == {"batch_size": 8, "step_break": "\n\n"}
+    assert given["--options"]["engines"] == ["vllm"]
+    job = said[said.index("rule live_run:") :]
+    assert "gpu=1" in job and "mem_mb=128000" in job
 
 
 def test_everything_of_the_hub_is_pinned_to_a_commit():

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,12 +13,15 @@ from scipy import stats
 
 from itscale import emissions, markov, truncnormal
 from itscale.errors import UserError
+from itscale.grading import grade_table
 from itscale.policies import POLICIES, make_policy
 from itscale.policies.markovscale import fit_first_score, fit_strata
 from itscale.policies.protocol import CODE, Reason
-from itscale.records import Unit
+from itscale.records import Problem, Unit, join_by_key, make_pool
 from itscale.replay import replay
 from pools import KNOWN, random_pool
+
+TOKENS = ("completion_tokens", "prompt_tokens", "cached_prompt_tokens", "verifier_tokens")
 
 SETTINGS = {
     "best_of_n": {"n": 8},
@@ -342,12 +346,45 @@ def test_what_lies_beyond_the_samples_used_changes_nothing(name, options):
     assert (before.used == after.used).all() and (before.column == after.column).all()
 
 
-@pytest.mark.parametrize(("name", "options"), CASES)
-def test_gold_answers_change_no_decision(name, options):
+@pytest.fixture(scope="module")
+def graded_twice():
+    """Texts of a pool, graded against their gold answers and against the same answers shuffled: two pools."""
     pool = random_pool(7, rows=30)
-    shuffled = replace(pool, correct=np.random.default_rng(0).permutation(pool.correct.ravel()).reshape(pool.correct.shape))
-    one, two = run(name, options, pool, orders=3), run(name, options, shuffled, orders=3)
+    table = pd.DataFrame(
+        [
+            {
+                "problem_id": f"p{i:02d}",
+                "chain": 0,
+                "round": 0,
+                "sample": k,
+                "text": f"So it is $\\boxed{{{pool.cluster[i, k]}}}$." if pool.cluster[i, k] >= 0 else "No idea.",
+                "score_mean": pool.score[i, k],
+                **{name: getattr(pool, name)[i, k] for name in TOKENS},
+            }
+            for i in range(pool.rows)
+            for k in range(pool.size)
+        ]
+    )
+    gold = np.arange(pool.rows) % 3
+    pools = []
+    for answers in (gold, np.random.default_rng(0).permutation(gold)):
+        problems = [Problem(f"p{i:02d}", "q", str(answer)) for i, answer in enumerate(answers)]
+        found = make_pool(join_by_key(table, grade_table(table, problems), "grades"), Unit.SAMPLE)
+        pools.append(replace(found, features=pool.features))
+    return pools
+
+
+def test_shuffled_gold_answers_change_verdicts_and_no_cluster(graded_twice):
+    one, two = graded_twice
+    assert (one.cluster == two.cluster).all() and (one.cluster == random_pool(7, rows=30).cluster).all()
+    assert (one.correct != two.correct).mean() > 0.1
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_gold_answers_change_no_decision(name, options, graded_twice):
+    one, two = (run(name, options, pool, orders=3) for pool in graded_twice)
     assert (one.used == two.used).all() and (one.column == two.column).all() and (one.reason == two.reason).all()
+    assert (one.correct != two.correct).any()
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
@@ -435,6 +472,7 @@ def test_map_without_a_prediction_is_zero_with_bayes_first_score():
         ("vote_posterior", {"eps": 0.1, "n_max": 4, "p0": 0.2, "options": 4}, "must exceed 1/options"),
         ("vote_ratio", {"ratio": 0.5, "n_max": 4}, "exceed 1"),
         ("vote_lead", {"lead": 2, "n_max": 4, "n_min": 9}, "n_min <= n_max"),
+        ("optscale", {"s_min": 0.5, "alpha": 0.5, "n_max": 4, "n0": -1.0}, "n0 of optscale"),
         ("zero", {"rounds": 4, "cost": -1.0}, "cost of zero"),
         ("map", {"rounds": 4, "strength": -1.0}, "strength of map"),
         ("filter", {"rounds": 4, "tau": 0.0}, "tau of filter"),
@@ -443,3 +481,32 @@ def test_map_without_a_prediction_is_zero_with_bayes_first_score():
 def test_a_wrong_setting_is_named(name, options, message):
     with pytest.raises(UserError, match=message):
         make_policy(name, **options)
+
+
+COUNTS = [
+    *((name, {}, "n") for name in ("best_of_n", "weighted_best_of_n", "self_consistency", "majority_over_rounds")),
+    ("best_scored_round", {}, "n"),
+    ("mr_thinking", {}, "rounds"),
+    ("esc", {}, "n_max"),
+    ("esc", {"n_max": 8}, "window"),
+    ("asc", {}, "n_max"),
+    ("dsc", {}, "n_max"),
+    ("dsc", {"n_max": 8}, "sample_window"),
+    ("dsc_oracle", {"n_max": 8}, "judge_window"),
+    ("threshold", {"s_min": 0.5}, "n_max"),
+    ("reservation", {"cost": 0.1}, "n_max"),
+    ("optscale", {"s_min": 0.5, "alpha": 0.5}, "n_max"),
+    ("optscale", {"s_min": 0.5, "alpha": 0.5, "n_max": 8, "variant": "paper"}, "peek"),
+    ("vote_lead", {"n_max": 8}, "lead"),
+    *(("vote_asc", {"n_max": 8} if setting != "n_max" else {}, setting) for setting in ("n_min", "chunk", "n_max")),
+    *((name, {}, "rounds") for name in ("gate", "zero", "map", "filter")),
+]
+
+
+@pytest.mark.parametrize("value", [0, -3, 2.5])
+@pytest.mark.parametrize(("name", "options", "setting"), COUNTS)
+def test_a_number_of_samples_is_a_whole_one_of_at_least_1(name, options, setting, value):
+    with pytest.raises(UserError, match=f"^{setting} of .* is {value}: it is a number of samples") as found:
+        make_policy(name, **options, **{setting: value})
+    assert str(found.value).count(".") - str(value).count(".") == 1
+    make_policy(name, **options, **{setting: 8})

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 
 from itscale.predictor import Labels
-from itscale.predictor_quality import baselines, quality, score
+from itscale.predictor_quality import baselines, quality, score, spearman_gain
 from itscale.records import FEATURES, Problem
 
 
@@ -59,5 +59,28 @@ def test_quality_has_a_row_per_head_and_predictor_and_leaves_out_what_has_no_lab
     table = table.assign(problem_id=[p.problem_id for p in held_out], score_mean=truth, a=1 - truth)
     found = quality((training, labels), (held_out, truths), table, "b").set_index(["head", "predictor"])
     assert len(found) == 2 * 4
+    ahead = found.loc[("score_mean", "length of the prompt")]
+    assert ahead["spearman_gain"] == pytest.approx(1 - ahead["spearman"])
+    assert found.loc[("a", "length of the prompt"), "spearman_gain_high"] < 0  # that prediction is the wrong way round
+    assert found["spearman_gain"].isna().groupby("predictor").all()[["predictor", "mean of the training questions"]].all()
     assert found.loc[("score_mean", "predictor"), "spearman"] == 1 and found.loc[("a", "predictor"), "spearman"] == -1
     assert found.loc[("score_mean", "predictor"), "questions"] == 40 and found.loc[("a", "predictor"), "questions"] == 30
+
+
+def test_a_gain_is_the_paired_difference_of_ranks_of_each_resample():
+    rng = np.random.default_rng(4)
+    label = rng.random(120)
+    noise = rng.normal(0, 0.3, 120)
+    near, far = label + noise, label + noise + rng.normal(0, 0.05, 120)  # two predictors that err alike
+    row = spearman_gain(near, far, label)
+    rho = [spearmanr(p, label).statistic for p in (near, far)]
+    assert row["spearman_gain"] == pytest.approx(rho[0] - rho[1])
+    drawn = rng.integers(0, 120, (600, 120))
+    gains = [spearmanr(near[r], label[r]).statistic - spearmanr(far[r], label[r]).statistic for r in drawn]
+    ends = row["spearman_gain_low"], row["spearman_gain_high"]
+    assert ends == pytest.approx(np.quantile(gains, [0.025, 0.975]), abs=0.012)
+    alone = score(near, label)
+    assert ends[1] - ends[0] < 0.6 * (alone["spearman_high"] - alone["spearman_low"])  # what both err alike cancels
+    missing = np.where(np.arange(120) < 5, np.nan, far)
+    assert spearman_gain(near, missing, label) == spearman_gain(near[5:], far[5:], label[5:])
+    assert np.isnan(spearman_gain(near, np.zeros(120), label)["spearman_gain"])

@@ -4,14 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import kstest
 
 from itscale import calibrate as stage
-from itscale.compare import accuracy_curves, compare, pass_at
+from itscale.compare import _distance_to_fit, accuracy_curves, compare, fit_p_value, pass_at
 from itscale.errors import UserError
 from itscale.methods import read_methods
+from itscale.optscale_study import simulated_pool
 from itscale.policies import make_policy
 from itscale.records import Unit
 from itscale.replay import orders_of, per_problem, reason_shares, replay
+from itscale.truncnormal import log_cdf
 from pools import KNOWN, random_pool
 
 POOLS = {Unit.SAMPLE: random_pool(1, rows=12), Unit.ROUND: random_pool(2, rows=12, size=6, unit=Unit.ROUND, chains=2)}
@@ -68,10 +71,20 @@ def test_shares_of_reasons_add_up_to_one():
 
 
 def test_a_policy_that_does_not_fit_the_pool_is_refused():
-    with pytest.raises(ValueError, match="may use 99"):
+    with pytest.raises(UserError, match="may use 99 samples and the pool has 16"):
         replay(make_policy("best_of_n", n=99), POOLS[Unit.SAMPLE])
-    with pytest.raises(ValueError, match="counts rounds"):
+    with pytest.raises(UserError, match="counts rounds"):
         replay(make_policy("mr_thinking", rounds=2), POOLS[Unit.SAMPLE])
+
+
+@pytest.mark.parametrize(("name", "options"), [("best_of_n", {"n": 4}), ("threshold", {"s_min": 0.5, "n_max": 4})])
+def test_a_rule_over_scores_refuses_a_pool_without_any(name, options):
+    pool = replace(POOLS[Unit.SAMPLE], score=np.full((12, 16), np.nan))
+    with pytest.raises(UserError, match="reads verifier scores and the pool has none"):
+        replay(make_policy(name, **options), pool)
+    assert len(replay(make_policy("self_consistency", n=4), pool, orders=1).used) == 12
+    pool.score[3, 2] = 0.5
+    assert len(replay(make_policy(name, **options), pool, orders=1).used) == 12
 
 
 def test_calibration_takes_the_cheapest_within_a_point_of_the_full_budget():
@@ -130,3 +143,18 @@ def test_a_rule_that_reads_the_first_score_pays_for_no_other():
     pool.score[:, 1:] = 0.123
     again = replay(policy, pool)
     assert (again.used == outcomes.used).all() and (again.column == outcomes.column).all()
+
+
+def test_p_values_of_fitted_curves_are_uniform_where_the_curve_is_right():
+    pool = simulated_pool(0.6, 0.25, 80, 40, seed=5)
+    found = np.array([fit_p_value(scores, replicates=199) for scores in pool.score])
+    assert found.mean() == pytest.approx(0.5, abs=0.12)
+    assert 0.08 < (found < 0.2).mean() < 0.34  # against a curve fixed beforehand hardly any would be
+
+
+def test_p_values_of_fitted_curves_reject_what_is_no_truncated_normal():
+    scores = np.concatenate([np.linspace(0.1, 0.15, 30), np.linspace(0.85, 0.9, 30)])
+    assert fit_p_value(scores, replicates=199) == 1 / 200
+    distance, curve = _distance_to_fit(scores[None])
+    assert distance[0] == pytest.approx(kstest(scores, lambda x: np.exp(log_cdf(x, curve.e1[0], curve.e2[0]))).statistic)
+    assert np.isnan(fit_p_value(np.full(8, 0.5)))

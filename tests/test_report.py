@@ -26,7 +26,8 @@ def main_table() -> pd.DataFrame:
     rows = []
     for method, accuracies in {"best-of-N": (0.31, 0.4, 0.45), "ESC & co. <b>": (0.05, 0.2, 0.41)}.items():
         for budget, accuracy in zip((1, 4, 16), accuracies, strict=True):
-            row = {"benchmark": "test", "method": method, "unit": "sample", "budget": budget, "problems": 12, "used": budget / 2}
+            row = {"benchmark": "test", "method": method, "unit": "sample", "family": "best_of_n"}
+            row |= {"budget": budget, "problems": 12, "used": budget / 2}
             for name, value in {"accuracy": accuracy, "completion_tokens": 90.0 * budget, "total_tokens": 200.0 * budget}.items():
                 row |= {name: value, f"{name}_low": 0.9 * value, f"{name}_high": 1.1 * value}
             row |= {f"accuracy_difference{end}": 0.0 for end in ("", "_low", "_high")}

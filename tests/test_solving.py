@@ -13,21 +13,35 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 import itscale
+from itscale import live_study, verifier
 from itscale.advice import USUAL, advise, named_policy, usual_methods
 from itscale.calibrate import known_to_json
-from itscale.engines.protocol import Sampling
+from itscale.cli.pools import generate
+from itscale.cli.solving import accuracy, live
+from itscale.cli.solving import solve as answering
+from itscale.driver import Sample, Solved, right_answers
+from itscale.engines import EngineSettings, open_engine
+from itscale.engines.protocol import Completion, Finish, Sampling
 from itscale.engines.replaying import ReplayingEngine
+from itscale.engines.transformers import TransformersEngine
 from itscale.errors import UserError
 from itscale.grading import Comparer
 from itscale.importing import read_questions
+from itscale.judging import Verdict
+from itscale.ledger import Ledger
+from itscale.live import solve
 from itscale.live_study import Bench, arrival_bias, arrival_order, study
 from itscale.methods import Method
 from itscale.policies import POLICIES, make_policy
-from itscale.records import POOL, Problem, write_table
+from itscale.policies.protocol import Reason
+from itscale.records import POOL, SAMPLES, Problem, read_json, read_table, write_json, write_problems, write_table
 from itscale.replay import replay
+from itscale.testtime.rollouts import judge_votes
 from itscale.tinyworld import language_model, reward_model
+from itscale.verifier import Verifier as verifier_class
 from pools import KNOWN, random_pool
 from test_live import TINY, StoredScores, table_of
 
@@ -247,9 +261,8 @@ def test_a_study_compares_each_method_with_its_fixed_budget():
         ("votes", make_policy("vote_lead", lead=2, n_max=16)),
         ("threshold", make_policy("threshold", s_min=0.6, n_max=16)),
     ]
-    with Comparer(5.0) as comparer:
-        bench = Bench(ReplayingEngine(table, 12), Sampling(), comparer, StoredScores(table))
-        found = study(problems, policies, bench, "stored")
+    bench = Bench(ReplayingEngine(table, 12), Sampling(), StoredScores(table))
+    found = study(problems, policies, bench, "stored")
     assert found["method"].tolist() == ["fixed self_consistency", "votes", "fixed best_of_n", "threshold"]
     whole = pool.completion_tokens.sum() / 12
     assert found["drawn"][0] == pytest.approx(whole)
@@ -257,3 +270,144 @@ def test_a_study_compares_each_method_with_its_fixed_budget():
     assert (found["token_saving_low"] <= found["token_saving"]).all()
     used = replay(policies[0][1], pool, orders=1).used.mean()
     assert found["used"][1] == pytest.approx(used)
+
+
+def test_the_study_draws_and_scores_as_the_configuration_says(workplace, monkeypatch):
+    """The generator's engine settings and the verifier's reach a real run; the study sets the engine's name and its slots."""
+    opened, loaded = [], []
+    monkeypatch.setattr(live_study, "open_engine", lambda settings: opened.append(settings) or open_engine(settings))
+    monkeypatch.setattr(verifier, "Verifier", lambda *given: loaded.append(given) or verifier_class(*given))
+    models, out = workplace / "results" / "models", workplace / "study"
+    pool = workplace / "results" / "pools" / "calibration" / "parallel" / "pool.parquet"
+    write_problems(out / "problems.parquet", [Problem(f"p{i}", f"{10 + i}+{i}", "15") for i in range(2)])
+    methods = [{"method": "threshold", "policy": "threshold", "settings": {"n_max": 2}, "knobs": {"s_min": 0.9}}]
+    write_json(out / "calibration.json", {"known": known_to_json(KNOWN), "methods": methods})
+    options = {
+        "engines": ["transformers"],
+        "methods": ["threshold"],
+        "problems": 2,
+        "budget": 2,
+        "batch_size": 4,
+        "look_ahead": 0,
+    }
+    engine = {"name": "auto", "batch_size": 384, "instruction": "\nBox it.", "max_model_len": 200, "tensor_parallel": 2}
+    live(
+        model=models / "language_model",
+        verifier=models / "reward_model",
+        problems=out / "problems.parquet",
+        calibration=out / "calibration.json",
+        pool=pool,
+        options=json.dumps(options),
+        sampling=json.dumps({"max_tokens": 8}),
+        engine=json.dumps(engine),
+        scoring=json.dumps({"batch_size": 3, "step_break": "\n\n"}),
+        seed=0,
+        out=out,
+    )
+    settings = {**engine, "name": "transformers", "batch_size": 4, "model": str(models / "language_model")}
+    assert opened == [EngineSettings(**settings)]
+    assert loaded == [(models / "reward_model", 3, "\n\n")]
+    assert (out / "live.csv").exists()
+
+
+def test_an_answer_is_right_if_the_first_of_its_cluster_is():
+    """As a pool is graded: the chosen sample's own answer is not compared with the gold answer, its cluster's first is."""
+    answers = {"a": ["0.33", "1/3", "1/3"], "b": ["1/3", "0.33", None], "c": [None, "2", "1/3"]}
+    clusters = {"a": [0, 0, 0], "b": [0, 0, -1], "c": [-1, 0, 1]}
+    rows = []
+    for name, column in (("a", 1), ("b", 1), ("b", -1), ("c", 1), ("c", 2)):
+        verdicts = [Verdict(a, c, np.nan, np.nan, 0) for a, c in zip(answers[name], clusters[name], strict=True)]
+        done = Completion("", (), "", Finish.STOP, 1, 0, counted=1)
+        samples = tuple(Sample(done, verdict) for verdict in verdicts)
+        rows.append(Solved(Problem(name, "?", "\\frac{1}{3}"), 0, samples, column, Reason.FIXED, 0, 0, Ledger()))
+    with Comparer(5.0) as comparer:
+        assert right_answers(rows, comparer) == [False, True, False, False, True]
+        found = [vote.correct.tolist() for vote in judge_votes([row.problem for row in rows[:2]], rows[:2], comparer, None)]
+    assert found == [[False] * 3, [True, True, False]]
+    assert accuracy([rows[0], rows[4]]).startswith("accuracy 50.0 %")
+
+
+def test_no_run_of_a_study_finds_what_another_left(monkeypatch):
+    known, dropped = [], []
+
+    def run(*given, comparer, **options):
+        known.append(len(comparer._known))
+        return solve(*given, comparer=comparer, **options)
+
+    class Caching(ReplayingEngine):
+        def drop_caches(self):
+            dropped.append(self.outstanding)
+
+    monkeypatch.setattr(live_study, "solve", run)
+    table = table_of(random_pool(6, rows=4, size=8))
+    problems = [Problem(f"p{i}", f"question {i}", "0") for i in range(4)]
+    bench = Bench(Caching(table, 12), Sampling(), None)
+    study(problems, [("votes", make_policy("vote_lead", lead=2, n_max=8))], bench, "stored")
+    assert known == [0, 0, 0] and dropped == [0, 0, 0]  # the first warms the engine up
+
+
+class Killed(Exception):
+    pass
+
+
+def begin(command, other, monkeypatch):
+    """Kill a job after two polls, and see that it does not continue as another."""
+    original, left = TransformersEngine.poll, iter(range(2))
+
+    def poll(self):
+        if next(left, None) is None:
+            raise Killed
+        return original(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TransformersEngine, "poll", poll)
+        with pytest.raises(Killed):
+            command()
+    for changed in other:
+        with pytest.raises(UserError, match="begun with other settings, model or problems"):
+            changed()
+
+
+@pytest.fixture
+def twins(model, tmp_path):
+    """A model folder, and what puts other weights of the same shape into it and takes them out again."""
+    folder = tmp_path / "lm"
+    shutil.copytree(model, folder)
+    file = folder / "model.safetensors"
+    before = file.read_bytes()
+    return folder, lambda: save_file({k: 2 * v for k, v in load_file(file).items()}, file, {"format": "pt"}), before, file
+
+
+def test_a_pool_is_not_continued_by_another_sampler(twins, tmp_path, monkeypatch):
+    folder, retrain, before, file = twins
+    write_problems(tmp_path / "problems.parquet", [Problem(f"p{i}", f"{10 + i}+{i}", "15") for i in range(4)])
+    out = tmp_path / "samples.parquet"
+
+    def draw(batch_size=4, **engine):
+        plan = json.dumps({"kind": "parallel", "samples": 4, "sampling": {"max_tokens": 20}})
+        settings = json.dumps({"name": "transformers", "batch_size": batch_size, **engine})
+        generate(plan, folder, tmp_path / "problems.parquet", out, 0, settings)
+
+    begin(draw, [lambda: draw(instruction=" Why?"), lambda: (retrain(), draw())], monkeypatch)
+    file.write_bytes(before)
+    draw(batch_size=3)  # how fast it goes changes no sample
+    table, manifest = read_table(out, SAMPLES), read_json(out.with_suffix(".json"))
+    assert len(table) == 16
+    assert manifest["usage"]["completion"] == table["completion_tokens"].sum()
+    assert manifest["usage"]["prompt"] == table["prompt_tokens"].sum()
+
+
+def test_a_run_is_not_continued_by_another_sampler(twins, tmp_path, monkeypatch):
+    folder, retrain, before, file = twins
+    asked = questions(tmp_path / "my.jsonl", 4)
+
+    def answer(batch_size=4, **engine):
+        given = json.dumps({"name": "transformers", "batch_size": batch_size, **engine})
+        sampling = json.dumps({"max_tokens": 20})
+        options = {"settings": '{"n": 4}', "engine": given, "sampling": sampling, "out": tmp_path / "a.jsonl"}
+        answering(str(folder), "self_consistency", asked, **options)
+
+    begin(answer, [lambda: answer(instruction=" Why?"), lambda: (retrain(), answer())], monkeypatch)
+    file.write_bytes(before)
+    answer(batch_size=3)
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 4

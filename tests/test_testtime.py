@@ -126,11 +126,26 @@ def test_a_schedule_has_every_problem_as_often_and_none_twice_in_a_step():
         ({"vote": {"n": 3}}, "no 'policy'"),
         ({"steps": -1}, "not be negative"),
         ({"vote": {"policy": "vote_lead", "lead": 2, "n_max": 32, "n_min": 8}}, "raise n_min"),
+        ({"vote": {"policy": "asc", "n_max": 32}}, "may stop at 1: raise n_min"),
+        ({"vote": {"policy": "esc", "n_max": 32, "window": 5}}, "may stop at 5"),
+        ({"vote": {"policy": "dsc", "n_max": 32}}, "does not count votes"),
     ],
 )
 def test_a_wrong_run_is_named(settings, message):
     with pytest.raises(UserError, match=message):
         RunSettings(**settings).policy(KNOWN)
+
+
+@pytest.mark.parametrize(
+    "vote",
+    [
+        {"policy": "self_consistency", "n": 16},
+        {"policy": "esc", "n_max": 32, "window": 16},
+        {"policy": "vote_asc", "n_min": 16, "n_max": 32},
+    ],
+)
+def test_a_vote_that_fills_the_group_before_it_looks_is_taken(vote):
+    assert RunSettings(vote=vote, group=16).policy(KNOWN).limit >= 16
 
 
 # Gradients of the real trainers against a plain reference.

@@ -8,9 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from itscale import vote_study
+from itscale.figures import vote_sweep
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration
-from itscale.vote_study import clustered, simulate
+from itscale.records import Pool, Unit
+from itscale.replay import orders_of
+from itscale.vote_study import clustered, lead_sweep, simulate
 from itscale.voting import (
     VoteModel,
     dirichlet_mode_posterior,
@@ -162,3 +166,69 @@ def test_a_vote_whose_consensus_is_no_better_than_chance_never_stops():
     for name, knobs in (("vote_posterior", {"eps": 0.05}), ("vote_ratio", {"ratio": 9.0})):
         rule = make_policy(name, n_max=40, **knobs).bind(Calibration(votes=VoteModel(0.2, 4)))
         assert simulate(rule, np.array([0.9, 0.1]), 200, seed=9).stopped == 0
+
+
+def pool_of(cluster):
+    """A parallel pool, a problem a row, in which cluster 0 is right."""
+    zero = np.zeros(cluster.shape, int)
+    ids = tuple(f"p{i}" for i in range(len(cluster)))
+    return Pool(Unit.SAMPLE, np.arange(len(cluster)), ids, cluster, cluster == 0, zero.astype(float), zero + 1, zero, zero, zero)
+
+
+def test_the_sweep_judges_a_vote_by_samples_that_it_did_not_see():
+    """Of coins, half of the votes differ from the next vote, also those that go on to the limit."""
+    coins = pool_of(np.random.default_rng(10).integers(0, 2, (2000, 30)))
+    found = lead_sweep(coins, VoteModel(0.6, 2), (1, 12, 16), benchmark="b", orders=1, seed=0).set_index("lead")
+    assert found.index.tolist() == [1, 12] and (found["limit"] == 15).all()
+    assert found.loc[1, "stopped"] == 1 and found.loc[12, "stopped"] < 0.01
+    assert found["error"].tolist() == pytest.approx([0.5, 0.5], abs=0.05)
+
+
+def test_the_sweep_is_what_a_plain_loop_finds_and_keeps_the_bound_under_the_model():
+    p0, options = 0.6, 4
+    rng = np.random.default_rng(11)
+    cluster = rng.choice([0, 1, 2, 3, -1], (60, 40), p=[*0.95 * clustered(p0, options, 0.0), 0.05])
+    cluster[0] = -1
+    pool = pool_of(cluster)
+    found = lead_sweep(pool, VoteModel(p0, options), (2, 3, 4), benchmark="b", orders=7, seed=3).set_index("lead")
+    for lead in (2, 3, 4):
+        wrong, stopped, used = [], [], []
+        for row, orders in enumerate(orders_of(pool, 7, 3)):
+            for order in orders:
+                votes, n = np.zeros(4, int), 0
+                while n < 20 and np.diff(np.sort(votes)[-2:])[0] < lead:
+                    if cluster[row, order[n]] >= 0:
+                        votes[cluster[row, order[n]]] += 1
+                    n += 1
+                judge = np.bincount(cluster[row, order[20:]] + 1, minlength=5)[1:]
+                seen = [c for c in cluster[row, order[:n]] if c >= 0]
+                answer = max(seen, key=lambda c: (votes[c], -seen.index(c))) if seen else -1
+                wrong.append(judge[answer] < judge.max() if answer >= 0 else judge.any())
+                stopped.append(np.diff(np.sort(votes)[-2:])[0] >= lead)
+                used.append(n)
+        row = found.loc[lead]
+        assert (row["rollouts"], row["stopped"]) == pytest.approx((np.mean(used), np.mean(stopped)))
+        assert (row["error"], row["error_of_stopped"]) == pytest.approx((np.mean(wrong), np.mean(np.array(wrong)[stopped])))
+        assert row["error_of_stopped_low"] <= row["error_of_stopped"] <= row["error_of_stopped_high"]
+        assert row["error_of_stopped_low"] <= row["bound"]
+
+
+def test_the_sweep_draws_the_votes_that_the_bound_is_about(tmp_path):
+    cluster = np.random.default_rng(12).choice(4, (30, 16), p=clustered(0.6, 4, 0.5))
+    table = lead_sweep(pool_of(cluster), VoteModel(0.6, 4), (1, 2, 3), benchmark="b", orders=5, seed=0)
+    vote_sweep.draw(table.drop(columns=["error", "error_low", "error_high", "model_error"]), "b", tmp_path / "sweep.pdf")
+    assert (tmp_path / "sweep.png").stat().st_size > 5000
+
+
+def test_an_estimated_rule_is_not_judged_by_the_votes_it_was_estimated_from(monkeypatch):
+    drawn, generator = [], np.random.default_rng
+
+    def recorded(seed):
+        drawn.append(generator(seed).random())
+        return generator(seed)
+
+    monkeypatch.setattr(vote_study.np.random, "default_rng", recorded)
+    vote_study.guarantees(3, repeats=4, limit=8)
+    estimates = drawn[::9]  # a draw of votes to estimate from, then one for each of four rules told and estimated
+    assert len(drawn) == 45 and len(set(estimates)) == 5
+    assert not set(estimates) & {value for i, value in enumerate(drawn) if i % 9}

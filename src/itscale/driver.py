@@ -10,7 +10,7 @@ import heapq
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
@@ -20,8 +20,9 @@ import numpy as np
 from itscale.answers import extract_answer
 from itscale.engines.protocol import Completion, Engine, Finish, Request, Sampling, Usage
 from itscale.generate import Key, request_seed
+from itscale.grading import Comparer
 from itscale.journal import Journal
-from itscale.judging import Judge, Verdict
+from itscale.judging import Judge, Verdict, right_clusters
 from itscale.ledger import Ledger
 from itscale.policies.protocol import Batch, Policy, Reason, join, take
 from itscale.progress import progress
@@ -67,6 +68,13 @@ class Solved:
         """
         used = len(self.samples)
         return self.ledger.completion * (limit - used) / used - self.ledger.speculative - self.ledger.aborted if used else 0.0
+
+
+def right_answers(rows: Sequence[Solved], comparer: Comparer) -> list[bool]:
+    """Whether each row's answer is right: the verdict on its cluster; no answer is wrong."""
+    right = right_clusters([(row.problem.answer, [s.verdict for s in row.samples]) for row in rows], comparer)
+    chosen = [row.samples[row.column].verdict.cluster if row.column >= 0 else -1 for row in rows]
+    return [of.get(cluster, False) for of, cluster in zip(right, chosen, strict=True)]
 
 
 @dataclass(slots=True)

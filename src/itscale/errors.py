@@ -23,7 +23,7 @@ _ADVICE = {
     errno.ENAMETOOLONG: "give a shorter path",
 }
 # How libraries that write weights say that the disk is full.
-_FULL = ("os error 28", "PytorchStreamWriter failed", "iostream error")
+_FULL = ("os error 28", "inline_container", "PytorchStreamWriter failed", "iostream error")
 
 
 def sentence_of(error: Exception) -> str | None:
@@ -31,7 +31,7 @@ def sentence_of(error: Exception) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if any(words in str(error) for words in _FULL):
-        return f"the disk is full ({str(error).strip().splitlines()[0]}): {_SPACE}."
+        return f"weights cannot be written, the disk seems to be full: {_SPACE}."
     if not isinstance(error, OSError) or error.errno not in _ADVICE:
         return None
     if error.filename is None and _ADVICE[error.errno] is not _SPACE:

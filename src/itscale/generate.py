@@ -51,7 +51,8 @@ def generate_shard(problems: list[Problem], engine: Engine, plan: Plan, out: Pat
     """Draw a shard's samples and write them as a table (schema SAMPLES) with its manifest.
 
     A problem belongs to shard (index mod shards). Finished samples go to `out` + `.partial` at once; a killed job
-    continues from there and ends with the same samples, none twice. Each round of a chain sees the latest parsed answer.
+    continues from there and ends with the same samples, none twice; `meta` says what else they come from (model, engine), and
+    another `meta` does not continue. Each round of a chain sees the latest parsed answer.
     """
     mine = problems[plan.shard :: plan.shards]
     questions = {p.problem_id: p.question for p in mine}
@@ -82,8 +83,8 @@ def generate_shard(problems: list[Problem], engine: Engine, plan: Plan, out: Pat
         first = [(p.problem_id, c, 0, 0) for p in mine for c in range(plan.chains)]
         total = len(first) * plan.rounds
     ready = [k for key in first for k in ((follow(key, done[key]["text"])) if key in done else [key])]
-    with closing(journal), progress(description=f"{plan.kind} samples", unit="sample", total=total) as bar:
-        bar.update(len(done))
+    bar = progress(description=f"{plan.kind} samples", unit="sample", total=total, initial=len(done))
+    with closing(journal), bar:
         engine.submit([request(key) for key in ready])
         while engine.outstanding:
             completions = engine.poll()
@@ -98,9 +99,11 @@ def generate_shard(problems: list[Problem], engine: Engine, plan: Plan, out: Pat
             bar.update(len(rows))
     if len(done) != total:
         raise RuntimeError(f"{out}: {len(done)} samples were drawn where {total} were planned")
-    details = {**meta, "plan": asdict(plan), "engine": type(engine).__name__, "versions": loaded_versions()}
-    details["usage"] = asdict(engine.usage())
-    write_table(out, sort_by_key(pd.DataFrame(done.values(), columns=SAMPLES.names)), SAMPLES, details)
+    table = sort_by_key(pd.DataFrame(done.values(), columns=SAMPLES.names))
+    # Of all samples, those of earlier attempts too; what the engine counted is this attempt's.
+    usage = {name: int(table[f"{name}_tokens"].sum()) for name in ("prompt", "cached_prompt", "completion")}
+    details = {**meta, "plan": asdict(plan), "engine": type(engine).__name__, "versions": loaded_versions(), "usage": usage}
+    write_table(out, table, SAMPLES, details)
     journal.path.unlink()
 
 

@@ -81,10 +81,14 @@ class Comparer:
             self._known.update(zip(chunk, results, strict=True))
         return [self._known[pair] for pair in pairs]
 
-    def _run(self, pairs: list[tuple[str, str]], limit: float) -> list[bool] | None:
-        if not self._warm:  # a fresh worker imports first, on its own time
+    def start(self) -> None:
+        """Start the worker, whose imports take seconds, unless it is there; the first comparison would do it too."""
+        if not self._warm:
             self._pool.schedule(_equal, args=[[("1", "2")]], timeout=_START_S).result()
             self._warm = True
+
+    def _run(self, pairs: list[tuple[str, str]], limit: float) -> list[bool] | None:
+        self.start()  # a fresh worker imports first, on its own time
         try:
             return self._pool.schedule(_equal, args=[pairs], timeout=limit).result()
         except (OutOfTime, ProcessExpired, MemoryError):

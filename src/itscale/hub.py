@@ -107,6 +107,12 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def weights_digest(model: Path | str) -> str | None:
+    """SHA-256 over the weights of a model folder, None for what is no folder: what a resumed job must find as it was."""
+    files = sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
+    return hashlib.sha256("".join(map(_sha256, files)).encode()).hexdigest() if files else None
+
+
 def what_lacks(folder: Path) -> str | None:
     """The first file that a model folder lacks; libraries make do without some, and read nonsense."""
     if not (folder / "config.json").exists():

@@ -6,6 +6,7 @@ its own problem and leaves the engine running.
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -91,3 +92,18 @@ class Judge:
             [Verdict(answer, cluster, *next(flat)) for answer, cluster in zip(*row, strict=True)]
             for row in zip(answers, clusters, strict=True)
         ]
+
+
+def right_clusters(rows: Sequence[tuple[str, Sequence[Verdict]]], comparer: Comparer) -> list[dict[int, bool]]:
+    """Of each row (gold answer, verdicts in submission order): whether each cluster is right, by its first member's answer.
+
+    As a pool is graded (METHODS section 0), so that a sample is as right live as in a replay.
+    """
+    found: list[dict[int, str]] = [{} for _ in rows]
+    for (_, verdicts), first in zip(rows, found, strict=True):
+        for verdict in verdicts:
+            if verdict.answer is not None:
+                first.setdefault(verdict.cluster, verdict.answer)
+    pairs = [(gold, answer) for (gold, _), first in zip(rows, found, strict=True) for answer in first.values()]
+    same = iter(comparer.compare(pairs))
+    return [{cluster: bool(next(same)) for cluster in first} for first in found]

@@ -5,7 +5,6 @@ Also what it would cost to decide in order of arrival: an engine that runs a pro
 
 import heapq
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pandas as pd
 from scipy.stats import bootstrap
 
 from itscale.calibrate import reference
+from itscale.driver import right_answers
 from itscale.engines import EngineSettings, open_engine
 from itscale.engines.protocol import Engine, Sampling
 from itscale.errors import UserError
@@ -27,11 +27,10 @@ from itscale.replay import orders_of, per_problem, replay
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """The engine and what every run on it shares."""
+    """The engine and what every run on it shares; no run finds what another has drawn or compared."""
 
     engine: Engine
     sampling: Sampling
-    comparer: Comparer
     verifier: Scorer | None
     predictions: pd.DataFrame | None = None
     seed: int = 0
@@ -40,7 +39,11 @@ class Bench:
 
     def run(self, problems: list[Problem], policy: Policy) -> Run:
         options = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "engine"}
-        return solve(problems, self.engine, policy, **options)
+        if hasattr(self.engine, "drop_caches"):
+            self.engine.drop_caches()
+        with Comparer(5.0) as comparer:
+            comparer.start()
+            return solve(problems, self.engine, policy, comparer=comparer, **options)
 
 
 def study(problems: list[Problem], policies: list[tuple[str, Policy]], bench: Bench, engine: str) -> pd.DataFrame:
@@ -55,18 +58,19 @@ def study(problems: list[Problem], policies: list[tuple[str, Policy]], bench: Be
     bench.run(problems[:4], policies[0][1])  # warms the engine up
     fixed: dict[Policy, Run] = {}
     rows = []
-    for method, policy in policies:
-        whole = reference(policy)
-        if whole not in fixed:
-            fixed[whole] = bench.run(problems, whole)
-            rows.append(_row(f"fixed {whole.family}", whole, fixed[whole], fixed[whole], bench.comparer))
-        rows.append(_row(method, policy, bench.run(problems, policy), fixed[whole], bench.comparer))
+    with Comparer(5.0) as comparer:
+        for method, policy in policies:
+            whole = reference(policy)
+            if whole not in fixed:
+                fixed[whole] = bench.run(problems, whole)
+                rows.append(_row(f"fixed {whole.family}", whole, fixed[whole], fixed[whole], comparer))
+            rows.append(_row(method, policy, bench.run(problems, policy), fixed[whole], comparer))
     return pd.DataFrame(rows).assign(engine=engine)
 
 
 def _row(method: str, policy: Policy, run: Run, whole: Run, comparer: Comparer) -> dict[str, Any]:
     drawn, full = (_per_problem(r, [row.ledger.drawn for row in r.rows]) for r in (run, whole))
-    right = _per_problem(run, _right(run, comparer))
+    right = _per_problem(run, right_answers(run.rows, comparer))
     saving = 1 - drawn.sum() / full.sum()
     low, high = _share_interval(drawn, full)
     wall = 1 - run.clock.total / whole.clock.total
@@ -89,12 +93,6 @@ def _per_problem(run: Run, values: list[float]) -> np.ndarray:
     """Mean over the chains of each problem."""
     chains = 1 + max(row.chain for row in run.rows)
     return np.asarray(values, float).reshape(-1, chains).mean(axis=1)
-
-
-def _right(run: Run, comparer: Comparer) -> list[bool]:
-    pairs = [(row.problem.answer, row.answer) for row in run.rows if row.answer is not None]
-    verdicts = iter(comparer.compare(pairs))
-    return [row.answer is not None and bool(next(verdicts)) for row in run.rows]
 
 
 def _share_interval(drawn: np.ndarray, full: np.ndarray) -> tuple[float, float]:
@@ -182,23 +180,18 @@ def study_engines(
     problems: list[Problem],
     policies: list[tuple[str, Policy]],
     *,
-    model: Path,
-    verifier: Path,
-    engines: list[str],
-    slots: int,
+    engine: EngineSettings,
+    names: list[str],
+    verifier: Scorer,
     look_ahead: int,
     sampling: Sampling,
     predictions: pd.DataFrame | None,
     seed: int,
 ) -> pd.DataFrame:
-    """`study` on each of several engines under the same conditions."""
-    from itscale.verifier import Verifier
-
-    scorer = Verifier(verifier, slots)
+    """`study` on each of several engines (by `names`) with otherwise the same settings."""
     tables = []
-    with Comparer(5.0) as comparer:
-        for name in engines:
-            with open_engine(EngineSettings(str(model), name, slots)) as engine:
-                bench = Bench(engine, sampling, comparer, scorer, predictions, seed, look_ahead=look_ahead)
-                tables.append(study(problems, policies, bench, name))
+    for name in names:
+        with open_engine(replace(engine, name=name)) as opened:
+            bench = Bench(opened, sampling, verifier, predictions, seed, look_ahead=look_ahead)
+            tables.append(study(problems, policies, bench, name))
     return pd.concat(tables, ignore_index=True)

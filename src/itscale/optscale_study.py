@@ -11,7 +11,7 @@ from scipy.stats import truncnorm
 from itscale import truncnormal
 from itscale.calibrate import choose_published, reference
 from itscale.compare import pass_at, summary
-from itscale.intervals import mean_interval, paired_difference
+from itscale.intervals import mean_interval, paired_difference, ratio_interval
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration, Moments
 from itscale.policies.protocol import Batch, Decision, Policy, Reason, best_scored, decide
@@ -83,8 +83,9 @@ def bounds(pool: Pool, budgets: Iterable[int], *, benchmark: str, orders: int, s
         label = {"benchmark": benchmark, "unit": str(Unit.SAMPLE), "budget": n}
         found = clairvoyant(pool, n, orders=orders, seed=seed)
         rows.append({**label, "method": "clairvoyant stop", **summary(found, full, problems)})
-        solved = mean_interval(pass_at(pool, n))
-        passed = {"accuracy": solved.mean, "accuracy_low": solved.low, "accuracy_high": solved.high}
+        solved = np.bincount(pool.problem, pass_at(pool, n), problems) / np.bincount(pool.problem, minlength=problems)
+        gained = paired_difference(solved, per_problem(full.correct, full, problems))
+        passed = mean_interval(solved).columns("accuracy") | gained.columns("accuracy_difference")
         rows.append({**label, "method": "pass@N", **summary(full, full, problems), **passed})
     return pd.DataFrame(rows)
 
@@ -126,19 +127,18 @@ def reliability(pool: Pool, known: Calibration, *, benchmark: str, orders: int, 
 
 
 def _bins(predicted: np.ndarray, observed: np.ndarray, problem: np.ndarray, count: int = 10) -> pd.DataFrame:
-    """Mean prediction and frequency per bin of the prediction; intervals over the problems in the bin."""
-    bin_ = np.minimum((predicted * count).astype(int), count - 1)
+    """Mean prediction and frequency over the cases in each bin of the prediction; intervals over problems."""
+    bin_, questions = np.minimum((predicted * count).astype(int), count - 1), int(problem.max(initial=-1)) + 1
     rows = []
     for b in range(count):
         inside = bin_ == b
         if not inside.any():
             continue
-        cases = np.bincount(problem[inside])
-        per = np.bincount(problem[inside], observed[inside])[cases > 0] / cases[cases > 0]
-        interval = mean_interval(per)
-        low, high = interval.low - interval.mean, interval.high - interval.mean
-        share = float(observed[inside].mean())
-        rows.append((predicted[inside].mean(), share, max(share + low, 0.0), min(share + high, 1.0), int(inside.sum())))
+        cases = np.bincount(problem[inside], minlength=questions)
+        share = ratio_interval(np.bincount(problem[inside], observed[inside], questions), cases)
+        # Questions without a case in the bin are resampled too: how many a bin holds is as random as what they are.
+        row = (predicted[inside].mean(), share.mean, max(share.low, 0.0), min(share.high, 1.0), int(inside.sum()))
+        rows.append(row)
     return pd.DataFrame(rows, columns=["predicted", "observed", "observed_low", "observed_high", "cases"])
 
 

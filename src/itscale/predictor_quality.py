@@ -41,12 +41,12 @@ def _terms(question: str) -> list[str]:
     return [*words, *pairs, *(question[i : i + n] for n in (1, 2, 3) for i in range(len(question) - n + 1))]
 
 
-def bootstrap(statistic: Callable[[np.ndarray, np.ndarray], float], x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """95 % interval of a statistic of pairs, pairs resampled; NaN where it is not defined on most resamples."""
+def bootstrap(statistic: Callable[..., float], *columns: np.ndarray) -> tuple[float, float]:
+    """95 % interval of a statistic of columns [P], rows resampled; NaN where it is not defined on most resamples."""
     rng = np.random.default_rng(SEED)
-    rows = rng.integers(0, len(x), (RESAMPLES // 4, len(x)))
+    rows = rng.integers(0, len(columns[0]), (RESAMPLES // 4, len(columns[0])))
     with np.errstate(divide="ignore", invalid="ignore"):
-        values = np.array([statistic(x[r], y[r]) for r in rows])
+        values = np.array([statistic(*(column[r] for column in columns)) for r in rows])
     if np.isnan(values).mean() > 0.5:
         return float("nan"), float("nan")
     low, high = np.nanquantile(values, [0.025, 0.975])
@@ -57,16 +57,34 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.corrcoef(x, y)[0, 1]) if np.ptp(x) > 0 and np.ptp(y) > 0 else float("nan")
 
 
+def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman, ranked within what is given: a resample has ties that the questions have not."""
+    return _correlation(rankdata(x), rankdata(y))
+
+
+def spearman_gain(prediction: np.ndarray, baseline: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """Spearman of the prediction minus that of the baseline, with the interval of the difference; questions resampled as pairs.
+
+    Over the questions that have all three. NaN for a constant, which has no order.
+    """
+    columns = np.stack([prediction, baseline, label]).astype(float)
+    columns = columns[:, np.isfinite(columns).all(axis=0)]
+
+    def gain(mine: np.ndarray, other: np.ndarray, truth: np.ndarray) -> float:
+        return _rank_correlation(mine, truth) - _rank_correlation(other, truth)
+
+    constant = columns.shape[1] < 2 or (np.ptp(columns, axis=1) == 0).any()
+    value, (low, high) = (np.nan, (np.nan, np.nan)) if constant else (gain(*columns), bootstrap(gain, *columns))
+    return {"spearman_gain": value, "spearman_gain_low": low, "spearman_gain_high": high}
+
+
 def score(prediction: np.ndarray, label: np.ndarray) -> dict[str, float]:
     """Spearman, Pearson and mean absolute error with intervals over questions; NaN correlations for a constant."""
     row: dict[str, float] = {}
     constant = np.ptp(prediction) == 0 or np.ptp(label) == 0
-    ranks = rankdata(prediction), rankdata(label)
-    for name, value, pair in (
-        ("spearman", np.nan if constant else spearmanr(prediction, label).statistic, ranks),
-        ("pearson", np.nan if constant else pearsonr(prediction, label).statistic, (prediction, label)),
-    ):
-        low, high = (np.nan, np.nan) if constant else bootstrap(_correlation, *pair)
+    for name, exact, statistic in (("spearman", spearmanr, _rank_correlation), ("pearson", pearsonr, _correlation)):
+        value = np.nan if constant else exact(prediction, label).statistic
+        low, high = (np.nan, np.nan) if constant else bootstrap(statistic, prediction, label)
         row |= {name: float(value), f"{name}_low": low, f"{name}_high": high}
     error = mean_interval(np.abs(prediction - label))
     return row | {"mae": error.mean, "mae_low": error.low, "mae_high": error.high}
@@ -75,7 +93,10 @@ def score(prediction: np.ndarray, label: np.ndarray) -> dict[str, float]:
 def quality(
     training: tuple[list[Problem], Labels], held_out: tuple[list[Problem], Labels], predictions: pd.DataFrame, benchmark: str
 ) -> pd.DataFrame:
-    """A row per head and predictor: ours and the baselines, on a benchmark's labels (which no decision ever sees)."""
+    """A row per head and predictor: ours and the baselines, on a benchmark's labels (which no decision ever sees).
+
+    `spearman_gain` of a baseline's row is how far ours is ahead of it (NaN in our own row).
+    """
     table = predictions.set_index("problem_id")
     train_row = {problem: i for i, problem in enumerate(training[1].problem_ids)}
     test_row = {problem: i for i, problem in enumerate(held_out[1].problem_ids)}
@@ -95,5 +116,6 @@ def quality(
         )
         for name, prediction in {**mine, **others}.items():
             row = {"benchmark": benchmark, "head": head, "predictor": name, "questions": len(kept)}
-            rows.append({**row, **score(prediction, label)})
+            gain = spearman_gain(mine["predictor"], prediction if name in others else np.full(len(kept), np.nan), label)
+            rows.append({**row, **score(prediction, label), **gain})
     return pd.DataFrame(rows)

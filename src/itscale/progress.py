@@ -7,15 +7,22 @@ from tqdm import tqdm
 
 
 def progress(
-    iterable: Iterable | None = None, *, description: str, unit: str, total: int | None = None, shown: bool = True
+    iterable: Iterable | None = None,
+    *,
+    description: str,
+    unit: str,
+    total: int | None = None,
+    initial: int = 0,
+    shown: bool = True,
 ) -> tqdm:
-    """A tqdm bar over `iterable`, or one to be updated by hand when it is None."""
+    """A tqdm bar over `iterable`, or one to be updated by hand when it is None; `initial` was done before."""
     interval = 0.5 if sys.stderr.isatty() else 15.0
     return tqdm(
         iterable,
         desc=description,
         unit=unit,
         total=total,
+        initial=initial,
         mininterval=interval,
         maxinterval=interval,
         dynamic_ncols=True,

@@ -226,6 +226,11 @@ def sort_by_key(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.sort_values(list(KEY), kind="stable", ignore_index=True)
 
 
+def first_key(frame: pd.DataFrame) -> tuple[Any, ...]:
+    """The first row's (problem_id, chain, round, sample), for messages."""
+    return next(frame[list(KEY)].itertuples(index=False, name=None))
+
+
 def join_by_key(left: pd.DataFrame, right: pd.DataFrame, what: str) -> pd.DataFrame:
     """Join two tables of the same samples one to one.
 
@@ -235,11 +240,11 @@ def join_by_key(left: pd.DataFrame, right: pd.DataFrame, what: str) -> pd.DataFr
     for frame in (left, right):
         twice = frame.duplicated(list(KEY))
         if twice.any():
-            raise UserError(f"{what}: sample {tuple(frame.loc[twice, list(KEY)].iloc[0])} comes twice.")
+            raise UserError(f"{what}: sample {first_key(frame[twice])} comes twice.")
     joined = left.merge(right, on=list(KEY), how="outer", indicator=True)
     alone = joined[joined["_merge"] != "both"]
     if len(alone):
-        raise UserError(f"{what}: {len(alone)} sample(s) are on one side only, the first is {tuple(alone[list(KEY)].iloc[0])}.")
+        raise UserError(f"{what}: {len(alone)} sample(s) are on one side only, the first is {first_key(alone)}.")
     return sort_by_key(joined.drop(columns="_merge"))
 
 

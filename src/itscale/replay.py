@@ -57,26 +57,34 @@ def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0) -> O
     """Replay a bound policy over a pool; nothing of the gold answers reaches the policy.
 
     Raises:
-        ValueError: the policy counts rounds and the pool samples (or the reverse), or it asks for more than the pool has.
+        UserError: the policy counts rounds and the pool samples (or the reverse), it asks for more than the pool has, or it
+            reads scores or features that the pool lacks.
     """
+    name = type(policy).__name__
     if policy.unit is not pool.unit:
-        raise ValueError(f"{policy!r} counts {policy.unit}s, the pool has {pool.unit}s")
+        raise UserError(f"the rule {name} counts {policy.unit}s and the pool has {pool.unit}s: give it a pool of its kind.")
     if policy.limit > pool.size:
-        raise ValueError(f"{policy!r} may use {policy.limit} {policy.unit}s, the pool has {pool.size}")
+        raise UserError(
+            f"the rule {name} may use {policy.limit} {policy.unit}s and the pool has {pool.size}: lower its limit, or draw more."
+        )
+    if policy.needs_scores and pool.rows and np.isnan(pool.score).all():
+        raise UserError(
+            f"the rule {name} reads verifier scores and the pool has none: score the samples, or take rules that count votes."
+        )
     # What a rule that exists in a replay only may know: the pool that it is tested on.
     oracle = {"oracle_score_mean": mean_scores(pool)} if getattr(policy, "replay_only", False) else {}
     available = {**pool.features, **oracle}
-    missing = [name for name in policy.needs_features if name not in available]
+    missing = [feature for feature in policy.needs_features if feature not in available]
     if missing:
         raise UserError(
-            f"the rule {type(policy).__name__} reads the predicted feature {missing[0]!r}, which these questions lack: train a "
+            f"the rule {name} reads the predicted feature {missing[0]!r}, which these questions lack: train a "
             "predictor with that head, or leave the method out."
         )
     order = orders_of(pool, orders, seed)
     repeats = order.shape[1]
     order = order.reshape(-1, pool.size)[:, : policy.limit]
     row = np.repeat(np.arange(pool.rows), repeats)
-    features = {name: available[name] for name in policy.needs_features}
+    features = {feature: available[feature] for feature in policy.needs_features}
     predicted = bool(features) and not oracle
     blocks = np.array_split(np.arange(len(row)), max(1, -(-order.size // _BLOCK)))
     return _joined([_replay_rows(policy, pool, features, predicted, row[block], order[block]) for block in blocks])

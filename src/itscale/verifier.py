@@ -189,8 +189,7 @@ def score_table(
     texts = samples["text"].tolist()
     left = sorted(set(range(len(texts))) - done.keys(), key=lambda i: -len(texts[i]))
     kept = nullcontext() if journal is None else closing(journal)
-    with kept, progress(description="verifier scores", unit="sample", total=len(texts)) as bar:
-        bar.update(len(done))
+    with kept, progress(description="verifier scores", unit="sample", total=len(texts), initial=len(done)) as bar:
         for start in range(0, len(left), _BATCHES * batch_size):
             block = left[start : start + _BATCHES * batch_size]
             scores = verifier.score([asked[i] for i in block], [texts[i] for i in block], bar.update)

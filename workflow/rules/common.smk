@@ -91,12 +91,18 @@ def figures(*names):
 
 
 def modules(*names):
-    """Source files that a command depends on: the named modules and all that they import."""
+    """Source files that a command depends on: the named modules and all that they import.
+
+    Of a module of commands (cli.NAME) only its own file, since other commands in it import what this one does not need.
+    """
     files = set()
     for name in names:
-        for module in {f"itscale.{name}"} | IMPORTS.find_upstream_modules(
-            f"itscale.{name}"
-        ):
+        imported = (
+            set()
+            if name.startswith("cli.")
+            else IMPORTS.find_upstream_modules(f"itscale.{name}")
+        )
+        for module in {f"itscale.{name}"} | imported:
             path = Path(workflow.basedir, "src", *module.split("."))
             found = (
                 path.with_suffix(".py")

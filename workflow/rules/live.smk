@@ -11,10 +11,16 @@ rule live:
         figures("live_saving", "arrival_order"),
 
 
+# Generator and verifier lie in memory together.
+LIVE_MEMORY = GENERATOR.get("mem_mb", 4000) + config["models"].get("verifier", {}).get(
+    "mem_mb", 4000
+)
+
+
 # Wall-clock time is measured: nothing else ought to run on this machine's cores meanwhile.
 rule live_run:
     input:
-        modules("live_study", "engines.transformers", "engines.vllm"),
+        modules("cli.solving", "live_study", "engines.transformers", "engines.vllm"),
         model=rules.language_model.output[0],
         verifier=rules.reward_model.output[0],
         problems=f"{RESULTS}/problems/{config['compare']['benchmarks'][0]}.parquet",
@@ -36,16 +42,22 @@ rule live_run:
         ENV
     threads: workflow.resource_settings.cores or 2  # a cluster job has cores of its own
     resources:
-        mem_mb=6000,
-        runtime=60,
-        gpu=0 if config["live"]["engines"] == ["transformers"] else 1,
+        mem_mb=more(6000 if TINY else LIVE_MEMORY),
+        runtime=more(60 if TINY else 720),
+        gpu=(
+            0
+            if TINY and config["live"]["engines"] == ["transformers"]
+            else max(GPUS, 1)
+        ),
     params:
         options=json.dumps(config["live"]),
         sampling=json.dumps(config["sampling"]),
+        engine=json.dumps(ENGINE),
+        scoring=json.dumps(config["verifier"]),
         seed=config["seed"],
         out=lambda wildcards, output: os.path.dirname(output.live),
         predictions=predictions_option,
     shell:
         "OMP_NUM_THREADS=1 python -m itscale live --model {input.model:q} --verifier {input.verifier:q}"
         " --problems {input.problems:q} --calibration {input.calibration:q} --pool {input.pool:q} --options {params.options:q}"
-        " --sampling {params.sampling:q} --seed {params.seed} {params.predictions} --out {params.out:q} 2>&1 | tee {log:q}"
+        " --sampling {params.sampling:q} --engine {params.engine:q} --scoring {params.scoring:q} --seed {params.seed} {params.predictions} --out {params.out:q} 2>&1 | tee {log:q}"

@@ -2,7 +2,7 @@ if TINY:
 
     rule language_model:
         input:
-            modules("tinyworld.language_model"),
+            modules("cli.world", "tinyworld.language_model"),
             problems=expand(f"{RESULTS}/problems/{{split}}.parquet", split=SPLITS),
         output:
             directory(f"{RESULTS}/models/language_model"),
@@ -26,7 +26,7 @@ if TINY:
 
     rule reward_model:
         input:
-            modules("tinyworld.reward_model"),
+            modules("cli.world", "tinyworld.reward_model"),
             model=rules.language_model.output[0],
             problems=f"{RESULTS}/problems/predictor_train.parquet",
             samples=f"{RESULTS}/pools/predictor_train/parallel/samples.parquet",

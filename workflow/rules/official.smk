@@ -5,7 +5,7 @@ if config["official"]:
 
     rule official:
         input:
-            modules("importing_official"),
+            modules("cli.pools", "importing_official"),
             prompts=lambda wildcards: config["official"][wildcards.benchmark]["prompts"],
             completions=lambda wildcards: config["official"][wildcards.benchmark][
                 wildcards.kind

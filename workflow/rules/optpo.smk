@@ -44,7 +44,7 @@ rule optpo_full:
 
 rule vote_guarantees:
     input:
-        modules("vote_study"),
+        modules("cli.votes", "vote_study"),
     output:
         f"{RESULTS}/tables/optpo/guarantees.csv",
     log:
@@ -66,7 +66,7 @@ rule vote_guarantees:
 
 rule vote_study:
     input:
-        modules("vote_study"),
+        modules("cli.votes", "vote_study"),
         pool=pool(config["compare"]["benchmarks"][0], "parallel"),
         calibration=pool("calibration", "parallel"),
     output:
@@ -97,7 +97,7 @@ rule vote_study:
 
 rule train_on_votes:
     input:
-        modules("testtime.train", "engines.transformers", "engines.vllm"),
+        modules("cli.votes", "testtime.train", "engines.transformers", "engines.vllm"),
         model=rules.language_model.output[0],
         problems=f"{RESULTS}/problems/{TESTTIME['trained']}.parquet",
         untouched=f"{RESULTS}/problems/{TESTTIME['untouched']}.parquet",
@@ -162,7 +162,7 @@ use rule train_on_votes as try_learning_rate with:
 
 rule learning_rate:
     input:
-        modules("testtime.report"),
+        modules("cli.votes", "testtime.report"),
         runs=learning_rate_runs(),
     output:
         f"{RESULTS}/tables/optpo_full/learning_rate.csv",
@@ -185,7 +185,7 @@ rule learning_rate:
 
 rule training_tables:
     input:
-        modules("testtime.report"),
+        modules("cli.votes", "testtime.report"),
         runs=training_runs,
     output:
         tables=expand(

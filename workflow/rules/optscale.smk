@@ -21,7 +21,7 @@ TABLE_OF |= OPTSCALE_FIGURES
 
 rule optscale_study:
     input:
-        modules("optscale_study"),
+        modules("cli.optscale", "optscale_study"),
         calibration=rules.calibration.output[0],
         parallel=pool("{benchmark}", "parallel"),
         chain=pool("{benchmark}", "chain"),
@@ -56,7 +56,7 @@ rule optscale_study:
 
 rule predictor_quality:
     input:
-        modules("predictor_quality"),
+        modules("cli.optscale", "predictor_quality"),
         problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
         parallel=pool("{benchmark}", "parallel"),
         chain=pool("{benchmark}", "chain"),
@@ -92,7 +92,7 @@ rule predictor_quality:
 
 rule optscale_theory:
     input:
-        modules("optscale_study"),
+        modules("cli.optscale", "optscale_study"),
     output:
         expand(f"{RESULTS}/tables/{{name}}.csv", name=THEORY),
     log:

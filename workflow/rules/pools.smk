@@ -1,6 +1,6 @@
 rule samples:
     input:
-        modules("generate", "engines.transformers", "engines.vllm"),
+        modules("cli.pools", "generate", "engines.transformers", "engines.vllm"),
         model=rules.language_model.output[0],
         problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
     output:
@@ -27,7 +27,7 @@ rule samples:
 
 rule gather:
     input:
-        modules("records"),
+        modules("cli.pools", "records"),
         shards=shards,
     output:
         table=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
@@ -48,7 +48,7 @@ rule gather:
 
 rule scores:
     input:
-        modules("verifier"),
+        modules("cli.pools", "verifier"),
         model=rules.reward_model.output[0],
         problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
         samples=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
@@ -76,7 +76,7 @@ rule scores:
 
 rule grades:
     input:
-        modules("grading"),
+        modules("cli.pools", "grading"),
         problems=lambda wildcards: problems_of(wildcards),
         samples=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
     output:
@@ -102,7 +102,7 @@ rule grades:
 
 rule pool:
     input:
-        modules("records"),
+        modules("cli.pools", "records"),
         samples=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
         scores=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores.parquet",
         grades=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/grades.parquet",

@@ -6,7 +6,7 @@ if TINY:
 
     rule problems:
         input:
-            modules("tinyworld.world"),
+            modules("cli.world", "tinyworld.world"),
         output:
             expand(f"{RESULTS}/problems/{{split}}.parquet", split=SPLITS),
             expand(f"{RESULTS}/problems/{{split}}.json", split=SPLITS),
@@ -35,7 +35,7 @@ else:
 
     rule problems:
         input:
-            modules("benchmarks"),
+            modules("cli.pools", "benchmarks"),
             exclude=before,
         output:
             table=f"{RESULTS}/problems/{{benchmark}}.parquet",

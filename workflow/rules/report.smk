@@ -23,7 +23,7 @@ rule page:
         gpu=0,
     params:
         figures=json.dumps(TABLE_OF),
-        results=RESULTS,
+        results=lambda wildcards, output: os.path.dirname(output[0]),
         folder=workflow.basedir,
         # The last is the Snakefile's own: the others are laid over it.
         configfiles=[

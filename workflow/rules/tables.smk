@@ -1,6 +1,6 @@
 rule calibration:
     input:
-        modules("calibrate"),
+        modules("cli.comparison", "calibrate"),
         parallel=pool("calibration", "parallel"),
         chain=pool("calibration", "chain"),
         predictions=predictions("calibration"),
@@ -28,7 +28,7 @@ rule calibration:
 
 rule replay:
     input:
-        modules("compare"),
+        modules("cli.comparison", "compare"),
         calibration=rules.calibration.output[0],
         parallel=pool("{benchmark}", "parallel"),
         chain=pool("{benchmark}", "chain"),
@@ -62,7 +62,7 @@ rule replay:
 
 rule table:
     input:
-        modules("tables"),
+        modules("cli.comparison", "tables"),
         tables=expand(
             f"{RESULTS}/tables/{{benchmark}}/{{{{name}}}}.csv",
             benchmark=config["compare"]["benchmarks"],
@@ -87,7 +87,7 @@ rule table:
 
 rule table_markdown:
     input:
-        modules("tables"),
+        modules("cli.comparison", "tables"),
         table=f"{RESULTS}/tables/main.csv",
     output:
         report(
@@ -113,7 +113,7 @@ rule table_markdown:
 
 rule world:
     input:
-        modules("tinyworld.world"),
+        modules("cli.world", "tinyworld.world"),
         test=pool("test", "parallel"),
         chain=pool("test", "chain"),
         shifted=pool("shifted", "parallel"),
@@ -141,7 +141,7 @@ rule world:
 # Other seeds of the tiny world: its settings were tuned on the seeds 0 to 2, these were only looked at.
 rule world_trial:
     input:
-        modules("tinyworld.trial"),
+        modules("cli.world", "tinyworld.trial"),
     output:
         f"{RESULTS}/worlds/{{world_seed}}/world.csv",
     log:
@@ -169,7 +169,7 @@ rule world_trial:
 
 rule tiny_world:
     input:
-        modules("tables"),
+        modules("cli.comparison", "tables"),
         tables=expand(
             f"{RESULTS}/worlds/{{seed}}/world.csv", seed=config["world"]["trial_seeds"]
         ),

@@ -1,6 +1,7 @@
 """Sequential methods beside the first answer alone, and beside parallel samples that cost as many tokens (METHODS section 5)."""
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,13 @@ from itscale.replay import per_problem, replay
 from itscale.tables import interval_cells
 
 PARALLEL = {"self-consistency": "self_consistency", "best-of-N": "best_of_n"}
+# What is held equal, and how the table's columns of it end: the prompt is paid again in each round, but decoding takes the time.
+EQUAL = {"total": "", "completion": " at equal completion"}
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Accuracy and total tokens per problem of a parallel method at each number of samples, [N, P]."""
+    """Accuracy and tokens (of one kind) per problem of a parallel method at each number of samples, [N, P]."""
 
     accuracy: np.ndarray
     tokens: np.ndarray
@@ -37,30 +40,32 @@ class Curve:
         return (1 - share) * self.accuracy[n] + share * self.accuracy[n + 1]
 
 
-def parallel_curve(policy: str, pool: Pool, *, orders: int, seed: int) -> Curve:
-    """The curve of a fixed-budget parallel policy over 1 to all samples."""
-    accuracy, tokens = [], []
+def parallel_curves(policy: str, pool: Pool, *, orders: int, seed: int) -> dict[str, Curve]:
+    """The curves of a fixed-budget parallel policy over 1 to all samples, by the tokens that are held EQUAL."""
+    accuracy: list[np.ndarray] = []
+    tokens: dict[str, list[np.ndarray]] = {kind: [] for kind in EQUAL}
     for n in range(1, pool.size + 1):
         outcomes = replay(make_policy(policy, n=n), pool, orders=orders, seed=seed)
         accuracy.append(per_problem(outcomes.correct, outcomes, len(pool.problem_ids)))
-        tokens.append(per_problem(outcomes.ledger.total, outcomes, len(pool.problem_ids)))
-    return Curve(np.array(accuracy), np.array(tokens))
+        for kind, spent in tokens.items():
+            spent.append(per_problem(getattr(outcomes.ledger, kind), outcomes, len(pool.problem_ids)))
+    return {kind: Curve(np.array(accuracy), np.array(spent)) for kind, spent in tokens.items()}
 
 
 def compare_rounds(
     policies: list[tuple[str, Policy]], pools: dict[Unit, Pool], *, benchmark: str, orders: int, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Replay every sequential method over the chains, beside parallel samples at as many total tokens.
+    """Replay every sequential method over the chains, beside parallel samples at as many total and at as many completion tokens.
 
     Returns:
         The table (a row per method: the main table's columns and more), the stops as `compare` counts them, and the curves
-        of the parallel methods (method, budget, accuracy and total tokens with intervals).
+        of the parallel methods (method, budget, accuracy, total and completion tokens with intervals).
     """
     chains, samples = pools[Unit.ROUND], pools[Unit.SAMPLE]
     if chains.problem_ids != samples.problem_ids:
         raise ValueError(f"{benchmark}: the two pools hold different problems")
     problems = len(chains.problem_ids)
-    curves = {name: parallel_curve(policy, samples, orders=orders, seed=seed) for name, policy in PARALLEL.items()}
+    curves = {name: parallel_curves(policy, samples, orders=orders, seed=seed) for name, policy in PARALLEL.items()}
     main, stops = compare(policies, pools, benchmark=benchmark, orders=orders, seed=seed)
 
     def accuracy_of(policy: Policy) -> np.ndarray:
@@ -69,12 +74,12 @@ def compare_rounds(
 
     first = accuracy_of(make_policy("mr_thinking", rounds=1))
     rows = []
-    for (_, policy), tokens in zip(policies, main["total_tokens"], strict=True):
+    for i, (_, policy) in enumerate(policies):
         accuracy = accuracy_of(policy)
         row = _cells("gain", paired_difference(accuracy, first))
-        for name, curve in curves.items():
-            equal = curve.at(tokens)
-            row |= _cells(name, mean_interval(equal)) | _cells(f"minus {name}", paired_difference(accuracy, equal))
+        for name, kind in product(curves, EQUAL):
+            equal, label = curves[name][kind].at(main[f"{kind}_tokens"].iloc[i]), f"{name}{EQUAL[kind]}"
+            row |= _cells(label, mean_interval(equal)) | _cells(f"minus {label}", paired_difference(accuracy, equal))
         rows.append(row)
     return pd.concat([main, pd.DataFrame(rows)], axis=1), stops, _curve_table(curves, benchmark)
 
@@ -83,18 +88,22 @@ def _cells(name: str, value: Interval) -> dict[str, float]:
     return {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
 
 
-def _curve_table(curves: dict[str, Curve], benchmark: str) -> pd.DataFrame:
+def _curve_table(curves: dict[str, dict[str, Curve]], benchmark: str) -> pd.DataFrame:
     rows = []
-    for name, curve in curves.items():
-        for n, (accuracy, tokens) in enumerate(zip(curve.accuracy, curve.tokens, strict=True), start=1):
-            label = {"benchmark": benchmark, "method": name, "budget": n}
-            rows.append({**label, **_cells("accuracy", mean_interval(accuracy)), **_cells("total_tokens", mean_interval(tokens))})
+    for name, by_kind in curves.items():
+        for i, accuracy in enumerate(by_kind["total"].accuracy):
+            row = {"benchmark": benchmark, "method": name, "budget": i + 1, **_cells("accuracy", mean_interval(accuracy))}
+            for kind, curve in by_kind.items():
+                row |= _cells(f"{kind}_tokens", mean_interval(curve.tokens[i]))
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table for people: a row per benchmark and method, cells `mean [low, high]`."""
+    """The table for people: a row per benchmark and method, cells `mean [low, high]`.
 
+    Parallel methods appear as differences; what they reach at as many tokens is in the CSV.
+    """
     shown = pd.DataFrame(
         {
             "benchmark": table["benchmark"],
@@ -103,8 +112,11 @@ def markdown(table: pd.DataFrame) -> str:
             "accuracy (%)": interval_cells(table, "accuracy", 100, 1),
             "against the first answer (points)": interval_cells(table, "gain", 100, 1),
             "total tokens": interval_cells(table, "total_tokens", 1, 0),
-            **{f"{name} at as many tokens (%)": interval_cells(table, name, 100, 1) for name in PARALLEL},
-            **{f"against {name} (points)": interval_cells(table, f"minus {name}", 100, 1) for name in PARALLEL},
+            "completion tokens": interval_cells(table, "completion_tokens", 1, 0),
+            **{
+                f"against {name}, equal {kind} tokens (points)": interval_cells(table, f"minus {name}{EQUAL[kind]}", 100, 1)
+                for name, kind in product(PARALLEL, EQUAL)
+            },
             "stops by reason": table["stops"],
         }
     )

@@ -1,14 +1,15 @@
 """How well rates forecast later rounds: pooled against per question, from one re-answer against from all (METHODS section 3).
 
-Rates are fitted to half of each question's chains and held against the other half. What a forecast owes to the questions'
-differences alone is shown by chains that are simulated from the fitted first-order chain of each question.
+Rates are fitted to half of each question's chains and held against the other half, which takes two chains a question. What a
+forecast owes to the questions' differences alone is shown by chains that are simulated from the fitted first-order chain of
+each question, and fitted in the same way.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from itscale.chains.validation import per_question, refit
+from itscale.chains.validation import per_question
 from itscale.intervals import Interval, ratio_interval
 from itscale.markov import accuracy_at, pooled_rates, simulate
 from itscale.rates import ChainFit, fit_chains
@@ -55,23 +56,39 @@ def _fitted(fit: ChainFit) -> Rates:
     return Rates(fit.p0.question.mean, fit.a.question.mean, fit.b.question.mean)
 
 
+def fitted_to(correct: np.ndarray, problem: np.ndarray, level: np.ndarray) -> dict[str, Rates]:
+    """The forecasts that chains correct [R, K] of problem [R] lead to; every question has a chain."""
+    return {
+        POOLED: pooled(correct, problem, len(level)),
+        PER_QUESTION: _fitted(fit_chains(correct, problem, level)),
+        ONE_REANSWER: _fitted(fit_chains(correct[:, :2], problem, level)),
+    }
+
+
+def divisible(problem: np.ndarray, questions: int) -> np.ndarray:
+    """Whether a question has two chains, one to fit and one to be held out, [Q] bool."""
+    return np.bincount(problem, minlength=questions) >= 2
+
+
 def held_out_errors(correct: np.ndarray, problem: np.ndarray, level: np.ndarray) -> Errors:
     """Forecast minus observed accuracy per round, of each forecast, fitted on one half of the chains and seen on the other.
 
-    Where a question has one chain only there is nothing to hold out: it is forecast and seen on the same chains.
+    Questions with one chain are left out; empty where no question has two: nothing is fitted to what it is held against.
     """
-    questions = len(level)
+    mine = divisible(problem, len(level))
+    if not mine.any():
+        return {}
+    correct, problem, level = _only(mine, correct, problem, level)
     known = halves(problem)
+    rates = fitted_to(correct[known], problem[known], level)
     seen = correct[~known], problem[~known]
-    if len(np.unique(seen[1])) < questions:
-        seen = correct, problem
-    given = correct[known], problem[known]
-    rates = {
-        POOLED: pooled(*given, questions),
-        PER_QUESTION: _fitted(fit_chains(*given, level)),
-        ONE_REANSWER: _fitted(fit_chains(given[0][:, :2], given[1], level)),
-    }
     return {(start, name): errors(found, *seen, start) for start in STARTS for name, found in rates.items()}
+
+
+def _only(mine: np.ndarray, correct: np.ndarray, problem: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The chains of some questions [Q] bool, with questions and levels numbered anew."""
+    kept = mine[problem]
+    return correct[kept], (np.cumsum(mine) - 1)[problem[kept]], np.unique(level[mine], return_inverse=True)[1]
 
 
 def errors(rates: Rates, correct: np.ndarray, problem: np.ndarray, start: str = ALL) -> list[Interval]:
@@ -85,24 +102,27 @@ def errors(rates: Rates, correct: np.ndarray, problem: np.ndarray, start: str = 
 
 
 def simulated_errors(
-    problem: np.ndarray, level: np.ndarray, fit: ChainFit, rounds: int, *, replicates: int = 200, seed: int = 0
+    problem: np.ndarray, level: np.ndarray, fit: ChainFit, rounds: int, *, replicates: int = 40, seed: int = 0
 ) -> Errors:
     """The same errors where re-answering is first order by construction: the mean of replicates, and where 95 % of them lie.
 
-    Questions have the rates of `fit`; each forecast is held against the true accuracy per round.
+    Questions have the rates of `fit`. Every replicate draws their chains anew and fits half of them as `held_out_errors` fits the
+    data, the same questions, levels and strengths included; each forecast is held against the true accuracy per round.
     """
+    mine = divisible(problem, len(level))
+    if not mine.any():
+        return {}
     rng = np.random.default_rng(seed)
-    truth, questions = _fitted(fit), len(level)
+    everyone = _fitted(fit)
+    truth = Rates(everyone.p0[mine], everyone.a[mine], everyone.b[mine])
+    _, problem, level = _only(mine, problem, problem, level)
+    known = halves(problem)
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     for _ in range(replicates):
-        chains = simulate(*(rate[problem] for rate in (truth.p0, truth.a, truth.b)), rounds, rng)
-        rates = {
-            POOLED: pooled(chains, problem, questions),
-            PER_QUESTION: Rates(*refit(chains, problem, level, fit)),
-            ONE_REANSWER: Rates(*refit(chains[:, :2], problem, level, fit)),
-        }
+        half = simulate(*(rate[problem[known]] for rate in (truth.p0, truth.a, truth.b)), rounds, rng)
+        rates = fitted_to(half, problem[known], level)
         for start in STARTS:
-            weight = np.ones(questions) if start == ALL else 1 - truth.p0
+            weight = np.ones(len(level)) if start == ALL else 1 - truth.p0
             for name, given in rates.items():
                 missed = given.accuracy(rounds, start) - truth.accuracy(rounds, start)
                 found.setdefault((start, name), []).append(np.average(missed, axis=0, weights=weight))

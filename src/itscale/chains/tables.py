@@ -17,6 +17,8 @@ from itscale.records import Pool
 from itscale.replay import replay
 
 ALL = "all"
+# Simulated data sets of the forecasts: each is fitted as the data are, levels and strengths included.
+FORECASTS = 40
 # Gains of one re-answer nearer to 0 than this are called neutral: a third of a point.
 _NEUTRAL = 1 / 300
 
@@ -33,6 +35,9 @@ def validation_tables(
 ) -> dict[str, pd.DataFrame]:
     """Tables `rounds`, `chain_fits`, `questions` and `forecasts` of one benchmark.
 
+    `questions` in `forecasts`: how many questions a row is about. Rows that need two chains a question, one to fit and one to
+    hold out, leave out the questions with one; where all have one there are no such rows, and no `carries_to` of them.
+
     Args:
         chains: labelled chains of the benchmark, three rounds at least.
         labels: level of each problem by its id.
@@ -46,11 +51,14 @@ def validation_tables(
     bound = markov.bounds(p0, a, b)
     blind = label_free(chains, known)
     errors: dict[str, forecast.Errors] = {
-        "simulation": forecast.simulated_errors(chains.problem, level, fit, chains.size, replicates=replicates, seed=seed),
+        "simulation": forecast.simulated_errors(
+            chains.problem, level, fit, chains.size, replicates=min(replicates, FORECASTS), seed=seed
+        ),
         "data": forecast.held_out_errors(chains.correct, chains.problem, level),
     }
     observed = per_question(chains.correct, chains.problem, len(level))
     errors["data"][forecast.ALL, forecast.LABEL_FREE] = [mean_interval(values) for values in (blind - observed).T]
+    divisible = int(forecast.divisible(chains.problem, len(level)).sum())
     tables = {
         "rounds": _rounds(observed, fitted, bound, blind, level, names),
         "chain_fits": _chain_fits(fit, fitted, order, bound, level, names, errors["data"]),
@@ -58,6 +66,7 @@ def validation_tables(
         "forecasts": pd.DataFrame(
             [
                 {"source": source, "start": start, "forecast": name, "round": t + 1, **_cells("error", e)}
+                | {"questions": len(level) if name == forecast.LABEL_FREE else divisible}
                 for source, found in errors.items()
                 for (start, name), intervals in found.items()
                 for t, e in enumerate(intervals)

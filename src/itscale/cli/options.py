@@ -19,6 +19,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 Out = Annotated[Path, typer.Option(help="File (or folder) to write.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
 Problems = Annotated[Path, typer.Option(help="Problems, a table that `itscale problems` wrote.")]
+StepBreak = Annotated[str, typer.Option(help="What stands between steps of a solution, as a JSON string.")]
 Samples = Annotated[Path, typer.Option(help="Samples, a table that `itscale generate` wrote.")]
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list", Path: "a path"}

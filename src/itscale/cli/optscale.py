@@ -96,4 +96,5 @@ def predictor_quality(
     rows = [row[problem] for problem in table["problem_id"]]
     truth = {h: np.where(labels.count[h] > 0, labels.value[h], np.nan)[rows] for h in labels.value}
     write_csv(out / "predictor_labels.csv", labels_beside(truth, table, benchmark))
-    print(found[["head", "predictor", "spearman", "pearson", "mae"]].to_string(index=False))
+    shown = ["head", "predictor", "spearman", "pearson", "mae", "spearman_gain", "spearman_gain_low", "spearman_gain_high"]
+    print(found[shown].to_string(index=False) if len(found) else "no labels to judge a prediction by")

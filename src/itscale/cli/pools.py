@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Out, Problems, Samples, app, build, parse_json, parse_object, settings_of
+from itscale.cli.options import Out, Problems, Samples, StepBreak, app, build, parse_json, parse_object, settings_of
 from itscale.errors import UserError
 
 
@@ -29,7 +29,7 @@ def generate(
     chosen = build(Plan, {**values, "sampling": sampling, "shard": shard}, "--plan")
     settings = settings_of(EngineSettings, engine, "--engine", model=str(model))
     with open_engine(settings) as opened:
-        generate_shard(read_problems(problems), opened, chosen, out, {"model": str(model)})
+        generate_shard(read_problems(problems), opened, chosen, out, {"model": str(model), "drawn_with": settings.identity()})
 
 
 @app.command()
@@ -37,12 +37,12 @@ def gather(shards: Annotated[list[Path], typer.Argument(help="Sample tables of a
     """Put the shards of one pool together."""
     import pandas as pd
 
-    from itscale.records import KEY, SAMPLES, manifest_path, read_json, read_table, sort_by_key, write_table
+    from itscale.records import KEY, SAMPLES, first_key, manifest_path, read_json, read_table, sort_by_key, write_table
 
     table = sort_by_key(pd.concat([read_table(path, SAMPLES) for path in shards], ignore_index=True))
     twice = table.duplicated(list(KEY))
     if twice.any():
-        raise UserError(f"sample {tuple(table.loc[twice, list(KEY)].iloc[0])} is in two of the shards: give every shard once.")
+        raise UserError(f"sample {first_key(table[twice])} is in two of the shards: give every shard once.")
     write_table(out, table, SAMPLES, {"shards": [read_json(manifest_path(path)) for path in shards]})
     print(f"{out}: {len(table)} samples, {table['completion_tokens'].sum()} completion tokens")
 
@@ -54,7 +54,7 @@ def score(
     samples: Samples,
     out: Out,
     batch_size: Annotated[int, typer.Option(min=1, help="Solutions per forward pass.")] = 64,
-    step_break: Annotated[str, typer.Option(help="What stands between steps, as a JSON string.")] = '"\\n"',
+    step_break: StepBreak = '"\\n"',
 ) -> None:
     """Score every step of every sample with a process reward model; long solutions are scored in windows.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Seed, app, build, parse_object, settings_of
+from itscale.cli.options import Seed, StepBreak, app, build, parse_json, parse_object, settings_of
 from itscale.errors import UserError
 
 SOLVE = """Answer questions with a model, drawing no more samples than the policy needs.
@@ -31,6 +31,8 @@ def solve(
     settings: Annotated[str, typer.Option(help='The policy\'s settings as JSON: {"lead": 3, "n_max": 16}.')] = "{}",
     calibration: Annotated[Path | None, typer.Option(help="What `itscale calibrate` wrote.")] = None,
     verifier: Annotated[Path | None, typer.Option(help="Process reward model folder.")] = None,
+    verifier_batch_size: Annotated[int, typer.Option(help="Solutions per forward pass of the verifier.")] = 64,
+    step_break: StepBreak = '"\\n"',
     predictions: Annotated[Path | None, typer.Option(help="What the predictor says of these problems (.parquet).")] = None,
     engine: Annotated[str, typer.Option(help="EngineSettings as JSON, but for the model.")] = "{}",
     sampling: Annotated[str, typer.Option(help="Sampling as JSON: temperature, top_p, max_tokens.")] = "{}",
@@ -45,6 +47,7 @@ def solve(
     from itscale.calibrate import read_calibration
     from itscale.engines import EngineSettings, open_engine
     from itscale.engines.protocol import Sampling
+    from itscale.hub import weights_digest
     from itscale.importing import read_questions
     from itscale.live import Interrupted
     from itscale.live import solve as stage
@@ -55,7 +58,7 @@ def solve(
     served = model.startswith(("http://", "https://"))
     options = {"batch_size": 32 if served else 256, **parse_object(engine, "--engine")}
     prm = verifier if verifier is not None or served else Path(model).parent / "reward_model"
-    scorer = None
+    scorer, scored_with = None, {}
     if chosen.needs_scores:
         if prm is None or not prm.exists():
             raise UserError(
@@ -63,8 +66,11 @@ def solve(
             )
         from itscale.verifier import Verifier
 
-        scorer = Verifier(prm, 64)
-    with open_engine(build(EngineSettings, {**options, "model": model}, "--engine")) as opened:
+        pieces = parse_json(step_break, "--step-break")
+        scorer = Verifier(prm, verifier_batch_size, pieces)
+        scored_with = {"verifier": str(prm), "weights": weights_digest(prm), "step_break": pieces}
+    given = build(EngineSettings, {**options, "model": model}, "--engine")
+    with open_engine(given) as opened:
         try:
             run = stage(
                 questions,
@@ -77,7 +83,7 @@ def solve(
                 verifier=scorer,
                 predictions=readable(predictions, lambda path: read_table(path, PREDICTIONS)),
                 journal=Path(f"{out}.partial"),
-                meta={"model": model, "verifier": str(prm)},
+                meta={"drawn_with": given.identity(), "scored_with": scored_with},
             )
         except Interrupted as stopped:
             typer.echo(f"itscale: {stopped}: the same command continues.", err=True)
@@ -133,15 +139,14 @@ def accuracy(rows) -> str:
     """Share of right answers with its interval over problems."""
     import numpy as np
 
+    from itscale.driver import right_answers
     from itscale.grading import Comparer
     from itscale.intervals import mean_interval
 
-    answered = [row for row in rows if row.answer is not None]
     with Comparer(5.0) as comparer:
-        same = comparer.compare([(row.problem.answer, row.answer) for row in answered])
-    right = {(row.problem.problem_id, row.chain): bool(s) for row, s in zip(answered, same, strict=True)}
+        right = right_answers(rows, comparer)
     ids = dict.fromkeys(row.problem.problem_id for row in rows)
-    share = [np.mean([right.get((i, row.chain), False) for row in rows if row.problem.problem_id == i]) for i in ids]
+    share = [np.mean([r for row, r in zip(rows, right, strict=True) if row.problem.problem_id == i]) for i in ids]
     found = mean_interval(np.array(share))
     return f"accuracy {100 * found.mean:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}] of {len(ids)} problems"
 
@@ -203,29 +208,33 @@ def live(
     pool: Annotated[Path, typer.Option(help="Parallel pool of the same problems, for the order of arrival.")],
     options: Annotated[str, typer.Option(help="The configuration's section `live` as JSON.")],
     sampling: Annotated[str, typer.Option(help="Sampling as JSON.")],
+    engine: Annotated[str, typer.Option(help="EngineSettings as JSON; name and batch_size are those of `options`.")],
+    scoring: Annotated[str, typer.Option(help="How the verifier reads, as JSON: batch_size and step_break.")],
     seed: Seed,
     out: Annotated[Path, typer.Option(help="Folder to write: live.csv and arrival.csv.")],
     predictions: Annotated[Path | None, typer.Option(help="What the predictor says of these problems (.parquet).")] = None,
 ) -> None:
     """Run methods live against their fixed budgets; measure tokens, clock, and the bias of the order of arrival."""
     from itscale.calibrate import frozen_policies, read_calibration
+    from itscale.engines import EngineSettings
     from itscale.engines.protocol import Sampling
     from itscale.live_study import adaptive, arrival_bias, study_engines
     from itscale.records import PREDICTIONS, Unit, read_pool, read_problems, read_table, with_predictions
     from itscale.tables import write_csv
+    from itscale.verifier import Verifier
 
     predicted = readable(predictions, lambda path: read_table(path, PREDICTIONS))
     needed = ("methods", "budget", "problems", "engines", "batch_size", "look_ahead")
-    values = parse_object(options, "--options", *needed)
+    values, reading = parse_object(options, "--options", *needed), parse_object(scoring, "--scoring")
+    given = {**parse_object(engine, "--engine"), "model": str(model), "batch_size": values["batch_size"]}
     frozen = frozen_policies(read_calibration(calibration))
     chosen = adaptive(frozen, values["methods"], values["budget"])
     table = study_engines(
         read_problems(problems)[: values["problems"]],
         chosen,
-        model=model,
-        verifier=verifier,
-        engines=values["engines"],
-        slots=values["batch_size"],
+        engine=build(EngineSettings, given, "--engine"),
+        names=values["engines"],
+        verifier=Verifier(verifier, reading["batch_size"], reading["step_break"]),
         look_ahead=values["look_ahead"],
         sampling=settings_of(Sampling, sampling, "--sampling"),
         predictions=predicted,

@@ -29,7 +29,11 @@ def vote_study(
     orders: Annotated[int, typer.Option(min=1, help="Random orders per problem; 1 is the order of submission.")] = 100,
     eps: Annotated[float, typer.Option(help="Nominal error of the posterior and Dirichlet rules.")] = 0.05,
 ) -> None:
-    """Sweep the vote lead on a pool beside its theory, and count votes to stop by difficulty; writes two tables."""
+    """Sweep the vote lead on a pool beside its theory, and count votes to stop by difficulty; writes two tables.
+
+    The sweep votes on half of a question's samples and judges the vote by the plurality of the other half.
+    """
+    from itscale.errors import UserError
     from itscale.policies import make_policy
     from itscale.policies.calibration import Calibration
     from itscale.records import Unit, read_pool
@@ -40,8 +44,9 @@ def vote_study(
     samples = read_pool(pool, Unit.SAMPLE)
     known = estimate_model(read_pool(calibration, Unit.SAMPLE).cluster)
     limit = samples.size
-    leads = [d for d in (1, 2, 3, 4, 5, 6, 8, 12) if d <= limit]
-    sweep = lead_sweep(samples, known, leads, benchmark=benchmark, limit=limit, orders=orders, seed=seed)
+    if limit < 2:
+        raise UserError(f"{pool} holds one sample per problem and a vote needs two: make the pool with `samples: 2` or more.")
+    sweep = lead_sweep(samples, known, (1, 2, 3, 4, 5, 6, 8, 12), benchmark=benchmark, orders=orders, seed=seed)
     write_csv(out / "vote_sweep.csv", sweep)
     names = {"lead 4": ("vote_lead", {"lead": min(4, limit)})}
     names |= {rule: (f"vote_{rule.lower()}", {"eps": eps}) for rule in ("posterior", "heuristic", "Dirichlet")}

@@ -3,11 +3,15 @@
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from itscale.engines.protocol import Engine
 from itscale.errors import UserError, refuse_below
+from itscale.hub import weights_digest
+
+# Settings that say how fast samples come, and change none.
+_SPEED = ("batch_size", "tensor_parallel", "gpu_memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,11 @@ class EngineSettings:
 
     def __post_init__(self) -> None:
         refuse_below(1, self, "batch_size", "tensor_parallel")
+
+    def identity(self) -> dict[str, Any]:
+        """What a sample depends on, JSON-ready: the weights and all settings but those that only say how fast it comes."""
+        kept = {key: value for key, value in asdict(self).items() if key not in _SPEED}
+        return {**kept, "weights": weights_digest(self.model)}
 
 
 @contextmanager

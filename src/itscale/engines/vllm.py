@@ -102,7 +102,11 @@ class VllmEngine:
         self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
         if self._cpu:
             self._engine.collective_rpc(_pack_tied_head)
-        self._engine.reset_prefix_cache()  # its keys and values are of the weights before
+        self.drop_caches()  # its keys and values are of the weights before
+
+    def drop_caches(self) -> None:
+        """Forget all prompts; nothing may be outstanding."""
+        self._engine.reset_prefix_cache()
 
     def usage(self) -> Usage:
         return self._usage

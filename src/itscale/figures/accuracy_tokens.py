@@ -3,40 +3,57 @@
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from itscale.figures.style import figure, look
 
 CAPTION = (
     "Accuracy on the {benchmark} benchmark against tokens per question; left: completion tokens, right: all computed tokens "
-    "(prompt, completion, verifier). Bars: 95 % bootstrap intervals over questions. Up and to the left is better; a method that "
-    "stops early is worth its rule only where it lies above the line of the fixed budgets of its own family. "
-    "Filled: parallel samples; hollow: sequential rounds."
+    "(prompt, completion, verifier); a row of panels for each kind of rule. Bars: 95 % bootstrap intervals over questions. Up "
+    "and to the left is better; grey, in every panel: the fixed budgets best-of-N (solid) and self-consistency (dashed), which a "
+    "rule that stops early must lie above to be worth anything."
 )
+_KINDS = {
+    "best_of_n": "rules that return the best-scored sample",
+    "self_consistency": "rules that vote",
+    "mr_thinking": "rules over rounds of re-answering",
+}
+_FIXED = {"best-of-N": "-", "self-consistency": "--"}
+_QUANTITIES = {"completion_tokens": "completion", "total_tokens": "total"}
 
 
 def draw(main: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`main`: the main table (a row per method and budget); writes `out` as PDF and PNG."""
-    rows = main[main["benchmark"] == benchmark]
-    with figure(out, CAPTION.format(benchmark=benchmark), columns=2, width=10) as (fig, axes):
-        for axis, quantity, label in zip(axes, ("completion_tokens", "total_tokens"), ("completion", "total"), strict=True):
-            for index, (method, group) in enumerate(rows.groupby("method", sort=False)):
-                group = group.sort_values(quantity)
-                style = look(index)
-                axis.errorbar(
-                    group[quantity],
-                    100 * group["accuracy"],
-                    xerr=[group[quantity] - group[f"{quantity}_low"], group[f"{quantity}_high"] - group[quantity]],
-                    yerr=[100 * (group["accuracy"] - group["accuracy_low"]), 100 * (group["accuracy_high"] - group["accuracy"])],
-                    label=method,
-                    elinewidth=0.6,
-                    linewidth=1,
-                    markersize=4.5,
-                    markerfacecolor="white" if (group["unit"] == "round").all() else style["color"],
-                    linestyle="-" if len(group) > 1 else "none",
-                    **style,
-                )
-            axis.set_xscale("log")
-            axis.set_xlabel(f"{label} tokens per question (log scale)")
-            axis.set_ylabel("accuracy (%)")
-        handles, labels = axes[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5)
+    table = main[main["benchmark"] == benchmark]
+    shown = {family: title for family, title in _KINDS.items() if (table["family"] == family).any()}
+    with figure(out, CAPTION.format(benchmark=benchmark), 2, 10, 0.4 + 3.1 * len(shown), len(shown)) as (_, axes):
+        for row, (family, title) in enumerate(shown.items()):
+            methods = [m for m in dict.fromkeys(table.loc[table["family"] == family, "method"]) if m not in _FIXED]
+            for axis, (quantity, label) in zip(axes[2 * row : 2 * row + 2], _QUANTITIES.items(), strict=True):
+                for method, line in _FIXED.items():
+                    fixed = table[table["method"] == method].sort_values(quantity)
+                    axis.plot(fixed[quantity], 100 * fixed["accuracy"], line, color="0.6", lw=1.2, zorder=1)
+                    band = 100 * fixed["accuracy_low"], 100 * fixed["accuracy_high"]
+                    axis.fill_between(fixed[quantity], *band, color="0.6", alpha=0.12, lw=0)
+                for index, method in enumerate(methods):
+                    _points(axis, table[table["method"] == method].sort_values(quantity), quantity, index)
+                axis.set_xscale("log")
+                axis.set_xlabel(f"{label} tokens per question (log scale)")
+                axis.set_ylabel("accuracy (%)")
+                axis.set_title(title, fontsize=9)
+            axes[2 * row + 1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7)
+
+
+def _points(axis: Axes, group: pd.DataFrame, quantity: str, index: int) -> None:
+    axis.errorbar(
+        group[quantity],
+        100 * group["accuracy"],
+        xerr=[group[quantity] - group[f"{quantity}_low"], group[f"{quantity}_high"] - group[quantity]],
+        yerr=[100 * (group["accuracy"] - group["accuracy_low"]), 100 * (group["accuracy_high"] - group["accuracy"])],
+        label=group["method"].iloc[0],
+        elinewidth=0.5,
+        linewidth=1,
+        markersize=4,
+        linestyle="-" if len(group) > 1 else "none",
+        **look(index),
+    )

@@ -37,12 +37,12 @@ def look(index: int) -> dict[str, str]:
 
 @contextmanager
 def figure(
-    out: Path, caption: str, columns: int = 1, width: float = 6.6, height: float = 4.2
+    out: Path, caption: str, columns: int = 1, width: float = 6.6, height: float = 4.2, rows: int = 1
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure of `columns` panels that is saved as `out` (.pdf) and beside it as .png, its caption below it."""
+    """A figure of `rows` times `columns` panels that is saved as `out` (.pdf) and beside it as .png, its caption below it."""
     with plt.rc_context(_RC):
-        fig, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False)
-        yield fig, list(axes[0])
+        fig, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
+        yield fig, list(axes.flat)
         fig.tight_layout()
         fig.text(0.0, -0.02, textwrap.fill(caption, int(width * 17)), va="top", ha="left", fontsize=8)
         out = Path(out)

@@ -7,22 +7,24 @@ import pandas as pd
 from itscale.figures.style import COLOURS, figure
 
 CAPTION = (
-    "The lead d that stops a vote, {benchmark} benchmark, limit {limit}. Left: how often the vote ends on another answer "
-    "than the plurality of all samples, against rollouts; measured (band: 95 % bootstrap over questions), simulated under "
-    "the model with p0 = {p0:.2f} and m = {options} from the calibration split, and the bound (m − 1)/(r^d + m − 1) at the "
-    "model's rollouts. Right: accuracy against the gold answer, which no vote certifies. Where the measured curve lies "
-    "above the bound, questions differ in p0 and their wrong answers cluster, which the model says they do not."
+    "The lead d that stops a vote, {benchmark} benchmark, votes of at most {limit} samples, half of a question's. Left: how "
+    "often a vote that stopped before the limit ends on another answer than the plurality of the other half, which it never "
+    "saw, against rollouts; measured (band: 95 % bootstrap over questions), simulated under the model with p0 = {p0:.2f} and "
+    "m = {options} from the calibration split, and the bound (m − 1)/(r^d + m − 1) of such stops at the model's rollouts. Right: "
+    "accuracy of all votes against the gold answer, which no vote certifies. Measured above the bound: questions differ in p0, "
+    "their wrong answers cluster, which the model says they do not, or the plurality of {limit} samples errs where two answers "
+    "are nearly as frequent."
 )
 
 
 def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
-    """`table`: a row per lead with error, rollouts, accuracy and their intervals; writes `out` as PDF and PNG."""
+    """`table`: a row per lead with error of the stopped, rollouts, accuracy and their intervals; writes `out` as PDF and PNG."""
     rows = table[table["benchmark"] == benchmark]
     known = rows.iloc[0]
     caption = CAPTION.format(benchmark=benchmark, limit=int(known["limit"]), p0=known["p0"], options=int(known["options"]))
     with figure(out, caption, columns=2, width=10) as (_, axes):
         for axis, quantity, label in (
-            (axes[0], "error", "error against the consensus (%)"),
+            (axes[0], "error_of_stopped", "error of votes that stopped (%)"),
             (axes[1], "accuracy", "accuracy (%)"),
         ):
             axis.plot(rows["rollouts"], 100 * rows[quantity], "o-", color=COLOURS[0], markersize=5, label="measured")
@@ -44,11 +46,10 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
                 )
             axis.set_xlabel("rollouts per question (numbers: d)")
             axis.set_ylabel(label)
-        axes[0].plot(
-            rows["model_rollouts"], 100 * rows["model_error"], "s--", color=COLOURS[1], markersize=4, label="simulated model"
-        )
-        axes[0].plot(
-            rows["model_rollouts"], 100 * rows["bound"], "^:", color=COLOURS[2], markersize=4, label="bound of the model"
-        )
+        for quantity, style, colour, label in (
+            ("model_error_of_stopped", "s--", COLOURS[1], "simulated model"),
+            ("bound", "^:", COLOURS[2], "bound of the model"),
+        ):
+            axes[0].plot(rows["model_rollouts"], 100 * rows[quantity], style, color=colour, markersize=4, label=label)
         axes[0].set_ylim(bottom=0)
         axes[0].legend()

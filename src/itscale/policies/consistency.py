@@ -7,7 +7,7 @@ import numpy as np
 
 from itscale.errors import UserError
 from itscale.policies.calibration import Calibration, Difficulty
-from itscale.policies.protocol import CODE, Batch, Decision, NoState, Reason, decide, stop_or_limit
+from itscale.policies.protocol import CODE, Batch, Decision, NoState, Reason, check_counts, decide, stop_or_limit
 from itscale.records import Pool, Unit
 from itscale.voting import Tally, asc_confidence, empty_tally, plurality, vote
 
@@ -25,6 +25,9 @@ class EarlyStopping:
     needs_scores: ClassVar[bool] = False
     needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "self_consistency"
+
+    def __post_init__(self) -> None:
+        check_counts("esc", n_max=self.n_max, window=self.window)
 
     @property
     def limit(self) -> int:
@@ -68,6 +71,7 @@ class Adaptive:
     family: ClassVar[str] = "self_consistency"
 
     def __post_init__(self) -> None:
+        check_counts("asc", n_max=self.n_max)
         _probability("asc", self.threshold)
 
     @property
@@ -116,9 +120,8 @@ class DifficultyAdaptive:
     family: ClassVar[str] = "self_consistency"
 
     def __post_init__(self) -> None:
+        check_counts("dsc", n_max=self.n_max, judge_window=self.judge_window, sample_window=self.sample_window)
         _probability("dsc", self.threshold)
-        if self.judge_window < 1 or self.sample_window < 1:
-            raise UserError("judge_window and sample_window of dsc count questions and samples: choose 1 or more.")
 
     @property
     def limit(self) -> int:

@@ -1,12 +1,12 @@
 """Fixed budgets: best-of-N, self-consistency, and re-answering for a fixed number of rounds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Self
 
 import numpy as np
 
 from itscale.policies.calibration import Calibration
-from itscale.policies.protocol import Batch, Decision, NoState, Reason, best_scored, decide
+from itscale.policies.protocol import Batch, Decision, NoState, Reason, best_scored, check_counts, decide
 from itscale.records import Unit
 from itscale.voting import heaviest, plurality
 
@@ -14,6 +14,9 @@ from itscale.voting import heaviest, plurality
 @dataclass(frozen=True, slots=True)
 class _Fixed:
     """Draws `limit` at once."""
+
+    def __post_init__(self) -> None:
+        check_counts(type(self).__name__, **{f.name: getattr(self, f.name) for f in fields(self)})
 
     def bind(self, known: Calibration) -> Self:
         return self

@@ -16,7 +16,7 @@ from itscale.emissions import look_up
 from itscale.errors import UserError
 from itscale.policies.calibration import Calibration, FirstScore, Rounds, Strata
 from itscale.policies.fixed import last_round
-from itscale.policies.protocol import CODE, Batch, Decision, NoState, Reason
+from itscale.policies.protocol import CODE, Batch, Decision, NoState, Reason, check_counts
 from itscale.rates import fit_rates
 from itscale.records import Pool, Unit
 
@@ -33,6 +33,9 @@ class _Chain:
     scores_read: ClassVar[int] = 1
     needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "mr_thinking"
+
+    def __post_init__(self) -> None:
+        check_counts(type(self).__name__, rounds=self.rounds)
 
     @property
     def limit(self) -> int:
@@ -82,6 +85,7 @@ class Zero(_Chain):
     cost: float = 0.0
 
     def __post_init__(self) -> None:
+        _Chain.__post_init__(self)
         _check_cost("zero", self.cost)
 
     def depth(self, p0: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -103,6 +107,7 @@ class Map(_Chain):
     needs_features: ClassVar[tuple[str, ...]] = ("p0", "a", "b")
 
     def __post_init__(self) -> None:
+        _Chain.__post_init__(self)
         _check_cost("map", self.cost)
         if self.strength < 0:
             raise UserError(f"strength of map is {self.strength}: it is a number of transitions, 0 or more.")

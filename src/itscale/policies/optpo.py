@@ -14,7 +14,7 @@ import numpy as np
 from itscale.errors import UserError
 from itscale.policies.calibration import Calibration
 from itscale.policies.consistency import count_votes
-from itscale.policies.protocol import Batch, Decision, Reason, stop_or_limit, take
+from itscale.policies.protocol import Batch, Decision, Reason, check_counts, stop_or_limit, take
 from itscale.records import Unit
 from itscale.voting import (
     Tally,
@@ -42,8 +42,9 @@ class _Vote:
     reason: ClassVar[Reason] = Reason.CONFIDENT
 
     def __post_init__(self) -> None:
-        if not 1 <= self.n_min <= self.n_max or self.chunk < 1:
-            raise UserError(f"a vote needs 1 <= n_min <= n_max and chunk >= 1, not {self.n_min}, {self.n_max}, {self.chunk}.")
+        check_counts("a vote", n_max=self.n_max, n_min=self.n_min, chunk=self.chunk)
+        if self.n_min > self.n_max:
+            raise UserError(f"n_min of a vote is {self.n_min} and n_max {self.n_max}: choose n_min <= n_max.")
 
     @property
     def limit(self) -> int:
@@ -76,6 +77,10 @@ class VoteLead(_Vote):
 
     lead: int
     reason: ClassVar[Reason] = Reason.LEAD
+
+    def __post_init__(self) -> None:
+        _Vote.__post_init__(self)
+        check_counts("vote_lead", lead=self.lead)
 
     def trusted(self, state: Tally) -> np.ndarray:
         return state.first - state.second >= self.lead

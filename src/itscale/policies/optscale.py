@@ -15,6 +15,7 @@ from itscale.policies.protocol import (
     NoState,
     Reason,
     best_scored,
+    check_counts,
     decide,
     stop_or_limit,
     take,
@@ -36,6 +37,9 @@ class Threshold:
     needs_scores: ClassVar[bool] = True
     needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "best_of_n"
+
+    def __post_init__(self) -> None:
+        check_counts("threshold", n_max=self.n_max)
 
     @property
     def limit(self) -> int:
@@ -166,6 +170,9 @@ class OptScale(_Fitted):
     def __post_init__(self) -> None:
         if self.variant not in ("paper", "ours"):
             raise UserError(f"variant {self.variant!r} of optscale is not known: choose paper or ours.")
+        check_counts("optscale", n_max=self.n_max, peek=self.peek)
+        if self.n0 < 0:
+            raise UserError(f"n0 of optscale is {self.n0}: it is a number of pseudo-samples, 0 or more.")
         if not 0 < self.alpha < 1:
             raise UserError(f"alpha of optscale is {self.alpha}: choose a probability between 0 and 1.")
         if self.variant == "paper" and self.peek is None and self.n_max not in _PEEK:
@@ -220,6 +227,7 @@ class Reservation(_Fitted):
     cost: float
 
     def __post_init__(self) -> None:
+        check_counts("reservation", n_max=self.n_max)
         if not 0 < self.cost < 1:
             raise UserError(f"cost of reservation is {self.cost}: choose a price between 0 and 1, in units of the score.")
         if self.n0 <= 0:

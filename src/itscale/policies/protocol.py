@@ -8,10 +8,12 @@ look ahead, and a rule that looks at each arrival asks for one more at a time.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from numbers import Integral
 from typing import Any, Protocol, Self
 
 import numpy as np
 
+from itscale.errors import UserError
 from itscale.policies.calibration import Calibration
 from itscale.records import Unit
 
@@ -92,6 +94,17 @@ class Policy(Protocol):
     def step(self, state: Any, batch: Batch, seen: np.ndarray) -> tuple[Any, Decision]: ...
 
     def select(self, state: Any, batch: Batch) -> np.ndarray: ...
+
+
+def check_counts(rule: str, **counts: int | None) -> None:
+    """Settings that are numbers of samples, rounds or votes.
+
+    Raises:
+        UserError: one of them is no whole number of at least 1 (None: not given).
+    """
+    for name, value in counts.items():
+        if value is not None and not (isinstance(value, Integral) and value >= 1):
+            raise UserError(f"{name} of {rule} is {value}: it is a number of samples, rounds or votes, 1 or more.")
 
 
 def take(state: Any, rows: np.ndarray) -> Any:

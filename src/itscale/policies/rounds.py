@@ -11,7 +11,7 @@ from itscale.errors import UserError
 from itscale.policies.calibration import Calibration, Rounds, Strata
 from itscale.policies.fixed import BestOfN, SelfConsistency
 from itscale.policies.markovscale import fit_strata
-from itscale.policies.protocol import CODE, Batch, Decision, Reason
+from itscale.policies.protocol import CODE, Batch, Decision, Reason, check_counts
 from itscale.records import Pool, Unit
 
 _EXPONENTS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
@@ -61,6 +61,7 @@ class Filter:
     family: ClassVar[str] = "mr_thinking"
 
     def __post_init__(self) -> None:
+        check_counts("filter", rounds=self.rounds)
         if not 0 < self.tau <= 1:
             raise UserError(f"tau of filter is {self.tau}: choose a probability above 0, 1 at most.")
         if self.cost < 0:

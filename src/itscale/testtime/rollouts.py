@@ -24,6 +24,7 @@ from itscale.engines.protocol import ReloadingEngine, Sampling
 from itscale.errors import UserError
 from itscale.generate import request_seed
 from itscale.grading import Comparer
+from itscale.judging import right_clusters
 from itscale.ledger import Ledger
 from itscale.live import solve
 from itscale.policies.protocol import Policy, Reason
@@ -72,11 +73,10 @@ class Rollouts:
 def judge_votes(problems: Sequence[Problem], solved: Sequence[Solved], comparer: Comparer, kept: int | None) -> list[Vote]:
     """Votes of live rows; each cluster is compared with the gold answer by its first member (for analysis, or gold rewards)."""
     votes = []
-    for problem, row in zip(problems, solved, strict=True):
-        cluster = np.array([s.verdict.cluster for s in row.samples], int)
-        found = {c: row.samples[cluster.tolist().index(c)].verdict.answer for c in set(cluster.tolist()) - {-1}}
-        right = dict(zip(found, comparer.compare([(problem.answer, answer) for answer in found.values()]), strict=True))
-        correct = np.array([bool(right.get(c)) for c in cluster.tolist()])
+    rows = [(p.answer, [s.verdict for s in row.samples]) for p, row in zip(problems, solved, strict=True)]
+    for (_, verdicts), right in zip(rows, right_clusters(rows, comparer), strict=True):
+        cluster = np.array([verdict.cluster for verdict in verdicts], int)
+        correct = np.array([right.get(c, False) for c in cluster.tolist()])
         votes.append(Vote(cluster, correct, min(kept or len(cluster), len(cluster))))
     return votes
 

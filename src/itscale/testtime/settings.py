@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from itscale.errors import UserError
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration
-from itscale.policies.protocol import Policy
+from itscale.policies.protocol import Batch, Policy
 from itscale.records import Unit
 
 ALGORITHMS = ("grpo", "rloo", "ppo", "sft")
@@ -72,9 +74,19 @@ class RunSettings:
         if name is None:
             raise UserError("vote of a test-time training run has no 'policy': name the stopping rule.")
         policy = make_policy(name, **{k: v for k, v in self.vote.items() if k != "policy"}).bind(known)
-        if policy.unit is not Unit.SAMPLE or policy.needs_scores:
+        if policy.unit is not Unit.SAMPLE or policy.needs_scores or policy.needs_features:
             raise UserError(f"vote of a test-time training run is {name!r}, which does not count votes: choose one that does.")
-        earliest = getattr(policy, "n_min", policy.limit)
+        earliest = first_look(policy)
         if self.group > earliest:
-            raise UserError(f"group is {self.group}, but the vote may stop at {earliest}: raise n_min to at least the group.")
+            raise UserError(
+                f"group is {self.group}, but the vote may stop at {earliest}: raise n_min to at least the group, or choose a "
+                "rule that has n_min (vote_asc in place of asc)."
+            )
         return policy
+
+
+def first_look(policy: Policy) -> int:
+    """How many samples a rule asks for before it has seen any: it cannot stop sooner."""
+    nothing = Batch(np.zeros(1, np.int64), np.full((1, 0), -1), np.full((1, 0), np.nan), np.zeros((1, 0), np.int64))
+    _, decision = policy.step(policy.init(1), nothing, nothing.n)
+    return int(min(decision.want[0], policy.limit))

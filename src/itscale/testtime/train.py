@@ -4,7 +4,6 @@ The loop is the Hugging Face trainer's. What makes a step (its problems, the see
 from the run's seed and the step's number, so weights and optimiser moments are all that a checkpoint must hold.
 """
 
-import hashlib
 import importlib.util
 import logging
 import math
@@ -29,7 +28,7 @@ from itscale.engines.protocol import ReloadingEngine, Sampling
 from itscale.errors import UserError
 from itscale.generate import request_seed
 from itscale.grading import Comparer
-from itscale.hub import model_files
+from itscale.hub import model_files, weights_digest
 from itscale.journal import Journal, fingerprint
 from itscale.ledger import Ledger
 from itscale.policies.calibration import Calibration
@@ -86,11 +85,9 @@ def train(job: Job, out: Path) -> None:
 
 
 def _identity(job: Job) -> str:
-    weights = sorted(job.model.glob("*.safetensors"))
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in weights]
     problems = [[asdict(p) for p in split] for split in (job.trained, job.untouched)]
     settings = [asdict(job.settings), asdict(job.evaluation), asdict(job.sampling), job.engine.name]
-    return fingerprint([digests, problems, settings, repr(job.settings.policy(job.known)), job.seed])
+    return fingerprint([weights_digest(job.model), problems, settings, repr(job.settings.policy(job.known)), job.seed])
 
 
 def _resume_journal(path: Path, identity: str, step: int) -> Journal:

@@ -73,7 +73,9 @@ def fit(
         get_cosine_schedule_with_warmup,
     )
 
-    bar = progress(description=description, unit="step", total=settings.steps)
+    begun = last_checkpoint(scratch)
+    done = int(begun.rpartition("-")[2]) if begun is not None else 0
+    bar = progress(description=description, unit="step", total=settings.steps, initial=done)
 
     class Bar(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -122,8 +124,5 @@ def fit(
             optimizers=(optimizer, schedule),
         )
         trainer.remove_callback(PrinterCallback)
-        begun = last_checkpoint(scratch)
-        if begun is not None:
-            bar.update(int(begun.rpartition("-")[2]))
         trainer.train(resume_from_checkpoint=begun)
     model.eval()
