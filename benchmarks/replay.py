@@ -3,7 +3,8 @@
 All times are processor times of one thread, so that what else the machine does counts for little.
 
 Needs a finished run of the workflow (--results): its test pools and predictions, and the methods with their knobs as
-calibration.json has frozen them. "Every method" is each method once, at its largest budget; every row of the main table is timed as well.
+calibration.json has frozen them. "Every method" is each method once, at its largest budget; every row of the main table
+is timed as well.
 """
 
 from harness import Measurement, Options, processor_seconds, run, spread  # before numpy: it sets the number of threads
