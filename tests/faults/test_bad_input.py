@@ -215,13 +215,7 @@ def strike(own: Path, name: str) -> list[object]:
             return grade
         case "overlap":
             write_problems(own / "other.parquet", [Problem("x0", "12+3*2 ", "1")])
-            pool = random_pool(3)
-            write_table(
-                own / "pool.parquet",
-                table_of(pool).assign(seed=0, answer="", cluster=pool.cluster.ravel(), verdict="wrong"),
-                POOL,
-            )
-            files = ["--problems", problems, "--untouched", own / "other.parquet", "--calibration", own / "pool.parquet"]
+            files = ["--problems", problems, "--untouched", own / "other.parquet", "--calibration", samples]
             return ["train-on-votes", "--name", "run", "--model", own / "lm", *files, "--seed", "0", "--out", own / "run"]
         case "100 kB":
             write_problems(problems, [Problem("long", "1+" * 50_000 + "1", "2")])
