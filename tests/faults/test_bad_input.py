@@ -93,6 +93,12 @@ def damage(own: Path, name: str) -> list[object]:
                 rows[2] = rows[2][:10] + b"\n"
                 partial.write_bytes(b"".join(rows))
             return drawing(own, out)
+        case "other weights":
+            (own / "scores.json").mkdir()  # the table cannot be finished
+            assert itscale(own, *scoring(own, own / "scores.parquet")).code == 1
+            weights = load_file(own / "prm" / "model.safetensors")
+            save_file({name: 1.01 * w for name, w in weights.items()}, own / "prm" / "model.safetensors", {"format": "pt"})
+            return scoring(own, own / "scores.parquet")
         case "own Parquet":
             mine.write_bytes(samples.read_bytes()[:-50])
             return ["import", mine, *into]
