@@ -17,7 +17,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from itscale import markov
 from itscale.errors import UserError, refuse_below
-from itscale.hub import model_files
+from itscale.hub import model_files, weights_digest
 from itscale.journal import fingerprint, last_checkpoint, scratch_folder
 from itscale.progress import progress
 from itscale.prompts import render
@@ -265,7 +265,8 @@ def train(
     model = ParameterPredictor(network, settings)
     examples, held_out = (_examples(tokenizer, problems, labels, settings) for problems, labels in (training, validation))
     _begin_at_the_mean(model, examples, settings.heads)
-    content = [asdict(settings), seed, str(backbone), *([[e["input_ids"], e["labels"].tolist()] for e in examples + held_out])]
+    rows = [[e["input_ids"], e["labels"].tolist()] for e in examples + held_out]
+    content = [asdict(settings), seed, str(backbone), weights_digest(backbone), rows]
     steps = -(-len(examples) // settings.batch_size)
     bar = progress(description="predictor", unit="epoch", total=settings.epochs)
 

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer, Qwen2ForTokenClassification
 
 from itscale.errors import UserError
-from itscale.hub import model_files
+from itscale.hub import model_files, weights_digest
 from itscale.journal import Journal, fingerprint
 from itscale.memory import fitting
 from itscale.progress import progress
@@ -183,7 +183,7 @@ def score_table(
     asked = [questions[problem_id] for problem_id in samples["problem_id"]]
     verifier = Verifier(model, batch_size, step_break)
     hashes = pd.util.hash_pandas_object(samples.assign(question=asked)[[*KEY, "question", "text"]], index=False)
-    content = [str(model), step_break, hashlib.sha256(hashes.to_numpy().tobytes()).hexdigest()]
+    content = [weights_digest(model), step_break, hashlib.sha256(hashes.to_numpy().tobytes()).hexdigest()]
     journal = Journal(partial, fingerprint(content)) if partial is not None else None
     done = {row["row"]: row for row in journal.rows} if journal is not None else {}
     texts = samples["text"].tolist()

@@ -144,6 +144,11 @@ TABLES = {
         "…partial was begun with other settings, model or problems: delete it to begin anew.",
         "The file is not touched.",
     ),
+    "other weights": Case(
+        "A model was trained anew after its scoring was killed",
+        "scores.parquet.partial was begun with other settings, model or problems: delete it to begin anew.",
+        "The file is not touched; scores of two models never mix.",
+    ),
     "own Parquet": Case(
         "A Parquet file of one's own is truncated",
         "mine.parquet cannot be read as Parquet (…): write or download it anew.",

@@ -93,6 +93,12 @@ def damage(own: Path, name: str) -> list[object]:
                 rows[2] = rows[2][:10] + b"\n"
                 partial.write_bytes(b"".join(rows))
             return drawing(own, out)
+        case "other weights":
+            (own / "scores.json").mkdir()  # the table cannot be finished
+            assert itscale(own, *scoring(own, own / "scores.parquet")).code == 1
+            weights = load_file(own / "prm" / "model.safetensors")
+            save_file({name: 1.01 * w for name, w in weights.items()}, own / "prm" / "model.safetensors", {"format": "pt"})
+            return scoring(own, own / "scores.parquet")
         case "own Parquet":
             mine.write_bytes(samples.read_bytes()[:-50])
             return ["import", mine, *into]
@@ -215,13 +221,7 @@ def strike(own: Path, name: str) -> list[object]:
             return grade
         case "overlap":
             write_problems(own / "other.parquet", [Problem("x0", "12+3*2 ", "1")])
-            pool = random_pool(3)
-            write_table(
-                own / "pool.parquet",
-                table_of(pool).assign(seed=0, answer="", cluster=pool.cluster.ravel(), verdict="wrong"),
-                POOL,
-            )
-            files = ["--problems", problems, "--untouched", own / "other.parquet", "--calibration", own / "pool.parquet"]
+            files = ["--problems", problems, "--untouched", own / "other.parquet", "--calibration", samples]
             return ["train-on-votes", "--name", "run", "--model", own / "lm", *files, "--seed", "0", "--out", own / "run"]
         case "100 kB":
             write_problems(problems, [Problem("long", "1+" * 50_000 + "1", "2")])

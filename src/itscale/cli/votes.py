@@ -83,14 +83,20 @@ def train_on_votes(
     from itscale.records import Unit, read_pool, read_problems
     from itscale.testtime.evaluation import EvaluationSettings
     from itscale.testtime.settings import RunSettings
-    from itscale.testtime.train import Job, train
     from itscale.voting import estimate_model
+
+    trained, others = read_problems(problems), read_problems(untouched)
+    # What is forgotten is measured on questions that were not trained on.
+    refuse_overlap({f"--problems {problems}": trained, f"--untouched {untouched}": others})
+    chosen = settings_of(RunSettings, settings, "--settings")
+
+    from itscale.testtime.train import Job, train  # takes its time, so mistakes are said before
 
     job = Job(
         model=model,
-        trained=read_problems(problems),
-        untouched=read_problems(untouched),
-        settings=settings_of(RunSettings, settings, "--settings"),
+        trained=trained,
+        untouched=others,
+        settings=chosen,
         evaluation=settings_of(EvaluationSettings, evaluation, "--evaluation"),
         sampling=settings_of(Sampling, sampling, "--sampling"),
         engine=settings_of(EngineSettings, engine, "--engine", model=str(model)),
@@ -98,8 +104,6 @@ def train_on_votes(
         seed=seed,
         name=name,
     )
-    # What is forgotten is measured on questions that were not trained on.
-    refuse_overlap({str(problems): list(job.trained), str(untouched): list(job.untouched)})
     train(job, out)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from itscale.errors import refuse_below
-from itscale.hub import model_files
+from itscale.hub import model_files, weights_digest
 from itscale.journal import fingerprint, scratch_folder
 from itscale.prompts import SEPARATOR, split_steps
 from itscale.records import Problem, refuse_full_folder, refuse_strangers
@@ -240,7 +240,7 @@ def train(
         """New layers learn; the language model's change slowly, so that they keep the arithmetic that they know."""
         return 1.0 if name.startswith(added) else settings.base_pace
 
-    begun_with = [asdict(settings), seed, str(language_model), pairs]
+    begun_with = [asdict(settings), seed, weights_digest(language_model), pairs]
     with scratch_folder(Path(f"{out}.partial"), fingerprint(begun_with)) as scratch:
         fit(model, tokenizer, examples, fit_settings, seed, "reward model", scratch, loss, pace)
         del model.norm, model.reader, model.compare
