@@ -132,9 +132,10 @@ def test_reward_labels_by_hand():
     tokens = tokenizer.convert_ids_to_tokens(encoded["input_ids"])
     wanted = [tokenizer.convert_ids_to_tokens(label) if label >= 0 else None for label in encoded["labels"]]
     judged = [(token, label) for token, label in zip(tokens, wanted, strict=True) if label is not None]
-    # 12+3 is 15, not 25: wrong from the 2 on, so the 5 is not judged. The step after it is right, given what was written.
+    # 12+3 is 15, not 25: wrong from the 2 on, so the 5 is not judged. The symbols after it are right, given what was written,
+    # but the solution is not any more.
     first = [("1", "1"), ("2", "2"), ("+", "+"), ("3", "3"), ("=", "="), ("2", "1"), (SEPARATOR, "<eos>")]
-    assert judged == [*first, ("\\boxed{", "\\boxed{"), ("2", "2"), ("5", "5"), ("}", "}"), (SEPARATOR, SEPARATOR)]
+    assert judged == [*first, ("\\boxed{", "\\boxed{"), ("2", "2"), ("5", "5"), ("}", "}"), (SEPARATOR, "<eos>")]
 
 
 def test_flaws_come_at_their_rate_and_are_found():

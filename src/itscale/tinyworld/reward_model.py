@@ -43,8 +43,8 @@ class RewardModelSettings:
     Long questions are as frequent as short ones: what judges has seen what the language model has hardly.
     """
 
-    extra_layers: int = 2
-    steps: int = 2400
+    extra_layers: int = 3
+    steps: int = 1600
     batch_size: int = 16
     learning_rate: float = 3e-3
     base_pace: float = 0.25
@@ -63,8 +63,9 @@ class RewardModelSettings:
 def encode(tokenizer: "PreTrainedTokenizerFast", pairs: list[tuple[str, list[str]]]) -> list[dict[str, list[int]]]:
     """Tokens of judged solutions (question, lines), labelled with the token that ought to stand there (-100 outside its steps).
 
-    What is written is right where it equals its label; the label of the separator after a wrong step is the end token, and
-    a line is labelled up to its first wrong symbol.
+    What is written is right where it equals its label; a line is labelled up to its first wrong symbol. The separators after
+    a wrong step and after all that follow it are labelled with the end token: as with Qwen2.5-Math-PRM, a step is right while
+    the solution is.
     """
     separator, end = tokenizer.convert_tokens_to_ids(SEPARATOR), tokenizer.eos_token_id
     judged = [(lines, arithmetic.right_lines(arithmetic.parse(question), lines)) for question, lines in pairs]
@@ -72,23 +73,25 @@ def encode(tokenizer: "PreTrainedTokenizerFast", pairs: list[tuple[str, list[str
     tokens = dict(zip(texts, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True))
     examples = []
     for prompt, (lines, rights) in zip(encode_prompts(tokenizer, [question for question, _ in pairs]), judged, strict=True):
-        ids, labels = list(prompt), [-100] * len(prompt)
+        ids, labels, sound = list(prompt), [-100] * len(prompt), True
         for line, right in zip(lines, rights, strict=True):
             written, wanted = tokens[line], tokens[right]
             agree = next((i for i, pair in enumerate(zip(written, wanted, strict=False)) if pair[0] != pair[1]), len(wanted))
             ids += [*written, separator]
             # What follows a wrong symbol on its line has no right symbol to be compared with.
             labels += [([*wanted, end][i] if i <= agree else -100) for i in range(len(written))]
-            labels.append(separator if line == right else end)
+            sound = sound and line == right
+            labels.append(separator if sound else end)
         examples.append({"input_ids": [*ids, end], "labels": [*labels, -100]})
     return examples
 
 
 def judgement_loss(separator: int, layer: int, symbol_weight: float) -> "Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]":
-    """Cross-entropy of the two classes at the separators, plus what makes it learnable, read off hidden `layer`.
+    """Cross-entropy of the two classes at the separators, plus what makes it learnable.
 
-    There every written symbol is judged and its right token named: a comparison has no gradient to speak of until what is
-    to be compared is there, and what is compared in the last layer comes too late to be gathered at the separator.
+    Off hidden `layer` the right token of every written symbol is read, and one layer on whether the two agree; the layers above
+    gather. A comparison has no gradient to speak of until what is to be compared is there, nor a gathering until there is
+    something to gather.
     """
     from torch.nn.functional import cross_entropy
 
@@ -98,9 +101,9 @@ def judgement_loss(separator: int, layer: int, symbol_weight: float) -> "Callabl
         known, right = labels != -100, (labels == ids).long()
         steps, symbols = known & (ids == separator), known & (ids != separator)
         judged = cross_entropy(model.score(out.last_hidden_state)[steps], right[steps])
-        early = model.norm(out.hidden_states[layer][symbols])
-        compared = cross_entropy(model.compare(early), right[symbols])
-        return judged + compared + symbol_weight * cross_entropy(model.reader(early), labels[symbols])
+        named = cross_entropy(model.reader(out.hidden_states[layer][symbols]), labels[symbols])
+        compared = cross_entropy(model.compare(out.hidden_states[layer + 1][symbols]), right[symbols])
+        return judged + compared + symbol_weight * named
 
     return loss
 
@@ -216,8 +219,8 @@ def train(
         embedding = model.model.embed_tokens.weight
         embedding[separator] = embedding[tokenizer.convert_tokens_to_ids("\n")]
     # For training only: what names the right token, as the language model's own head does, and compares it with the written one.
-    model.norm, model.reader = copy.deepcopy(base.model.norm), copy.deepcopy(base.lm_head)
-    model.compare = nn.Linear(config.hidden_size, 2)
+    model.reader = nn.Sequential(copy.deepcopy(base.model.norm), copy.deepcopy(base.lm_head))
+    model.compare = nn.Sequential(copy.deepcopy(base.model.norm), nn.Linear(config.hidden_size, 2))
 
     total = settings.steps * settings.batch_size
     drawn = sampled(samples, problems) if samples is not None and len(samples) else []
@@ -234,7 +237,7 @@ def train(
     )
     known = base.config.num_hidden_layers
     loss = judgement_loss(separator, known + 1, settings.symbol_weight)
-    added = ("score.", "norm.", "reader.", "compare.", *(f"model.layers.{known + i}." for i in range(settings.extra_layers)))
+    added = ("score.", "reader.", "compare.", *(f"model.layers.{known + i}." for i in range(settings.extra_layers)))
 
     def pace(name: str) -> float:
         """New layers learn; the language model's change slowly, so that they keep the arithmetic that they know."""
@@ -243,5 +246,5 @@ def train(
     begun_with = [asdict(settings), seed, weights_digest(language_model), pairs]
     with scratch_folder(Path(f"{out}.partial"), fingerprint(begun_with)) as scratch:
         fit(model, tokenizer, examples, fit_settings, seed, "reward model", scratch, loss, pace)
-        del model.norm, model.reader, model.compare
+        del model.reader, model.compare
         save(out, model, tokenizer)
