@@ -79,10 +79,16 @@ KILLS = {
         "What the first job writes; they never write at once.",
     ),
     "controller": Case(
-        "SIGKILL of the SLURM controller, a job cancelled, a job over its memory",
-        "(the job is submitted again, with more memory where that was short)",
+        "SIGKILL of the SLURM controller, or a job is cancelled",
+        "(the job is submitted again)",
         "Every finished file.",
-        "test_slurm.py::test_the_workflow_runs_through_the_queue",
+        "test_slurm.py::test_the_queue_loses_nothing_when_a_job_is_cancelled_and_the_controller_killed",
+    ),
+    "job's memory": Case(
+        "SLURM ends a job that is over its memory",
+        "(the job is submitted again with more)",
+        "Every finished file.",
+        "test_slurm.py::test_a_job_over_its_memory_comes_back_with_more",
     ),
 }
 
