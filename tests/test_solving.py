@@ -141,7 +141,7 @@ def workplace(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("workplace")
     models = folder / "results" / "models"
     shutil.copytree(model, models / "language_model")
-    reward_model.train(models / "reward_model", model, None, [], 0, reward_model.RewardModelSettings(1, 4, 8), set())
+    reward_model.train(models / "reward_model", model, None, [], 0, reward_model.RewardModelSettings(2, 4, 8), set())
     pool = random_pool(1, rows=12, size=16)
     table = table_of(pool).assign(seed=0, answer=None, cluster=pool.cluster.ravel(), verdict="wrong")
     table["verdict"] = np.where(pool.correct.ravel(), "correct", "wrong")

@@ -344,7 +344,7 @@ CONFIGURATION = {
     ),
     "option": Case(
         "An option of a command is out of range",
-        "Invalid value for '--batch-size'…0 is not in the range",
+        "Invalid value for '--batch-size'…greater than or equal to 1",
         NOTHING_BEGUN,
     ),
 }

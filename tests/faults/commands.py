@@ -27,7 +27,7 @@ def grading(folder: Path, out: Path) -> list[object]:
 
 def training(model: str, folder: Path, out: Path) -> list[object]:
     """Forty steps of the language model or of the reward model, which keep ten checkpoints."""
-    head = {"extra_layers": 1, "steps": 40, "batch_size": 8}
+    head = {"extra_layers": 2, "steps": 40, "batch_size": 8}
     files = ["--problems", folder / "problems.parquet", "--samples", folder / "samples.parquet", "--model", folder / "lm"]
     own = {
         "language model": ["train-language-model", "--settings", json.dumps(SMALL), folder / "problems.parquet"],

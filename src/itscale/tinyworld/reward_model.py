@@ -57,7 +57,8 @@ class RewardModelSettings:
 
     def __post_init__(self) -> None:
         refuse_below(1, self, "steps", "batch_size")
-        refuse_below(0, self, "extra_layers", "learning_rate", "symbol_weight", "flaw_rate", "misprint_rate", "sampled_share")
+        refuse_below(2, self, "extra_layers")  # one names what ought to be written, one compares
+        refuse_below(0, self, "learning_rate", "symbol_weight", "flaw_rate", "misprint_rate", "sampled_share")
 
 
 def encode(tokenizer: "PreTrainedTokenizerFast", pairs: list[tuple[str, list[str]]]) -> list[dict[str, list[int]]]:
