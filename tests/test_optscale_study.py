@@ -58,6 +58,8 @@ def test_clairvoyant_stop_is_the_shortest_prefix_that_loses_nothing():
             expected = 1
         assert found.used[i] == expected
     assert (found.reason == list(Reason).index(Reason.FIXED)).all()
+    # More rows than a replay takes at once.
+    assert len(study.clairvoyant(pool, 8, orders=3000, seed=0).used) == 3000 * pool.rows
 
 
 def test_bounds_hold_pass_at_n_and_the_clairvoyant_stop():

@@ -52,13 +52,12 @@ def test_accuracy_of_one_sample_over_many_orders_is_the_mean():
 
 
 @pytest.mark.parametrize("name", ["best_of_n", "threshold", "vote_posterior", "reservation", "dsc_oracle", "optscale"])
-def test_rows_do_not_depend_on_the_block_that_they_are_replayed_in(name, monkeypatch):
+def test_rows_do_not_depend_on_the_block_that_they_are_replayed_in(name):
     settings = {"best_of_n": {"n": 9}, "threshold": {"s_min": 0.8}, "vote_posterior": {"eps": 0.1}, "reservation": {"cost": 0.02}}
     settings |= {"optscale": {"s_min": 0.8, "alpha": 0.9, "predicted": True}}
     policy = make_policy(name, **({"n_max": 9} if name != "best_of_n" else {}), **settings.get(name, {})).bind(KNOWN)
     whole = replay(policy, POOLS[Unit.SAMPLE], orders=7)
-    monkeypatch.setattr("itscale.replay._BLOCK", 40)  # four rows at a time
-    parts = replay(policy, POOLS[Unit.SAMPLE], orders=7)
+    parts = replay(policy, POOLS[Unit.SAMPLE], orders=7, block=40)  # four rows at a time
     for name in ("problem", "used", "column", "correct", "reason"):
         assert (getattr(parts, name) == getattr(whole, name)).all()
     assert (parts.ledger.total == whole.ledger.total).all()

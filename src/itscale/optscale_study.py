@@ -71,7 +71,7 @@ def clairvoyant(pool: Pool, n_max: int, *, orders: int, seed: int) -> Outcomes:
     best = np.maximum.accumulate(np.where(score > before, np.arange(n_max), -1), axis=1)
     right = np.where(best >= 0, np.take_along_axis(pool.correct[row, order], np.maximum(best, 0), axis=1), False)
     used = np.where(right[:, -1], right.argmax(axis=1) + 1, 1)
-    return replay(Hindsight(n_max, used), pool, orders=orders, seed=seed)
+    return replay(Hindsight(n_max, used), pool, orders=orders, seed=seed, block=order.size)
 
 
 def bounds(pool: Pool, budgets: Iterable[int], *, benchmark: str, orders: int, seed: int) -> pd.DataFrame:

@@ -53,8 +53,11 @@ def _permutations(rows: int, orders: int, size: int, seed: int) -> np.ndarray:
     return drawn
 
 
-def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0) -> Outcomes:
+def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0, block: int = _BLOCK) -> Outcomes:
     """Replay a bound policy over a pool; nothing of the gold answers reaches the policy.
+
+    `block` entries of an array are replayed at once (speed and memory, not results); a policy whose state holds something of
+    every row beforehand needs all of them.
 
     Raises:
         UserError: the policy counts rounds and the pool samples (or the reverse), it asks for more than the pool has, or it
@@ -86,7 +89,7 @@ def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0) -> O
     row = np.repeat(np.arange(pool.rows), repeats)
     features = {feature: available[feature] for feature in policy.needs_features}
     predicted = bool(features) and not oracle
-    blocks = np.array_split(np.arange(len(row)), max(1, -(-order.size // _BLOCK)))
+    blocks = np.array_split(np.arange(len(row)), max(1, -(-order.size // block)))
     return _joined([_replay_rows(policy, pool, features, predicted, row[block], order[block]) for block in blocks])
 
 
