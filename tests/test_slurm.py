@@ -93,51 +93,20 @@ def wait_for(run: subprocess.Popen, rule: str) -> dict[str, str]:
     raise AssertionError(f"the workflow ended before a job of {rule} ran")
 
 
+def wait_for_save(cluster: Path) -> None:
+    """Until the controller has written down every job that it knows: what it was told in the seconds since, a kill loses."""
+    for _ in range(300):
+        known, since = {job["JobId"] for job in known_jobs()}, time.time()
+        while (cluster / "ctld" / "job_state").stat().st_mtime < since and time.time() < since + 10:
+            time.sleep(0.02)
+        if (cluster / "ctld" / "job_state").stat().st_mtime >= since and {job["JobId"] for job in known_jobs()} == known:
+            return
+    raise AssertionError("the controller never saved its jobs")
+
+
 def keys(path: Path) -> list[tuple[str, int]]:
     samples = read_table(path, SAMPLES)
     return sorted(zip(samples["problem_id"], samples["sample"], strict=True))
-
-
-def test_the_queue_loses_nothing_when_a_job_is_cancelled_and_the_controller_killed(cluster, home, tmp_path_factory):
-    log = tmp_path_factory.mktemp("log") / "snakemake.log"
-    table = "results/slurm/tables/test/main.csv"
-    with log.open("w") as out:
-        run = subprocess.Popen(
-            command(*QUEUE, "--configfile", *CONFIG, "--", table),
-            cwd=home, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        cancelled = wait_for(run, "samples")["JobId"]
-        subprocess.run(["scancel", cancelled], check=True)
-        wait_for(run, "reward_model")
-        os.kill(int((cluster / "slurmctld.pid").read_text()), signal.SIGKILL)
-        time.sleep(3)
-        subprocess.run(["slurmctld"], check=True, env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"})
-        assert run.wait(timeout=900) == 0, log.read_text()[-4000:]
-
-    jobs = known_jobs()
-    states = {job["JobId"]: job["JobState"] for job in jobs}
-    assert states.pop(cancelled) == "CANCELLED" and set(states.values()) == {"COMPLETED"}
-    partitions = {}
-    for job in jobs:
-        partitions.setdefault(rule_of(job), set()).add(job["Partition"])
-    assert partitions.pop("samples") == {"gpu"}
-    assert set(partitions) >= {"problems", "language_model", "reward_model", "scores", "calibration", "replay"}
-    assert set().union(*partitions.values()) == {"cpu"}
-
-    results = home / "results" / "slurm"
-    problems = [p.problem_id for p in read_problems(results / "problems" / "test.parquet")]
-    pool = Path("pools/test/parallel/samples.parquet")
-    assert keys(results / pool) == [(p, s) for p in sorted(problems) for s in range(8)]
-    drawn, compared = keys(results / pool), pd.read_csv(home / table)
-    assert compared["method"].nunique() == 8
-
-    # Without the queue: equal pools give equal tables, and a pool drawn anew has the same samples in it.
-    again = snakemake(home, LOCAL, "--configfile", *CONFIG, "--forcerun", "calibration", "compare", "--", table)
-    assert again.returncode == 0, again.stderr[-4000:]
-    pd.testing.assert_frame_equal(pd.read_csv(home / table), compared)
-    again = snakemake(home, LOCAL, "--configfile", *CONFIG, "--forcerun", "samples", "--", str("results/slurm" / pool))
-    assert again.returncode == 0, again.stderr[-4000:]
-    assert keys(results / pool) == drawn
 
 
 HUNGRY = """
@@ -157,3 +126,46 @@ def test_a_job_over_its_memory_comes_back_with_more(cluster, home):
     assert (home / "hungry.txt").read_text().strip() == "1800"
     mine = [job for job in known_jobs() if rule_of(job) == "hungry"]
     assert len(mine) == 2 and {job["JobState"] for job in mine} >= {"COMPLETED"}
+
+
+def test_the_queue_loses_nothing_when_a_job_is_cancelled_and_the_controller_killed(cluster, home, tmp_path_factory):
+    log = tmp_path_factory.mktemp("log") / "snakemake.log"
+    table = "results/slurm/tables/test/main.csv"
+    with log.open("w") as out:
+        run = subprocess.Popen(
+            command(*QUEUE, "--configfile", *CONFIG, "--", table),
+            cwd=home, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        cancelled = wait_for(run, "samples")["JobId"]
+        subprocess.run(["scancel", cancelled], check=True)
+        wait_for(run, "reward_model")
+        wait_for_save(cluster)
+        os.kill(int((cluster / "slurmctld.pid").read_text()), signal.SIGKILL)
+        time.sleep(3)
+        subprocess.run(["slurmctld"], check=True, env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"})
+        assert run.wait(timeout=900) == 0, log.read_text()[-4000:]
+
+    jobs = known_jobs()
+    states = {job["JobId"]: job["JobState"] for job in jobs if rule_of(job) != "hungry"}
+    assert states.pop(cancelled) == "CANCELLED" and set(states.values()) == {"COMPLETED"}
+    partitions = {}
+    for job in (job for job in jobs if rule_of(job) != "hungry"):
+        partitions.setdefault(rule_of(job), set()).add(job["Partition"])
+    assert partitions.pop("samples") == {"gpu"}
+    assert set(partitions) >= {"problems", "language_model", "reward_model", "scores", "calibration", "replay"}
+    assert set().union(*partitions.values()) == {"cpu"}
+
+    results = home / "results" / "slurm"
+    problems = [p.problem_id for p in read_problems(results / "problems" / "test.parquet")]
+    pool = Path("pools/test/parallel/samples.parquet")
+    assert keys(results / pool) == [(p, s) for p in sorted(problems) for s in range(8)]
+    drawn, compared = keys(results / pool), pd.read_csv(home / table)
+    assert compared["method"].nunique() == 8
+
+    # Without the queue: equal pools give equal tables, and a pool drawn anew has the same samples in it.
+    again = snakemake(home, LOCAL, "--configfile", *CONFIG, "--forcerun", "calibration", "compare", "--", table)
+    assert again.returncode == 0, again.stderr[-4000:]
+    pd.testing.assert_frame_equal(pd.read_csv(home / table), compared)
+    again = snakemake(home, LOCAL, "--configfile", *CONFIG, "--forcerun", "samples", "--", str("results/slurm" / pool))
+    assert again.returncode == 0, again.stderr[-4000:]
+    assert keys(results / pool) == drawn

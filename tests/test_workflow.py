@@ -107,7 +107,7 @@ def test_the_page_about_the_run_holds_every_figure_and_opens_offline(results):
     drawn = {p.stem for p in (results / "figures").glob("*.png")}
     assert drawn == {name for name in drawn if f'id="figure-{name}"' in text}
     missing = text[text.index('id="missing"') : text.index("</aside>")]
-    assert re.findall(r"<li>(\w+ \S+)", missing) == [
+    assert re.findall(r"<li>(\w+ [^<\s]+)", missing) == [
         "figure training_algorithms",
         "table optpo_full/curves.csv",
     ]  # made on request
