@@ -163,7 +163,7 @@ def test_the_queue_loses_nothing_when_a_job_is_cancelled_and_the_controller_kill
     assert compared["method"].nunique() == 8
 
     # Without the queue: equal pools give equal tables, and a pool drawn anew has the same samples in it.
-    again = snakemake(home, LOCAL, "--configfile", *CONFIG, "--forcerun", "calibration", "compare", "--", table)
+    again = snakemake(home, LOCAL, "--configfile", *CONFIG, "--forcerun", "calibration", "replay", "--", table)
     assert again.returncode == 0, again.stderr[-4000:]
     pd.testing.assert_frame_equal(pd.read_csv(home / table), compared)
     again = snakemake(home, LOCAL, "--configfile", *CONFIG, "--forcerun", "samples", "--", str("results/slurm" / pool))
