@@ -2,10 +2,12 @@
 
 import re
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -58,3 +60,23 @@ def test_conda_files_hold_exactly_their_lock(file):
     python, pip, packages = content["dependencies"]
     assert python.startswith("python=3.11") and pip == "pip"
     assert pins([p for p in packages["pip"] if not p.startswith("--")]) == locked(LOCK_OF[file])
+
+
+def lacking(lock: str) -> set[str]:
+    """What the packages of a lock require and it does not hold, by what is installed of them here: nothing resolves a lock later."""
+    have, found = locked(lock), set()
+    for name in have:
+        for line in metadata.requires(name) or []:
+            wanted = Requirement(line)
+            if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
+                found.add(re.sub(r"[-_.]+", "-", wanted.name).lower())
+    return found - set(have)
+
+
+# vLLM asks for these for sound, pictures and GPU kernels; text on a CPU runs without.
+UNUSED = {"torchaudio", "torchcodec", "torchvision", "triton"}
+
+
+@pytest.mark.parametrize(("lock", "left_out"), [("cpu.lock", set()), ("cpu-test.lock", UNUSED)])
+def test_what_a_locked_package_requires_is_locked_too(lock, left_out):
+    assert lacking(lock) == left_out
