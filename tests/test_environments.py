@@ -63,7 +63,7 @@ def test_conda_files_hold_exactly_their_lock(file):
 
 
 def lacking(lock: str) -> set[str]:
-    """What the packages of a lock require and it does not hold, by what is installed of them here: nothing resolves a lock later."""
+    """What packages of a lock require and it does not hold, by what is installed of them here: no lock is resolved later."""
     have, found = locked(lock), set()
     for name in have:
         for line in metadata.requires(name) or []:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from itscale.errors import UserError
+from itscale.tables import read_csv
 
 # What makes a row of some table the same row in another run: of these, the columns that the reference has.
 KEYS = ("benchmark", "method", "unit", "budget", "protocol", "n", "level", "run", "algorithm", "round")
@@ -37,7 +38,7 @@ def disagreements(reference: Path, tables: Path) -> tuple[int, list[str]]:
 
 
 def _read(path: Path, name: Path) -> pd.DataFrame:
-    table = pd.read_csv(path)
+    table = read_csv(path)
     keys = [key for key in KEYS if key in table]
     if not keys:
         raise UserError(f"{path} has none of the columns {', '.join(KEYS)}, by which rows are found: leave {name} out.")

@@ -45,8 +45,7 @@ def summary(outcomes: Outcomes, full: Outcomes, problems: int) -> dict[str, Any]
     }
     for name, (values, baseline_values) in quantities.items():
         ours, theirs = per_problem(values, outcomes, problems), per_problem(baseline_values, full, problems)
-        for prefix, interval in ((name, mean_interval(ours)), (f"{name}_difference", paired_difference(ours, theirs))):
-            row |= {prefix: interval.mean, f"{prefix}_low": interval.low, f"{prefix}_high": interval.high}
+        row |= mean_interval(ours).columns(name) | paired_difference(ours, theirs).columns(f"{name}_difference")
     row |= {f"{name}_tokens": float(np.mean(getattr(ledger, name))) for name in ("prompt", "cached_prompt", "verifier")}
     row["stops"] = "; ".join(f"{reason} {100 * share:.0f} %" for reason, share in reason_shares(outcomes).items())
     return row
@@ -65,16 +64,7 @@ def accuracy_curves(pool: Pool, *, benchmark: str, orders: int, seed: int) -> pd
             outcomes = replay(make_policy(name, n=n), pool, orders=orders, seed=seed)
             rows.append((label, n, mean_interval(per_problem(outcomes.correct, outcomes, problems))))
         rows.append(("pass@N", n, mean_interval(pass_at(pool, n))))
-    return pd.DataFrame(
-        {
-            "benchmark": benchmark,
-            "method": [r[0] for r in rows],
-            "n": [r[1] for r in rows],
-            "accuracy": [r[2].mean for r in rows],
-            "accuracy_low": [r[2].low for r in rows],
-            "accuracy_high": [r[2].high for r in rows],
-        }
-    )
+    return pd.DataFrame([{"benchmark": benchmark, "method": m, "n": n, **i.columns("accuracy")} for m, n, i in rows])
 
 
 def pass_at(pool: Pool, n: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from itscale.compare import compare
-from itscale.intervals import Interval, mean_interval, paired_difference
+from itscale.intervals import mean_interval, paired_difference
 from itscale.policies import make_policy
 from itscale.policies.protocol import Policy
 from itscale.records import Pool, Unit
@@ -76,25 +76,21 @@ def compare_rounds(
     rows = []
     for i, (_, policy) in enumerate(policies):
         accuracy = accuracy_of(policy)
-        row = _cells("gain", paired_difference(accuracy, first))
+        row = paired_difference(accuracy, first).columns("gain")
         for name, kind in product(curves, EQUAL):
             equal, label = curves[name][kind].at(main[f"{kind}_tokens"].iloc[i]), f"{name}{EQUAL[kind]}"
-            row |= _cells(label, mean_interval(equal)) | _cells(f"minus {label}", paired_difference(accuracy, equal))
+            row |= mean_interval(equal).columns(label) | paired_difference(accuracy, equal).columns(f"minus {label}")
         rows.append(row)
     return pd.concat([main, pd.DataFrame(rows)], axis=1), stops, _curve_table(curves, benchmark)
-
-
-def _cells(name: str, value: Interval) -> dict[str, float]:
-    return {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
 
 
 def _curve_table(curves: dict[str, dict[str, Curve]], benchmark: str) -> pd.DataFrame:
     rows = []
     for name, by_kind in curves.items():
         for i, accuracy in enumerate(by_kind["total"].accuracy):
-            row = {"benchmark": benchmark, "method": name, "budget": i + 1, **_cells("accuracy", mean_interval(accuracy))}
+            row = {"benchmark": benchmark, "method": name, "budget": i + 1, **mean_interval(accuracy).columns("accuracy")}
             for kind, curve in by_kind.items():
-                row |= _cells(f"{kind}_tokens", mean_interval(curve.tokens[i]))
+                row |= mean_interval(curve.tokens[i]).columns(f"{kind}_tokens")
             rows.append(row)
     return pd.DataFrame(rows)
 

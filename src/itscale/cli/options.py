@@ -48,6 +48,14 @@ def parse_object(text: str, option: str, *required: str) -> dict[str, Any]:
     return values
 
 
+def parse_step_break(text: str) -> str:
+    """The value of --step-break; a UserError refuses what separates nothing."""
+    pieces = parse_json(text, "--step-break")
+    if not isinstance(pieces, str) or not pieces:
+        raise UserError(f"--step-break is {text}: give a JSON string that is not empty.")
+    return pieces
+
+
 def settings_of(cls: type, text: str, option: str, **given: Any) -> Any:
     """An instance of a settings class from a JSON object and what is given beside it."""
     return build(cls, {**parse_object(text, option), **given}, option)

@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Out, Problems, Samples, StepBreak, app, build, parse_json, parse_object, settings_of
+from itscale.cli.options import (
+    Out,
+    Problems,
+    Samples,
+    StepBreak,
+    app,
+    build,
+    parse_json,
+    parse_object,
+    parse_step_break,
+    settings_of,
+)
 from itscale.errors import UserError
 
 
@@ -63,9 +74,7 @@ def score(
     from itscale.records import SAMPLES, SCORES, read_problems, read_table, write_table
     from itscale.verifier import score_table
 
-    pieces = parse_json(step_break, "--step-break")
-    if not isinstance(pieces, str) or not pieces:
-        raise UserError(f"--step-break is {step_break}: give a JSON string that is not empty.")
+    pieces = parse_step_break(step_break)
     partial = Path(f"{out}.partial")
     scores, windows = score_table(read_table(samples, SAMPLES), read_problems(problems), model, batch_size, pieces, partial)
     write_table(out, scores, SCORES, {"verifier": str(model), "step_break": pieces, **windows})

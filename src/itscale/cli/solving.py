@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Seed, StepBreak, app, build, parse_json, parse_object, settings_of
+from itscale.cli.options import Seed, StepBreak, app, build, parse_object, parse_step_break, settings_of
 from itscale.errors import UserError
 
 SOLVE = """Answer questions with a model, drawing no more samples than the policy needs.
@@ -66,7 +66,7 @@ def solve(
             )
         from itscale.verifier import Verifier
 
-        pieces = parse_json(step_break, "--step-break")
+        pieces = parse_step_break(step_break)
         scorer = Verifier(prm, verifier_batch_size, pieces)
         scored_with = {"verifier": str(prm), "weights": weights_digest(prm), "step_break": pieces}
     given = build(EngineSettings, {**options, "model": model}, "--engine")

@@ -9,9 +9,9 @@ from itscale.figures.style import figure, look
 
 CAPTION = (
     "Accuracy on the {benchmark} benchmark against tokens per question; left: completion tokens, right: all computed tokens "
-    "(prompt, completion, verifier); a row of panels for each kind of rule. Bars: 95 % bootstrap intervals over questions. Up "
-    "and to the left is better; grey, in every panel: the fixed budgets best-of-N (solid) and self-consistency (dashed), which a "
-    "rule that stops early must lie above to be worth anything."
+    "(prompt, completion, verifier, predictor); a row of panels for each kind of rule. Bars and bands: 95 % bootstrap intervals "
+    "over questions. Up and to the left is better; grey, in every panel: the fixed budgets best-of-N (solid) and "
+    "self-consistency (dashed), which a rule that stops early must lie above to be worth anything."
 )
 _KINDS = {
     "best_of_n": "rules that return the best-scored sample",
@@ -55,5 +55,5 @@ def _points(axis: Axes, group: pd.DataFrame, quantity: str, index: int) -> None:
         linewidth=1,
         markersize=4,
         linestyle="-" if len(group) > 1 else "none",
-        **look(index),
+        **look(index, beside_grey=True),
     )

@@ -36,7 +36,7 @@ def draw(methods: pd.DataFrame, benchmark: str, out: Path) -> None:
                 elinewidth=0.7,
                 markersize=5.5,
                 label=method,
-                **look(index),
+                **look(index, beside_grey=True),
             )
         axis.set_xscale("log")
         if len(points):

@@ -30,8 +30,10 @@ _RC = {
 }
 
 
-def look(index: int) -> dict[str, str]:
-    """Colour and marker of the index-th method of a figure."""
+def look(index: int, *, beside_grey: bool = False) -> dict[str, str]:
+    """Colour and marker of the index-th method of a figure; `beside_grey`: no grey, which means something else in it."""
+    if beside_grey:  # one colour fewer than markers, so that pairs repeat late
+        return {"color": COLOURS[index % (len(COLOURS) - 1)], "marker": MARKERS[index % len(MARKERS)]}
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]}
 
 

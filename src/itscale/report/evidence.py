@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
@@ -10,28 +11,27 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
+from itscale.ledger import Ledger
 from itscale.records import read_json
+from itscale.tables import read_csv
 
-_TOKENS = ["prompt", "cached_prompt", "completion", "speculative", "aborted", "verifier", "predictor", "training", "evaluation"]
+# The ledger's purposes, and the evaluations of test-time training, which no method pays for.
+_TOKENS = [*(f.name for f in fields(Ledger)), "evaluation"]
 
 
 def job_times(folder: Path) -> pd.DataFrame:
     """A row a job from the files that Snakemake wrote: rule (or group of rules), seconds, memory_gb, end (UNIX time)."""
     files = sorted(Path(folder).rglob("*.tsv"))
+    # The first run in each file; jobs too short to be looked at have no memory: 0.
+    runs = [pd.read_csv(f, sep="\t", na_values=["-", "NA"]).iloc[0].reindex(["s", "max_rss"]).fillna(0) for f in files]
     return pd.DataFrame(
         {
             "rule": [f.relative_to(folder).parts[0].removesuffix(".tsv") for f in files],
-            "seconds": [_first(f, "s") for f in files],
-            "memory_gb": [_first(f, "max_rss") * 1.048576e-3 for f in files],
+            "seconds": [float(run["s"]) for run in runs],
+            "memory_gb": [float(run["max_rss"]) * 1.048576e-3 for run in runs],
             "end": [f.stat().st_mtime for f in files],
         }
     )
-
-
-def _first(path: Path, column: str) -> float:
-    """A value of the first run in a benchmark file; jobs too short to be looked at have no memory: 0."""
-    value = pd.read_csv(path, sep="\t", na_values=["-", "NA"])[column].iloc[0]
-    return 0.0 if pd.isna(value) else float(value)
 
 
 def by_rule(jobs: pd.DataFrame) -> pd.DataFrame:
@@ -43,7 +43,7 @@ def by_rule(jobs: pd.DataFrame) -> pd.DataFrame:
 def token_counts(results: Path) -> pd.DataFrame:
     """Tokens by rule as engines and tables counted them; a rule that counted none is not there.
 
-    `all` leaves the cached prompt tokens out, which nobody computed.
+    `cached_prompt` is a part of `prompt`: `all` does not add it again, nor, unlike the ledger's total, take it off.
     """
     rows: dict[str, dict[str, int]] = {}
 
@@ -63,7 +63,7 @@ def token_counts(results: Path) -> pd.DataFrame:
         run = read_json(path)
         add("testtime", **run["ledger"], evaluation=run.get("evaluation_tokens", 0))
     if (live := results / "tables" / "live.csv").exists():
-        table = pd.read_csv(live)
+        table = read_csv(live)
         add(
             "live",
             **{

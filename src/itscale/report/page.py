@@ -15,7 +15,7 @@ import yaml
 from itscale.errors import UserError
 from itscale.planning import rule_graph
 from itscale.report import evidence, graph
-from itscale.tables import readable
+from itscale.tables import read_csv, readable
 
 MAX_ROWS = 500
 _FIRST = ("frontier", "accuracy_tokens")  # figures of the main comparison
@@ -59,11 +59,12 @@ def build(results: Path, *, folder: Path, files: list[Path], config: dict[str, A
     captions = folder / "workflow" / "report"
     missing: list[str] = []
     figures = [figure for name in tables_of if (figure := _figure(results, name, captions, tables_of[name], missing))]
-    tables = [_table(pd.read_csv(path), path.relative_to(results)) for path in _table_files(results)]
+    tables = [_table(read_csv(path), path.relative_to(results)) for path in _table_files(results)]
     missing += [
         f"table {name}.csv" for name in dict.fromkeys(tables_of.values()) if not (results / f"tables/{name}.csv").exists()
     ]
-    main = results / "tables" / "main.csv"
+    path = results / "tables" / "main.csv"
+    main = read_csv(path) if path.exists() else None
     jobs = evidence.job_times(results / "benchmarks")
     by_rule = evidence.by_rule(jobs) if len(jobs) else pd.DataFrame()
     if by_rule.empty:
@@ -83,7 +84,7 @@ def build(results: Path, *, folder: Path, files: list[Path], config: dict[str, A
         missing=missing,
         graph=_graph(files, folder, by_rule, missing),
         first=[f for f in figures if f.name in _FIRST],
-        main=_as_text("comparison-main", readable(pd.read_csv(main)), "tables/main.csv") if main.exists() else None,
+        main=_as_text("comparison-main", readable(main), "tables/main.csv") if main is not None else None,
         figures=[f for f in figures if f.name not in _FIRST],
         tables=tables,
         times=_as_text("cost-times", by_rule.reset_index()),
@@ -149,17 +150,18 @@ def _cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _facts(main: Path, by_rule: pd.DataFrame, tokens: pd.DataFrame, config: dict[str, Any], folder: Path) -> dict[str, str]:
+def _facts(
+    main: pd.DataFrame | None, by_rule: pd.DataFrame, tokens: pd.DataFrame, config: dict[str, Any], folder: Path
+) -> dict[str, str]:
     """The few numbers above everything else."""
     facts = {"report made": datetime.now(UTC).isoformat(sep=" ", timespec="minutes"), "seed": str(config["seed"])}
     revision = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=folder, capture_output=True, text=True, check=False)
     if revision.returncode == 0:
         facts["code now"] = revision.stdout.strip()
-    if main.exists():
-        table = pd.read_csv(main)
-        sizes = table.groupby("benchmark", sort=False)["problems"].max()
+    if main is not None:
+        sizes = main.groupby("benchmark", sort=False)["problems"].max()
         facts["benchmarks"] = ", ".join(f"{name} ({count} questions)" for name, count in sizes.items())
-        facts["methods"] = f"{table['method'].nunique()} in {len(table)} rows"
+        facts["methods"] = f"{main['method'].nunique()} in {len(main)} rows"
     if len(tokens):
         facts["tokens counted"] = f"{tokens['all'].sum() / 1e6:.1f} million"
     if len(by_rule):

@@ -28,7 +28,7 @@ from itscale.engines.protocol import ReloadingEngine, Sampling
 from itscale.errors import UserError
 from itscale.generate import request_seed
 from itscale.grading import Comparer
-from itscale.hub import model_files, weights_digest
+from itscale.hub import model_files
 from itscale.journal import Journal, fingerprint
 from itscale.ledger import Ledger
 from itscale.policies.calibration import Calibration
@@ -86,8 +86,8 @@ def train(job: Job, out: Path) -> None:
 
 def _identity(job: Job) -> str:
     problems = [[asdict(p) for p in split] for split in (job.trained, job.untouched)]
-    settings = [asdict(job.settings), asdict(job.evaluation), asdict(job.sampling), job.engine.name]
-    return fingerprint([weights_digest(job.model), problems, settings, repr(job.settings.policy(job.known)), job.seed])
+    settings = [asdict(job.settings), asdict(job.evaluation), asdict(job.sampling)]
+    return fingerprint([job.engine.identity(), problems, settings, repr(job.settings.policy(job.known)), job.seed])
 
 
 def _resume_journal(path: Path, identity: str, step: int) -> Journal:

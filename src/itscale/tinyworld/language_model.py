@@ -27,10 +27,6 @@ def _levels() -> dict[int, float]:
     return {**dict.fromkeys(range(2, 7), 2.0), 7: 1.0, 8: 1.0, 9: 0.5}
 
 
-def _operations() -> dict[str, float]:
-    return {"+": 4.0, "-": 2.0, "*": 1.0}
-
-
 @dataclass(frozen=True, slots=True)
 class LanguageModelSettings:
     """Shape of the model, its corpus and its training."""
@@ -46,7 +42,7 @@ class LanguageModelSettings:
     previous_share: float = 0.4
     previous_correct: float = 0.6
     levels: Mapping[int, float] = field(default_factory=_levels)
-    operations: Mapping[str, float] = field(default_factory=_operations)
+    operations: Mapping[str, float] = field(default_factory=arithmetic.usual_operations)
 
     def __post_init__(self) -> None:
         refuse_below(1, self, "layers", "hidden", "heads", "intermediate", "steps", "batch_size")

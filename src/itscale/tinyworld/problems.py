@@ -102,6 +102,16 @@ def right_lines(expression: Expression, lines: list[str]) -> list[str]:
     return right
 
 
+def even_levels(low: int, high: int) -> dict[int, float]:
+    """Weights by which every level from `low` to `high` is as frequent as any other."""
+    return dict.fromkeys(range(low, high + 1), 1.0)
+
+
+def usual_operations() -> dict[str, float]:
+    """Weights of the operators wherever nothing is said of them: products are the rarest."""
+    return {"+": 4.0, "-": 2.0, "*": 1.0}
+
+
 def draw_expression(rng: np.random.Generator, level: int, operations: Mapping[str, float]) -> Expression:
     """A random expression of `level` operations; `operations` maps the operators to their weights."""
     weights = np.fromiter(operations.values(), float)

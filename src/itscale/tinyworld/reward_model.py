@@ -29,11 +29,7 @@ if TYPE_CHECKING:
 
 
 def _levels() -> dict[int, float]:
-    return dict.fromkeys(range(2, 11), 1.0)
-
-
-def _operations() -> dict[str, float]:
-    return {"+": 4.0, "-": 2.0, "*": 1.0}
+    return arithmetic.even_levels(2, 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +49,7 @@ class RewardModelSettings:
     misprint_rate: float = 0.08
     sampled_share: float = 0.33
     levels: Mapping[int, float] = field(default_factory=_levels)
-    operations: Mapping[str, float] = field(default_factory=_operations)
+    operations: Mapping[str, float] = field(default_factory=arithmetic.usual_operations)
 
     def __post_init__(self) -> None:
         refuse_below(1, self, "steps", "batch_size")

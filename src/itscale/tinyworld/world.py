@@ -14,15 +14,11 @@ from itscale.voting import plurality
 
 
 def _levels() -> dict[int, float]:
-    return dict.fromkeys(range(2, 11), 1.0)
-
-
-def _operations() -> dict[str, float]:
-    return {"+": 4.0, "-": 2.0, "*": 1.0}
+    return arithmetic.even_levels(2, 10)
 
 
 def _shifted_levels() -> dict[int, float]:
-    return dict.fromkeys(range(7, 11), 1.0)
+    return arithmetic.even_levels(7, 10)
 
 
 def _shifted_operations() -> dict[str, float]:
@@ -39,7 +35,7 @@ class BenchmarkSettings:
     predictor_train: int = 200
     predictor_validation: int = 50
     levels: Mapping[int, float] = field(default_factory=_levels)
-    operations: Mapping[str, float] = field(default_factory=_operations)
+    operations: Mapping[str, float] = field(default_factory=arithmetic.usual_operations)
     shifted_levels: Mapping[int, float] = field(default_factory=_shifted_levels)
     shifted_operations: Mapping[str, float] = field(default_factory=_shifted_operations)
 
