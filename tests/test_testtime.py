@@ -27,7 +27,7 @@ from itscale.judging import Verdict
 from itscale.ledger import Ledger
 from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import Reason
-from itscale.records import POOL, Problem, write_problems, write_table
+from itscale.records import GRADES, Problem, write_problems, write_table
 from itscale.testtime import checkpoints, report
 from itscale.testtime.evaluation import EvaluationSettings, averages, evaluate
 from itscale.testtime.ppo import Critic, advantages_and_returns, value_loss, whiten
@@ -539,11 +539,11 @@ def test_the_command_trains(world, tmp_path):
     folder, problems = world
     pool = random_pool(3)
     table = table_of(pool).assign(seed=0, answer="", verdict="wrong", cluster=pool.cluster.ravel())
-    write_table(folder / "pool.parquet", table, POOL)
+    write_table(folder / "grades.parquet", table, GRADES)
     write_problems(folder / "trained.parquet", problems[:6])
     write_problems(folder / "untouched.parquet", problems[6:])
     settings = {"prompts": 2, "group": 2, "steps": 1, "vote": {"policy": "vote_posterior", "eps": 0.1, "n_min": 2, "n_max": 4}}
-    files = {"model": "lm", "problems": "trained.parquet", "untouched": "untouched.parquet", "calibration": "pool.parquet"}
+    files = {"model": "lm", "problems": "trained.parquet", "untouched": "untouched.parquet", "calibration": "grades.parquet"}
     options = {"name": "run", "seed": "3", "out": str(tmp_path), **{k: str(folder / v) for k, v in files.items()}}
     options |= {"settings": json.dumps(settings), "evaluation": '{"samples": 2}', "sampling": '{"max_tokens": 16}'}
     options |= {"engine": '{"name": "transformers", "batch_size": 64}'}

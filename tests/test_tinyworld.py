@@ -1,5 +1,8 @@
 """The tiny world: its arithmetic against Python's own, its tokenizer's texts, its folders through the Auto classes."""
 
+import itertools
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -211,6 +214,15 @@ def test_reward_model_loads_as_a_token_classifier(folders):
     assert len(tokenizer.encode(SEPARATOR, add_special_tokens=False)) == 1
     ids = torch.tensor([tokenizer.encode(f"1+1=2{SEPARATOR}", add_special_tokens=False)])
     assert model(ids).logits.shape == (1, 6, 2)
+
+
+def test_both_kinds_of_solutions_are_learnt_from_all_along():
+    drawn, fresh = [(f"drawn{i}", ["1"]) for i in range(30)], ((f"fresh{i}", ["1"]) for i in itertools.count())
+    pairs = reward_model.mixed(np.random.default_rng(0), drawn, fresh, 300, 0.4)
+    assert len(pairs) == 300 and set(Counter(pair[0] for pair in pairs if pair in drawn).values()) == {4}
+    for start in range(0, 300, 100):
+        assert 25 <= sum(pair in drawn for pair in pairs[start : start + 100]) <= 55
+    assert len(reward_model.mixed(np.random.default_rng(0), [], fresh, 10, 0.4)) == 10
 
 
 def test_reward_model_names_an_unknown_problem():

@@ -1,6 +1,7 @@
 """The verifier: windows of long solutions, the published reward model's head, and folders that are none."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -8,7 +9,8 @@ from hypothesis import strategies as st
 
 from itscale.errors import UserError
 from itscale.prompts import SEPARATOR, render, split_steps
-from itscale.verifier import Verifier, windows_of
+from itscale.records import KEY, Problem
+from itscale.verifier import Verifier, score_table, windows_of
 from standins import language_model, reward_model
 
 
@@ -67,6 +69,21 @@ def test_a_long_solution_is_scored_in_windows_of_the_model(tmp_path):
     scores = verifier.score(["10+1", "10+1"], [long, TEXT])
     assert scores.tokens[0] > 48 >= scores.tokens[1]
     assert 0 < scores.mean[0] < 1 and 0 < scores.last[0] < 1
+
+
+def test_solutions_that_read_the_same_are_scored_once(tmp_path):
+    folder = reward_model(tmp_path / "prm", published=False)
+    problems = [Problem("p0", "12+3-4*2", "22"), Problem("p1", "10+1", "11")]
+    texts = {"p0": [TEXT, "12+3=15", TEXT, TEXT], "p1": [TEXT, TEXT, "12+3=15", ""]}
+    rows = [(problem, 0, 0, i, text) for problem, own in texts.items() for i, text in enumerate(own)]
+    samples = pd.DataFrame(rows, columns=[*KEY, "text"])
+    table, _ = score_table(samples, problems, folder, 2, partial=tmp_path / "scores.partial")
+    verifier, questions = Verifier(folder, 1), {p.problem_id: p.question for p in problems}
+    for row, score, tokens in zip(rows, table["score_mean"], table["verifier_tokens"], strict=True):
+        alone = verifier.score([questions[row[0]]], [row[-1]])
+        assert score == pytest.approx(alone.mean[0], abs=1e-6, nan_ok=True) and tokens == alone.tokens[0]
+    # The question counts: the same text answers both of them.
+    assert len((tmp_path / "scores.partial").read_text().splitlines()) == 1 + 5
 
 
 def test_steps_may_be_paragraphs():

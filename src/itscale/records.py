@@ -283,12 +283,8 @@ class Pool:
         return replace(self, **arrays, features={name: values[rows] for name, values in self.features.items()})
 
 
-def make_pool(frame: pd.DataFrame, unit: Unit) -> Pool:
-    """Dense arrays from a pool table (schema POOL).
-
-    Raises:
-        UserError: no rows, or not all with the same number of samples (or rounds); the message names one.
-    """
+def _in_rows(frame: pd.DataFrame, unit: Unit) -> tuple[pd.DataFrame, int]:
+    """The table in submission order and the number of samples (or rounds), which every row must have."""
     if not len(frame):
         raise UserError("the pool holds no samples: draw some for its benchmark first.")
     frame = sort_by_key(frame)
@@ -303,6 +299,26 @@ def make_pool(frame: pd.DataFrame, unit: Unit) -> Pool:
     columns = frame[column].to_numpy().reshape(-1, k)
     if (columns != np.arange(k)).any():
         raise UserError(f"the {column}s of a pool must be numbered 0 to {k - 1} in every row.")
+    return frame, k
+
+
+def vote_clusters(grades: pd.DataFrame) -> np.ndarray:
+    """The answers' clusters of parallel samples [problem, sample] from a table of grades (schema GRADES), -1 for none.
+
+    Raises:
+        UserError: no rows, or not all with the same number of samples; the message names one.
+    """
+    frame, k = _in_rows(grades, Unit.SAMPLE)
+    return frame["cluster"].to_numpy(np.int64).reshape(-1, k)
+
+
+def make_pool(frame: pd.DataFrame, unit: Unit) -> Pool:
+    """Dense arrays from a pool table (schema POOL).
+
+    Raises:
+        UserError: no rows, or not all with the same number of samples (or rounds); the message names one.
+    """
+    frame, k = _in_rows(frame, unit)
     ids, index = np.unique(frame["problem_id"].to_numpy().reshape(-1, k)[:, 0].astype(str), return_inverse=True)
 
     def dense(name: str, dtype: type) -> np.ndarray:

@@ -172,8 +172,8 @@ def score_table(
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Scores (schema SCORES) of samples (schema SAMPLES), and for the manifest the window and how many needed several.
 
-    What is scored goes to the file `partial` at once, from which a killed job continues; the caller removes it when the table is
-    written.
+    Solutions of a question that read the same are scored once. What is scored goes to the file `partial` at once, from which a
+    killed job continues; the caller removes it when the table is written.
 
     Raises:
         UserError: a sample of no problem given, NaN from the model, or a partial file of something else.
@@ -187,9 +187,11 @@ def score_table(
     journal = Journal(partial, fingerprint(content)) if partial is not None else None
     done = {row["row"]: row for row in journal.rows} if journal is not None else {}
     texts = samples["text"].tolist()
-    left = sorted(set(range(len(texts))) - done.keys(), key=lambda i: -len(texts[i]))
+    first: dict[tuple[str, str], int] = {}  # (question, text) -> the row that is scored for all like it
+    scored_by = [first.setdefault(pair, i) for i, pair in enumerate(zip(asked, texts, strict=True))]
+    left = sorted(set(scored_by) - done.keys(), key=lambda i: -len(texts[i]))
     kept = nullcontext() if journal is None else closing(journal)
-    with kept, progress(description="verifier scores", unit="sample", total=len(texts), initial=len(done)) as bar:
+    with kept, progress(description="verifier scores", unit="solution", total=len(first), initial=len(done)) as bar:
         for start in range(0, len(left), _BATCHES * batch_size):
             block = left[start : start + _BATCHES * batch_size]
             scores = verifier.score([asked[i] for i in block], [texts[i] for i in block], bar.update)
@@ -199,7 +201,7 @@ def score_table(
             if journal is not None:
                 journal.append(rows)
     columns = {"score_mean": "mean", "score_last": "last", "verifier_tokens": "tokens"}
-    table = samples[list(KEY)].assign(**{ours: [done[i][name] for i in range(len(texts))] for ours, name in columns.items()})
+    table = samples[list(KEY)].assign(**{ours: [done[i][name] for i in scored_by] for ours, name in columns.items()})
     windowed = int((table["verifier_tokens"] > verifier.window).sum())
     if windowed:
         print(f"{windowed} of {len(samples)} solutions exceed the verifier's {verifier.window} tokens: scored in windows")

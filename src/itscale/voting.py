@@ -63,23 +63,24 @@ def heaviest(cluster: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.where(votes.max(axis=1) >= 0, votes.argmax(axis=1), -1)
 
 
-def asc_confidence(v1: np.ndarray, v2: np.ndarray) -> np.ndarray:
-    """P(theta > 1/2 | Beta(v1 + 1, v2 + 1)) = 1 - I_{1/2}(v1 + 1, v2 + 1) of the two highest counts (ASC, METHODS section 2).
+def asc_confidence(v1: np.ndarray, v2: np.ndarray, prior: float = 1.0) -> np.ndarray:
+    """P(theta > 1/2 | Beta(v1 + prior, v2 + prior)) = 1 - I_{1/2} of the two highest counts (ASC, METHODS section 2).
 
-    Any shape; relative tolerance 1e-12. Two equal counts (none voted yet among them) give 1/2.
+    Any shape; relative tolerance 1e-12. Two equal counts (none voted yet among them) give 1/2. It is also P(g_1 > g_2) of two
+    gamma variables of these shapes: how surely one answer beats another under a symmetric Dirichlet(prior).
     """
     v1, v2 = (np.asarray(v).astype(np.intp) for v in (v1, v2))
     most = int(max(v1.max(initial=0), v2.max(initial=0)))
     if most >= 1024:
-        return special.betainc(v2 + 1.0, v1 + 1.0, 0.5)
-    return _asc_table(1 << most.bit_length())[v1, v2]
+        return special.betainc(v2 + prior, v1 + prior, 0.5)
+    return _asc_table(1 << most.bit_length(), float(prior))[v1, v2]
 
 
 @cache
-def _asc_table(size: int) -> np.ndarray:
+def _asc_table(size: int, prior: float) -> np.ndarray:
     """`asc_confidence` of all pairs of counts below `size`: they are few, and asked for at every vote."""
     v = np.arange(size, dtype=float)
-    return special.betainc(v + 1, v[:, None] + 1, 0.5)
+    return special.betainc(v + prior, v[:, None] + prior, 0.5)
 
 
 def log_ratio(p0: float, options: np.ndarray | int) -> np.ndarray:

@@ -68,7 +68,7 @@ rule vote_study:
     input:
         modules("cli.votes", "vote_study"),
         pool=pool(config["compare"]["benchmarks"][0], "parallel"),
-        calibration=pool("calibration", "parallel"),
+        calibration=f"{RESULTS}/pools/calibration/parallel/grades.parquet",
     output:
         expand(
             f"{RESULTS}/tables/optpo/{{name}}.csv",
@@ -101,7 +101,7 @@ rule train_on_votes:
         model=rules.language_model.output[0],
         problems=f"{RESULTS}/problems/{TESTTIME['trained']}.parquet",
         untouched=f"{RESULTS}/problems/{TESTTIME['untouched']}.parquet",
-        calibration=pool("calibration", "parallel"),
+        calibration=f"{RESULTS}/pools/calibration/parallel/grades.parquet",
     output:
         record=f"{RESULTS}/testtime/{{run}}-{{seed}}/run.json",
         metrics=f"{RESULTS}/testtime/{{run}}-{{seed}}/metrics.jsonl",
@@ -140,7 +140,7 @@ use rule train_on_votes as try_learning_rate with:
         model=rules.language_model.output[0],
         problems=f"{RESULTS}/problems/calibration.parquet",
         untouched=f"{RESULTS}/problems/predictor_validation.parquet",
-        calibration=pool("calibration", "parallel"),
+        calibration=f"{RESULTS}/pools/calibration/parallel/grades.parquet",
     output:
         record=f"{RESULTS}/testtime/learning_rate/{{rate}}-{{seed}}/run.json",
         metrics=f"{RESULTS}/testtime/learning_rate/{{rate}}-{{seed}}/metrics.jsonl",

@@ -23,7 +23,7 @@ def vote_guarantees(seed: Seed, out: Out) -> None:
 def vote_study(
     benchmark: Annotated[str, typer.Option(help="Name of the benchmark, for the tables.")],
     pool: Annotated[Path, typer.Option(help="Parallel pool of the benchmark.")],
-    calibration: Annotated[Path, typer.Option(help="Parallel pool of the calibration split, which says p0 and m.")],
+    calibration: Annotated[Path, typer.Option(help="Grades of the calibration split's parallel samples, which say p0 and m.")],
     seed: Seed,
     out: Out,
     orders: Annotated[int, typer.Option(min=1, help="Random orders per problem; 1 is the order of submission.")] = 100,
@@ -36,13 +36,13 @@ def vote_study(
     from itscale.errors import UserError
     from itscale.policies import make_policy
     from itscale.policies.calibration import Calibration
-    from itscale.records import Unit, read_pool
+    from itscale.records import GRADES, Unit, read_pool, read_table, vote_clusters
     from itscale.tables import write_csv
     from itscale.vote_study import lead_sweep, votes_to_stop
     from itscale.voting import estimate_model
 
     samples = read_pool(pool, Unit.SAMPLE)
-    known = estimate_model(read_pool(calibration, Unit.SAMPLE).cluster)
+    known = estimate_model(vote_clusters(read_table(calibration, GRADES)))
     limit = samples.size
     if limit < 2:
         raise UserError(f"{pool} holds one sample per problem and a vote needs two: make the pool with `samples: 2` or more.")
@@ -63,7 +63,7 @@ def train_on_votes(
     model: Annotated[Path, typer.Option(help="Language model folder.")],
     problems: Annotated[Path, typer.Option(help="Problems that are trained on; their answers are read for analysis only.")],
     untouched: Annotated[Path, typer.Option(help="Problems that are not trained on: is anything forgotten?")],
-    calibration: Annotated[Path, typer.Option(help="Parallel pool of the calibration split, for the vote's p0 and m.")],
+    calibration: Annotated[Path, typer.Option(help="Grades of the calibration split's parallel samples: p0 and m.")],
     seed: Seed,
     out: Out,
     settings: Annotated[str, typer.Option(help="RunSettings as JSON.")] = "{}",
@@ -80,7 +80,7 @@ def train_on_votes(
     from itscale.engines import EngineSettings
     from itscale.engines.protocol import Sampling
     from itscale.policies.calibration import Calibration
-    from itscale.records import Unit, read_pool, read_problems
+    from itscale.records import GRADES, read_problems, read_table, vote_clusters
     from itscale.testtime.evaluation import EvaluationSettings
     from itscale.testtime.settings import RunSettings
     from itscale.voting import estimate_model
@@ -100,7 +100,7 @@ def train_on_votes(
         evaluation=settings_of(EvaluationSettings, evaluation, "--evaluation"),
         sampling=settings_of(Sampling, sampling, "--sampling"),
         engine=settings_of(EngineSettings, engine, "--engine", model=str(model)),
-        known=Calibration(votes=estimate_model(read_pool(calibration, Unit.SAMPLE).cluster)),
+        known=Calibration(votes=estimate_model(vote_clusters(read_table(calibration, GRADES)))),
         seed=seed,
         name=name,
     )

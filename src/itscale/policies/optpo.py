@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from scipy import special
 
 from itscale.errors import UserError
 from itscale.policies.calibration import Calibration
@@ -189,10 +190,16 @@ class VoteDirichlet(_Estimated):
             raise UserError(f"alpha of a vote must be positive, not {self.alpha}.")
 
     def trusted(self, state: Tally) -> np.ndarray:
-        return dirichlet_mode_posterior(state.counts, self.fixed("options"), self.alpha) >= 1 - self.eps
+        # The leader is no surer to beat all others than to beat the runner-up, which settles most votes.
+        sure = asc_confidence(state.first, state.second, self.alpha) >= 1 - self.eps
+        sure[sure] = dirichlet_mode_posterior(state.counts[sure], self.fixed("options"), self.alpha) >= 1 - self.eps
+        return sure
 
 
 def _sure(state: Tally, p0: float, options: np.ndarray | int, eps: float) -> np.ndarray:
     """Whether the leader's posterior reaches 1 - eps; never where p0 <= 1/m."""
-    log_r = log_ratio(p0, options)
-    return (log_r > 0) & (leader_posterior(state.counts, log_r, options) >= 1 - eps)
+    log_r, options = np.broadcast_arrays(log_ratio(p0, options), options, np.empty(len(state.first)))[:2]
+    # The posterior with the runner-up alone is above the one with all others, which settles most votes.
+    sure = (log_r > 0) & (special.expit((state.first - state.second) * log_r) >= 1 - eps - 1e-12)
+    sure[sure] = leader_posterior(state.counts[sure], log_r[sure], options[sure]) >= 1 - eps
+    return sure

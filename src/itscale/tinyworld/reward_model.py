@@ -44,7 +44,7 @@ class RewardModelSettings:
     batch_size: int = 16
     learning_rate: float = 3e-3
     base_pace: float = 0.25
-    symbol_weight: float = 3.0
+    symbol_weight: float = 1.0
     flaw_rate: float = 0.2
     misprint_rate: float = 0.08
     sampled_share: float = 0.33
@@ -86,9 +86,9 @@ def encode(tokenizer: "PreTrainedTokenizerFast", pairs: list[tuple[str, list[str
 def judgement_loss(separator: int, layer: int, symbol_weight: float) -> "Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]":
     """Cross-entropy of the two classes at the separators, plus what makes it learnable.
 
-    Off hidden `layer` the right token of every written symbol is read, and one layer on whether the two agree; the layers above
-    gather. A comparison has no gradient to speak of until what is to be compared is there, nor a gathering until there is
-    something to gather.
+    Off hidden `layer` every written symbol is read and the right token in its place, and one layer on whether the two agree; the
+    layers above gather. A comparison has no gradient to speak of until what is to be compared is there, nor a gathering until
+    there is something to gather. Right and wrong symbols weigh the same: most are right, and to name what is written would do.
     """
     from torch.nn.functional import cross_entropy
 
@@ -98,11 +98,18 @@ def judgement_loss(separator: int, layer: int, symbol_weight: float) -> "Callabl
         known, right = labels != -100, (labels == ids).long()
         steps, symbols = known & (ids == separator), known & (ids != separator)
         judged = cross_entropy(model.score(out.last_hidden_state)[steps], right[steps])
-        named = cross_entropy(model.reader(out.hidden_states[layer][symbols]), labels[symbols])
-        compared = cross_entropy(model.compare(out.hidden_states[layer + 1][symbols]), right[symbols])
-        return judged + compared + symbol_weight * named
+        named = cross_entropy(model.reader(out.hidden_states[layer][symbols]), labels[symbols], reduction="none")
+        read = cross_entropy(model.echo(out.hidden_states[layer][symbols]), ids[symbols])
+        compared = cross_entropy(model.compare(out.hidden_states[layer + 1][symbols]), right[symbols], reduction="none")
+        return judged + read + evenly(compared + symbol_weight * named, right[symbols].bool())
 
     return loss
+
+
+def evenly(values: "torch.Tensor", right: "torch.Tensor") -> "torch.Tensor":
+    """The mean [] of values [S] of which those of right symbols count half, and those of wrong ones the other half."""
+    means = [values[chosen].mean() for chosen in (right, ~right) if chosen.any()]
+    return sum(means) / len(means)
 
 
 def generated(rng: np.random.Generator, settings: RewardModelSettings, exclude: set[str]) -> Iterator[tuple[str, list[str]]]:
@@ -148,6 +155,21 @@ def flawed(rng: np.random.Generator, expression: arithmetic.Expression, rate: fl
         lines.append(f"{value}{operator}{operand}={result}")
         value = result
     return [*lines, f"\\boxed{{{value}}}"]
+
+
+def mixed(
+    rng: np.random.Generator,
+    drawn: list[tuple[str, list[str]]],
+    fresh: Iterator[tuple[str, list[str]]],
+    total: int,
+    share: float,
+) -> list[tuple[str, list[str]]]:
+    """`total` pairs in random order: a `share` of them from `drawn`, each as often as any other, the rest `fresh` ones."""
+    wanted = round(share * total) if drawn else 0
+    rounds = [rng.permutation(len(drawn)) for _ in range(-(-wanted // max(1, len(drawn))))]
+    pairs = [drawn[i] for order in rounds for i in order][:wanted]
+    pairs += [next(fresh) for _ in range(total - wanted)]
+    return [pairs[i] for i in rng.permutation(total)]
 
 
 def sampled(samples: pd.DataFrame, problems: list[Problem]) -> list[tuple[str, list[str]]]:
@@ -215,17 +237,14 @@ def train(
     with torch.no_grad():
         embedding = model.model.embed_tokens.weight
         embedding[separator] = embedding[tokenizer.convert_tokens_to_ids("\n")]
-    # For training only: what names the right token, as the language model's own head does, and compares it with the written one.
+    # For training only: what names the right token, as the language model's own head does, repeats the written one, and compares.
     model.reader = nn.Sequential(copy.deepcopy(base.model.norm), copy.deepcopy(base.lm_head))
+    model.echo = nn.Sequential(copy.deepcopy(base.model.norm), nn.Linear(config.hidden_size, config.vocab_size))
     model.compare = nn.Sequential(copy.deepcopy(base.model.norm), nn.Linear(config.hidden_size, 2))
 
-    total = settings.steps * settings.batch_size
     drawn = sampled(samples, problems) if samples is not None and len(samples) else []
-    wanted = round(settings.sampled_share * total) if drawn else 0
-    rounds = [rng.permutation(len(drawn)) for _ in range(-(-wanted // max(1, len(drawn))))]
-    pairs = [drawn[index] for index in [i for order in rounds for i in order][:wanted]]
     fresh = generated(rng, settings, {arithmetic.normalise(question) for question in exclude})
-    pairs += [next(fresh) for _ in range(total - len(pairs))]
+    pairs = mixed(rng, drawn, fresh, settings.steps * settings.batch_size, settings.sampled_share)
     examples = encode(tokenizer, pairs)
     fit_settings = FitSettings(
         steps=settings.steps,
@@ -234,7 +253,7 @@ def train(
     )
     known = base.config.num_hidden_layers
     loss = judgement_loss(separator, known + 1, settings.symbol_weight)
-    added = ("score.", "reader.", "compare.", *(f"model.layers.{known + i}." for i in range(settings.extra_layers)))
+    added = ("score.", "reader.", "echo.", "compare.", *(f"model.layers.{known + i}." for i in range(settings.extra_layers)))
 
     def pace(name: str) -> float:
         """New layers learn; the language model's change slowly, so that they keep the arithmetic that they know."""
@@ -243,5 +262,5 @@ def train(
     begun_with = [asdict(settings), seed, weights_digest(language_model), pairs]
     with scratch_folder(Path(f"{out}.partial"), fingerprint(begun_with)) as scratch:
         fit(model, tokenizer, examples, fit_settings, seed, "reward model", scratch, loss, pace)
-        del model.reader, model.compare
+        del model.reader, model.echo, model.compare
         save(out, model, tokenizer)
