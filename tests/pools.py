@@ -69,6 +69,8 @@ KNOWN = Calibration(
         p0=0.45,
         q=0.6,
         exponent=0.25,
+        knots=np.array([0.1, 0.6, 0.9]),
+        value=np.array([0.05, 0.5, 0.8]),
     ),
     votes=VoteModel(p0=0.6, options=5),
 )

@@ -15,7 +15,7 @@ from itscale.figures import forecast_error
 from itscale.intervals import Interval, mean_interval, ratio_interval
 from itscale.policies import make_policy
 from itscale.rates import fit_chains
-from itscale.records import Unit
+from itscale.records import Pool, Unit
 from itscale.replay import replay
 from pools import KNOWN, random_pool
 
@@ -214,9 +214,29 @@ def test_reliability_counts_every_answer_once():
     chains = POOLS[Unit.ROUND]
     known = known_from_pools(POOLS, strata=3, strength=5.0)
     found = tables.reliability(chains, known, benchmark="b")
-    assert found.groupby("posterior")["answers"].sum().to_dict() == {"filtered": 144, "smoothed": 144}
+    assert found.groupby("posterior")["answers"].sum().to_dict() == {"filtered": 144, "recalibrated": 144, "smoothed": 144}
     share = found["observed"] * found["answers"]
     assert share[found["posterior"] == "filtered"].sum() == pytest.approx(chains.correct.sum())
+
+
+def fooled(rng, questions):
+    """Chains of eight rounds whose verifier takes wrong answers for right ones on every third question, in each round alike."""
+    p = np.repeat(rng.beta(1, 1, questions), 4)
+    correct = rng.random((len(p), 8)) < p[:, None]
+    believed = correct | (np.arange(len(p)) // 4 % 3 == 0)[:, None]
+    score = np.where(believed, rng.beta(8, 2, correct.shape), rng.beta(2, 8, correct.shape))
+    cluster = np.where(correct, 0, rng.integers(1, 4, correct.shape))
+    tokens, ids = np.ones(correct.shape, int), tuple(f"p{i:03d}" for i in range(questions))
+    return Pool(Unit.ROUND, np.repeat(np.arange(questions), 4), ids, cluster, correct, score, *[tokens] * 4)
+
+
+def test_a_recalibrated_posterior_means_what_it_says():
+    rng = np.random.default_rng(1)
+    known = known_from_pools({Unit.ROUND: fooled(rng, 300)}, strata=4, strength=10.0)
+    found = tables.reliability(fooled(rng, 600), known, benchmark="b")
+    error = found.groupby("posterior")["calibration_error"].first()
+    # Scores that are wrong alike are no independent evidence: the model of the filter is too sure, and cannot know it.
+    assert error["recalibrated"] < 0.02 < 0.03 < error["smoothed"]
 
 
 def test_traces_follow_the_filter():

@@ -77,12 +77,13 @@ def test_solutions_that_read_the_same_are_scored_once(tmp_path):
     texts = {"p0": [TEXT, "12+3=15", TEXT, TEXT], "p1": [TEXT, TEXT, "12+3=15", ""]}
     rows = [(problem, 0, 0, i, text) for problem, own in texts.items() for i, text in enumerate(own)]
     samples = pd.DataFrame(rows, columns=[*KEY, "text"])
-    table, _ = score_table(samples, problems, folder, 2, partial=tmp_path / "scores.partial")
+    table, counts = score_table(samples, problems, folder, 2, partial=tmp_path / "scores.partial")
     verifier, questions = Verifier(folder, 1), {p.problem_id: p.question for p in problems}
     for row, score, tokens in zip(rows, table["score_mean"], table["verifier_tokens"], strict=True):
         alone = verifier.score([questions[row[0]]], [row[-1]])
         assert score == pytest.approx(alone.mean[0], abs=1e-6, nan_ok=True) and tokens == alone.tokens[0]
     # The question counts: the same text answers both of them.
+    assert counts["tokens_read"] == table["verifier_tokens"].iloc[[0, 1, 4, 6, 7]].sum()
     assert len((tmp_path / "scores.partial").read_text().splitlines()) == 1 + 5
 
 

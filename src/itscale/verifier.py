@@ -170,9 +170,10 @@ def score_table(
     step_break: str = "\n",
     partial: Path | None = None,
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Scores (schema SCORES) of samples (schema SAMPLES), and for the manifest the window and how many needed several.
+    """Scores (schema SCORES) of samples (schema SAMPLES), and for the manifest the window, how many needed several, and tokens.
 
-    Solutions of a question that read the same are scored once. What is scored goes to the file `partial` at once, from which a
+    Solutions of a question that read the same are scored once, so that fewer tokens are read than the table's rows add up to:
+    a row says what its sample costs a rule that scores it. What is scored goes to the file `partial` at once, from which a
     killed job continues; the caller removes it when the table is written.
 
     Raises:
@@ -208,4 +209,6 @@ def score_table(
     unscored = int(table["score_mean"].isna().sum())
     if unscored:
         print(f"{unscored} of {len(samples)} solutions have no step, so they have no score (NaN) and are never chosen by it")
-    return table[SCORES.names], {"window": verifier.window, "in_several_windows": windowed, "unscored": unscored}
+    read = sum(done[i]["tokens"] for i in first.values())
+    counts = {"window": verifier.window, "in_several_windows": windowed, "unscored": unscored, "tokens_read": read}
+    return table[SCORES.names], counts

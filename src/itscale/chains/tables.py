@@ -176,13 +176,17 @@ def _questions(
 
 
 def reliability(chains: Pool, known: Calibration, *, benchmark: str, bins: int = 10) -> pd.DataFrame:
-    """How often answers of a given posterior are correct, filtered and smoothed; intervals over questions, bins of 0 to 1."""
+    """How often answers of a given posterior are correct; intervals over questions, bins of 0 to 1.
+
+    Filtered, smoothed, and recalibrated: the smoothed posterior's worth on held-out calibration questions.
+    """
     found = posteriors(chains, known.strata, known.rounds)
     edges = np.linspace(0, 1, bins + 1)
     questions = len(chains.problem_ids)
     problem = np.broadcast_to(chains.problem[:, None], chains.correct.shape)
     rows = []
-    for kind, posterior in (("filtered", found.filtered), ("smoothed", found.smoothed)):
+    recalibrated = np.where(chains.cluster >= 0, known.rounds.worth(found.smoothed), 0.0)
+    for kind, posterior in (("filtered", found.filtered), ("smoothed", found.smoothed), ("recalibrated", recalibrated)):
         gap = 0.0
         for low, high in pairwise(edges):
             inside = (posterior >= low) & ((posterior < high) | (high == 1))

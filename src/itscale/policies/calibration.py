@@ -66,6 +66,12 @@ class Rounds:
     p0: float  # first answers that are correct
     q: float  # wrong answers that follow a wrong one and differ from it
     exponent: float  # weight of a repeated answer's score as evidence
+    knots: np.ndarray  # smoothed posteriors of answers to held-out calibration questions [M], and
+    value: np.ndarray  # how often these were correct [M], both rising
+
+    def worth(self, posterior: np.ndarray) -> np.ndarray:
+        """P(correct) [...] of answers with smoothed posteriors [...], as held-out calibration questions had it."""
+        return np.interp(posterior, self.knots, self.value)
 
 
 @dataclass(frozen=True, slots=True)

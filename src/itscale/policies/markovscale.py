@@ -158,19 +158,23 @@ def fit_strata(pool: Pool, strata: int) -> Strata:
     return Strata(edges, a, b, n_c, n_cw, n_w, n_wc)
 
 
+def rising(x: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Isotonic regression of correct [N] on x [N]: of each step [M] the mean x, the share correct, and how many it holds."""
+    point, index, count = np.unique(x, return_inverse=True, return_counts=True)
+    right = np.bincount(index, correct)
+    begins = isotonic_regression(right / count, weights=count).blocks[:-1]
+    size = np.add.reduceat(count, begins)
+    return np.add.reduceat(point * count, begins) / size, np.add.reduceat(right, begins) / size, size
+
+
 def fit_first_score(pool: Pool, strength: float) -> FirstScore:
     """Isotonic regression of first answers' correctness on their scores, each step drawn to the mean by `strength` answers."""
     known = (pool.cluster[:, 0] >= 0) & ~np.isnan(pool.score[:, 0])
     mean = float(pool.correct[:, 0].mean())
     if not known.any():
         return FirstScore(np.array([0.5]), np.array([mean]))
-    score, index, count = np.unique(pool.score[known, 0], return_inverse=True, return_counts=True)
-    right = np.bincount(index, pool.correct[known, 0])
-    fit = isotonic_regression(right / count, weights=count)
-    begins = fit.blocks[:-1]
-    size = np.add.reduceat(count, begins)
-    value = markov.shrunk_rate(np.add.reduceat(right, begins), size, mean, strength)
-    middle = np.add.reduceat(score * count, begins) / size
+    middle, share, size = rising(pool.score[known, 0], pool.correct[known, 0])
+    value = markov.shrunk_rate(share * size, size, mean, strength)
     # Steps of few answers are drawn to the mean more than others, which may cost the order.
     value = isotonic_regression(value, weights=size).x
     return FirstScore(middle, value)

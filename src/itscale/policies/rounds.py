@@ -10,7 +10,7 @@ from itscale.emissions import choose, tabulate
 from itscale.errors import UserError
 from itscale.policies.calibration import Calibration, Rounds, Strata
 from itscale.policies.fixed import BestOfN, SelfConsistency
-from itscale.policies.markovscale import fit_strata
+from itscale.policies.markovscale import fit_strata, rising
 from itscale.policies.protocol import CODE, Batch, Decision, Reason, check_counts
 from itscale.records import Pool, Unit
 
@@ -135,7 +135,8 @@ def fit_rounds(pool: Pool, strata: int) -> Rounds:
     """The filter's part of the calibration: densities and exponent by likelihood held out over questions.
 
     Densities are fitted to the scores of answers that are not a repetition. The exponent is the one under which the true
-    states of held-out questions are likeliest given the rounds up to each (everything else refitted without them).
+    states of held-out questions are likeliest given the rounds up to each (everything else refitted without them). What a
+    smoothed posterior is worth is then seen on the same questions.
     """
     fold = pool.problem % _FOLDS
     fresh = (pool.cluster >= 0) & ~np.isnan(pool.score)
@@ -154,7 +155,18 @@ def fit_rounds(pool: Pool, strata: int) -> Rounds:
         exponent: sum(_state_likelihood(held, s, replace(known, exponent=exponent)) for held, s, known in parts)
         for exponent in _EXPONENTS
     }
-    return _rounds(pool, fresh, names, max(likelihood, key=likelihood.__getitem__))
+    exponent = max(likelihood, key=likelihood.__getitem__)
+    found = _rounds(pool, fresh, names, exponent)
+    if not parts:
+        return found
+    answered = [held.cluster >= 0 for held, _, _ in parts]
+    smoothed = [posteriors(held, s, replace(known, exponent=exponent)).smoothed for held, s, known in parts]
+    posterior = np.concatenate([p[shown] for p, shown in zip(smoothed, answered, strict=True)])
+    correct = np.concatenate([held.correct[shown] for (held, _, _), shown in zip(parts, answered, strict=True)])
+    if not len(correct):
+        return found
+    knots, value, _ = rising(posterior, correct)
+    return replace(found, knots=knots, value=value)
 
 
 def _rounds(pool: Pool, fresh: np.ndarray, names: list[str], exponent: float) -> Rounds:
@@ -170,6 +182,8 @@ def _rounds(pool: Pool, fresh: np.ndarray, names: list[str], exponent: float) ->
         p0=float((pool.correct[:, 0].sum() + 0.5) / (pool.rows + 1)),
         q=float((moved.sum() + 0.5) / (stayed_wrong.sum() + 1)),
         exponent=exponent,
+        knots=np.array([0.0, 1.0]),
+        value=np.array([0.0, 1.0]),
     )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from itscale.ledger import Ledger
-from itscale.records import read_json
+from itscale.records import manifest_path, read_json
 from itscale.tables import read_csv
 
 # The ledger's purposes, and the evaluations of test-time training, which no method pays for.
@@ -23,7 +23,8 @@ def job_times(folder: Path) -> pd.DataFrame:
     """A row a job from the files that Snakemake wrote: rule (or group of rules), seconds, memory_gb, end (UNIX time)."""
     files = sorted(Path(folder).rglob("*.tsv"))
     # The first run in each file; jobs too short to be looked at have no memory: 0.
-    runs = [pd.read_csv(f, sep="\t", na_values=["-", "NA"]).iloc[0].reindex(["s", "max_rss"]).fillna(0) for f in files]
+    read = [pd.read_csv(f, sep="\t", na_values=["-", "NA"]).iloc[0].reindex(["s", "max_rss"]) for f in files]
+    runs = [run.astype(float).fillna(0.0) for run in read]
     return pd.DataFrame(
         {
             "rule": [f.relative_to(folder).parts[0].removesuffix(".tsv") for f in files],
@@ -43,7 +44,7 @@ def by_rule(jobs: pd.DataFrame) -> pd.DataFrame:
 def token_counts(results: Path) -> pd.DataFrame:
     """Tokens by rule as engines and tables counted them; a rule that counted none is not there.
 
-    `cached_prompt` is a part of `prompt`: `all` does not add it again, nor, unlike the ledger's total, take it off.
+    `all` is the ledger's total, and the evaluations: `cached_prompt` is a part of `prompt` that was not computed.
     """
     rows: dict[str, dict[str, int]] = {}
 
@@ -56,7 +57,7 @@ def token_counts(results: Path) -> pd.DataFrame:
         for shard in read_json(path).get("shards", []):
             add("samples", **shard.get("usage", {}))
     for path in sorted(results.glob("pools/*/*/scores.parquet")):
-        add("scores", verifier=_total(path, "verifier_tokens"))
+        add("scores", verifier=read_json(manifest_path(path))["tokens_read"])
     for path in sorted(results.glob("predictions/*.parquet")):
         add("predictions", predictor=_total(path, "predictor_tokens"))
     for path in sorted(results.glob("testtime/**/run.json")):
@@ -72,7 +73,7 @@ def token_counts(results: Path) -> pd.DataFrame:
             },
         )
     counts = pd.DataFrame.from_dict(rows, orient="index", columns=_TOKENS).rename_axis("rule")
-    return counts.assign(all=counts.drop(columns="cached_prompt").sum(axis=1))
+    return counts.assign(all=counts.sum(axis=1) - 2 * counts["cached_prompt"])
 
 
 def _total(path: Path, column: str) -> int:
