@@ -47,7 +47,8 @@ def measure(options: Options) -> list[Measurement]:
             continue
         settings = EngineSettings(str(options.results / "models" / "language_model"), name, slots)
         with open_engine(settings) as engine:
-            bench = Bench(engine, SAMPLING, verifier)
+            # A chain has one request at a time: of one a question, the engine would be half empty for much of a run.
+            bench = Bench(engine, SAMPLING, verifier, chains=1 if options.short else 8)
             table = study(problems, policies, bench, name)
             print(table.to_string(float_format="%.3g"))
             for row in table[~table["method"].str.startswith("fixed ")].to_dict("records"):
