@@ -37,6 +37,7 @@ if TINY:
             f"{RESULTS}/logs/reward_model.log",
         benchmark:
             f"{RESULTS}/benchmarks/reward_model.tsv"
+        priority: 10
         conda:
             ENV
         threads: 1

@@ -25,6 +25,17 @@ rule samples:
         " --engine {params.engine:q} --model {input.model:q} --problems {input.problems:q} --out {output.table:q} 2>&1 | tee {log:q}"
 
 
+# The longest chain of jobs goes through the reward model: what it learns from is drawn first.
+use rule samples as samples_to_judge with:
+    wildcard_constraints:
+        benchmark="predictor_train",
+        kind="parallel",
+    priority: 10
+
+
+ruleorder: samples_to_judge > samples
+
+
 rule gather:
     input:
         modules("cli.pools", "records"),
