@@ -136,9 +136,9 @@ def blocks(page, language):
 
 
 @pytest.fixture(scope="module")
-def workplace(model, tmp_path_factory):
+def desk(model, tmp_path_factory):
     """A folder with what the examples on the pages find after a run of the workflow."""
-    folder = tmp_path_factory.mktemp("workplace")
+    folder = tmp_path_factory.mktemp("desk")
     models = folder / "results" / "models"
     shutil.copytree(model, models / "language_model")
     reward_model.train(models / "reward_model", model, None, [], 0, reward_model.RewardModelSettings(2, 4, 8), set())
@@ -150,9 +150,9 @@ def workplace(model, tmp_path_factory):
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/live.md"])
-def test_the_examples_run_as_written(page, workplace):
+def test_the_examples_run_as_written(page, desk):
     environment = {**ENVIRONMENT, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    (workplace / "my.jsonl").write_text('{"question": "12+3*4", "answer": "60"}\n')
+    (desk / "my.jsonl").write_text('{"question": "12+3*4", "answer": "60"}\n')
     commands = [
         line
         for block in blocks(page, "bash")
@@ -161,14 +161,12 @@ def test_the_examples_run_as_written(page, workplace):
     ]
     assert len(commands) >= 2
     for command in commands:
-        done = subprocess.run(command, shell=True, cwd=workplace, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, shell=True, cwd=desk, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         assert "tokens" in done.stdout or command.startswith("echo")
     (script,) = (block for block in blocks(page, "python") if "open_engine" in block)
     assert len([line for line in script.splitlines() if line.strip()]) <= 5
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=workplace, env=environment, capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=desk, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "saved" in done.stdout and "q0000" in done.stdout
 
@@ -272,13 +270,13 @@ def test_a_study_compares_each_method_with_its_fixed_budget():
     assert found["used"][1] == pytest.approx(used)
 
 
-def test_the_study_draws_and_scores_as_the_configuration_says(workplace, monkeypatch):
+def test_the_study_draws_and_scores_as_the_configuration_says(desk, monkeypatch):
     """The generator's engine settings and the verifier's reach a real run; the study sets the engine's name and its slots."""
     opened, loaded = [], []
     monkeypatch.setattr(live_study, "open_engine", lambda settings: opened.append(settings) or open_engine(settings))
     monkeypatch.setattr(verifier, "Verifier", lambda *given: loaded.append(given) or verifier_class(*given))
-    models, out = workplace / "results" / "models", workplace / "study"
-    pool = workplace / "results" / "pools" / "calibration" / "parallel" / "pool.parquet"
+    models, out = desk / "results" / "models", desk / "study"
+    pool = desk / "results" / "pools" / "calibration" / "parallel" / "pool.parquet"
     write_problems(out / "problems.parquet", [Problem(f"p{i}", f"{10 + i}+{i}", "15") for i in range(2)])
     methods = [{"method": "threshold", "policy": "threshold", "settings": {"n_max": 2}, "knobs": {"s_min": 0.9}}]
     write_json(out / "calibration.json", {"known": known_to_json(KNOWN), "methods": methods})

@@ -260,7 +260,7 @@ def divergence(model, reference, prompt, ids):
 
 
 def reference_gradient(model, reference, drawn, kl, objective):
-    """METHODS section 4 in plain loops: the mean over prompts of the mean over the prompt's rollouts."""
+    """docs/optpo.md in plain loops: the mean over prompts of the mean over the prompt's rollouts."""
     model.zero_grad()
     total = torch.zeros((), dtype=torch.float64)
     for p, prompt in enumerate(drawn.prompts):

@@ -1,6 +1,6 @@
 """Choose every knob on the calibration split by one stated criterion, and write down what was tried.
 
-Criterion (METHODS, "How a comparison is made"): the fewest completion tokens among the settings whose accuracy is within
+Criterion (docs/optscale.md): the fewest completion tokens among the settings whose accuracy is within
 one point of the same family's full budget (best-of-N, self-consistency, or the whole chain); if none is, the most accurate.
 """
 

@@ -97,7 +97,7 @@ class Judge:
 def right_clusters(rows: Sequence[tuple[str, Sequence[Verdict]]], comparer: Comparer) -> list[dict[int, bool]]:
     """Of each row (gold answer, verdicts in submission order): whether each cluster is right, by its first member's answer.
 
-    As a pool is graded (METHODS section 0), so that a sample is as right live as in a replay.
+    As a pool is graded, so that a sample is as right live as in a replay.
     """
     found: list[dict[int, str]] = [{} for _ in rows]
     for (_, verdicts), first in zip(rows, found, strict=True):

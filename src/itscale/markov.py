@@ -1,4 +1,4 @@
-"""Re-answering as a two-state Markov chain (MarkovScale, METHODS section 3; the closed forms are standard).
+"""Re-answering as a two-state Markov chain (MarkovScale, docs/markovscale.md; the closed forms are standard).
 
 a = P(wrong next | correct), b = P(correct next | wrong), p0 = P(first answer correct), t = round - 1. Every function is
 vectorised over arrays that broadcast together; probabilities are numbers, not percent.

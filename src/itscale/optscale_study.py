@@ -56,7 +56,7 @@ class Hindsight:
 
 
 def clairvoyant(pool: Pool, n_max: int, *, orders: int, seed: int) -> Outcomes:
-    """The shortest prefix that keeps every problem that best-of-n_max solves (METHODS section 2), order by order.
+    """The shortest prefix that keeps every problem that best-of-n_max solves (docs/optscale.md), order by order.
 
     It bounds from below the tokens of every best-of-prefix rule that loses none of those problems; a problem that the full
     budget does not solve costs one sample.

@@ -1,4 +1,4 @@
-"""From the question alone to the parameters of a stopping rule: one backbone, named heads (METHODS: OptScale, predictor).
+"""From the question alone to the parameters of a stopping rule: one backbone, named heads (docs/optscale.md).
 
 Any Hugging Face decoder or encoder; all of it frozen but for its last layers. Each head has its own bounds and its own loss:
 squared error for score moments, binomial likelihood for rates of which only counts are known.

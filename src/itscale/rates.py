@@ -1,9 +1,9 @@
-"""Rates per question from few observations, drawn towards their level and the levels towards each other (METHODS section 3).
+"""Rates per question from few observations, drawn towards their level and the levels towards each other (docs/markovscale.md).
 
 Empirical Bayes in three floors: a question's rate is Beta(k m, k (1 - m)) around its level's mean m, the levels' means are
 Beta(K M, K (1 - M)) around the overall mean M. M and K maximise the marginal likelihood of the counts; m and k are
 integrated out on a grid, k with the density k^(-3/2) (uniform in 1 / sqrt(k): Gelman et al., Bayesian Data Analysis,
-section 5.3). Given m and k, the estimate is METHODS' (n_moves + k m) / (n_rounds + k).
+section 5.3). Given m and k, the estimate is (n_moves + k m) / (n_rounds + k).
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The filter over rounds: which of a chain's answers is correct, from scores and changes alone (METHODS section 3; ours).
+"""The filter over rounds: which of a chain's answers is correct, from scores and changes alone (docs/markovscale.md; ours).
 
 Hidden state per round: C(orrect) or W(rong), with transition rates a = P(W | C), b = P(C | W). Observed per round: the
 verifier score, and whether the answer differs from the last round's. A change belongs to the transition: never C to C,

@@ -1,4 +1,4 @@
-"""The normal distribution truncated to [0, 1] as an exponential family (METHODS: OptScale, numerics; derived).
+"""The normal distribution truncated to [0, 1] as an exponential family (docs/optscale.md; derived).
 
 Density proportional to exp(e1 x + e2 x^2) on [0, 1], e1 = mu / sigma^2, e2 = -1 / (2 sigma^2), e2 <= 0; at e2 = 0 it is the
 truncated exponential. Everything is vectorised over the leading shape of its arguments and works in log space. The
@@ -173,7 +173,7 @@ def expected_maximum(n: np.ndarray, e1: np.ndarray, e2: np.ndarray) -> np.ndarra
 
 
 def samples_needed(s_min: np.ndarray | float, alpha: np.ndarray | float, fit: Fit, n_max: int) -> np.ndarray:
-    """N* = ceil(log(1 - alpha) / log F(s_min) - 1e-9), between 1 and n_max (OptScale, METHODS section 1).
+    """N* = ceil(log(1 - alpha) / log F(s_min) - 1e-9), between 1 and n_max (OptScale, docs/optscale.md).
 
     s_min and alpha broadcast against the fit, so that a whole grid of cells ([T, 1, 1] and [Q, 1]) is one call.
     A degenerate fit needs one sample where its mass is at or above s_min, and n_max where it is below.
@@ -211,7 +211,7 @@ def fit(mean: np.ndarray, mean_square: np.ndarray, iterations: int = 60, toleran
     """Maximum likelihood from the mean and the mean square of the scores (arrays [B], any number of prefixes).
 
     The likelihood is concave and depends on the scores only through these two, so pooled pseudo-samples give the MAP fit
-    with a conjugate prior (`ours` in METHODS section 1). Newton's method in the standardised score with the bound e2 <= 0
+    with a conjugate prior (`ours` in docs/optscale.md). Newton's method in the standardised score with the bound e2 <= 0
     starts from a table of solutions; steps are halved until they ascend. The moments of the result agree with the given
     ones to `tolerance` standard deviations, but for the second where the bound binds. A variance below 1e-12 is degenerate.
     """
@@ -241,7 +241,7 @@ def fit_with_normal_prior(
     width: float = 0.1,
     iterations: int = 80,
 ) -> Fit:
-    """MAP of the released code (`paper` in METHODS section 1): N(prior_mu, width^2) on mu, N(prior_sigma, width^2) on sigma.
+    """MAP of the released code (`paper` in docs/optscale.md): N(prior_mu, width^2) on mu, N(prior_sigma, width^2) on sigma.
 
     All arguments are arrays [B] but for the width; `count` scores with this mean and mean square. The posterior is not
     concave: Levenberg's method in (mu, log sigma), sigma >= 1e-6, from five starts, of which the best end is kept. At

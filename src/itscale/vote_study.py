@@ -1,7 +1,7 @@
 """Votes studied on their own: what a guarantee is worth where its model fails, the sweep of the lead, votes by difficulty.
 
 Errors of a vote are against the consensus (the most probable answer; on a pool the plurality of samples that the vote cannot
-see), which is what the tests are about (METHODS section 4); accuracy is against the gold answer, which they are not about.
+see), which is what the tests are about (docs/optpo.md); accuracy is against the gold answer, which they are not about.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Votes over answer clusters: counts, leads, the plurality, and when a vote can be trusted; vectorised over rows.
 
-OptPO's model (arXiv 2512.02882, METHODS section 4): a vote names the true consensus with probability p0 and each of the other
+OptPO's model (arXiv 2512.02882, docs/optpo.md): a vote names the true consensus with probability p0 and each of the other
 m - 1 answers with p1 = (1 - p0) / (m - 1); r = p0 / p1. Everything is in log space; log r is `log_ratio(p0, m)`.
 """
 
@@ -64,7 +64,7 @@ def heaviest(cluster: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def asc_confidence(v1: np.ndarray, v2: np.ndarray, prior: float = 1.0) -> np.ndarray:
-    """P(theta > 1/2 | Beta(v1 + prior, v2 + prior)) = 1 - I_{1/2} of the two highest counts (ASC, METHODS section 2).
+    """P(theta > 1/2 | Beta(v1 + prior, v2 + prior)) = 1 - I_{1/2} of the two highest counts (ASC, docs/optscale.md).
 
     Any shape; relative tolerance 1e-12. Two equal counts (none voted yet among them) give 1/2. It is also P(g_1 > g_2) of two
     gamma variables of these shapes: how surely one answer beats another under a symmetric Dirichlet(prior).
@@ -89,7 +89,7 @@ def log_ratio(p0: float, options: np.ndarray | int) -> np.ndarray:
 
 
 def lead_needed(ratio: float, p0: float, options: int) -> int:
-    """d = ceil(ln B / ln r - 1e-9), r = p0 (m - 1) / (1 - p0) (OptPO, METHODS section 4; derived).
+    """d = ceil(ln B / ln r - 1e-9), r = p0 (m - 1) / (1 - p0) (OptPO, docs/optpo.md; derived).
 
     Raises:
         ValueError: p0 does not exceed 1/m.
@@ -101,7 +101,7 @@ def lead_needed(ratio: float, p0: float, options: int) -> int:
 
 
 def leader_posterior(counts: np.ndarray, log_r: np.ndarray | float, options: np.ndarray | int) -> np.ndarray:
-    """pi_L = r^v_L / sum_c r^v_c per row of counts [B, C]; answers not seen count with v = 0 (METHODS section 4).
+    """pi_L = r^v_L / sum_c r^v_c per row of counts [B, C]; answers not seen count with v = 0 (docs/optpo.md).
 
     `log_r` and `options` are scalars or [B]. More answers than `options` may have been seen: then none is unseen. 1/m in a
     row without votes.
@@ -152,7 +152,7 @@ def dirichlet_mode_posterior(counts: np.ndarray, options: int, alpha: float = 1.
 
 
 def ratio_error_bound(ratio: float, options: int) -> float:
-    """(m - 1) / (B + m - 1): the most a stop at Lambda >= B errs, under the model (METHODS section 4)."""
+    """(m - 1) / (B + m - 1): the most a stop at Lambda >= B errs, under the model (docs/optpo.md)."""
     return (options - 1) / (ratio + options - 1)
 
 

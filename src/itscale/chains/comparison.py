@@ -1,4 +1,4 @@
-"""Sequential methods beside the first answer alone, and beside parallel samples that cost as many tokens (METHODS section 5)."""
+"""Sequential methods beside the first answer alone, and beside parallel samples that cost as many tokens (docs/optscale.md)."""
 
 from dataclasses import dataclass
 from itertools import product

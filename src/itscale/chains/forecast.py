@@ -1,4 +1,4 @@
-"""How well rates forecast later rounds: pooled against per question, from one re-answer against from all (METHODS section 3).
+"""How well rates forecast later rounds: pooled against per question, from one re-answer against from all (docs/markovscale.md).
 
 Rates are fitted to half of each question's chains and held against the other half, which takes two chains a question. What a
 forecast owes to the questions' differences alone is shown by chains that are simulated from the fitted first-order chain of

@@ -1,4 +1,4 @@
-"""Is it Markov? Goodness of fit per level, and second against first order within question (METHODS section 3).
+"""Is it Markov? Goodness of fit per level, and second against first order within question (docs/markovscale.md).
 
 Every p-value is a parametric bootstrap: chains are drawn from the fitted first-order chain of each question, refitted, and
 measured as the data are (`refit`: the questions' rates anew, level means and strengths those of the fit to the data). Pooling

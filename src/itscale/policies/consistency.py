@@ -1,4 +1,4 @@
-"""Adaptive self-consistency: ESC, ASC and DSC (METHODS section 2). All answer with the plurality; none needs a verifier."""
+"""Adaptive self-consistency: ESC, ASC and DSC (docs/optscale.md). All answer with the plurality; none needs a verifier."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self

@@ -1,4 +1,4 @@
-"""MarkovScale (arXiv 2602.01120, METHODS section 3): re-answer where, and as deep as, the two-state chain says that it helps.
+"""MarkovScale (arXiv 2602.01120, docs/markovscale.md): re-answer where, and as deep as, the two-state chain says that it helps.
 
 Three variants share one estimate-then-decide shape and differ in what they estimate from and in what they decide. All of
 them look at the first answer's score, none at a test label; the last round's answer counts.

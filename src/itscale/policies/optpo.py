@@ -1,4 +1,4 @@
-"""OptPO's votes (arXiv 2512.02882, METHODS section 4): stop when the vote can be trusted.
+"""OptPO's votes (arXiv 2512.02882, docs/optpo.md): stop when the vote can be trusted.
 
 All rules count answered samples in submission order, `chunk` at a time (the overshoot is paid), and look at n_min samples at
 the earliest. What a threshold stop certifies, under the model, is the consensus, not that it is right; a stop at n_max
@@ -89,7 +89,7 @@ class VoteLead(_Vote):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoteASC(_Vote):
-    """ASC's condition (METHODS section 2) with n_min and chunks, so that it can end a training group; else it is `asc`."""
+    """ASC's condition (docs/optscale.md) with n_min and chunks, so that it can end a training group; else it is `asc`."""
 
     threshold: float = 0.95
 
@@ -164,7 +164,7 @@ class VotePosterior(_Estimated):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoteHeuristic(_Estimated):
-    """The posterior rule with m = distinct answers seen + 1, which moves with the votes: no guarantee (METHODS section 4)."""
+    """The posterior rule with m = distinct answers seen + 1, which moves with the votes: no guarantee (docs/optpo.md)."""
 
     eps: float
     p0: float | None = None

@@ -1,4 +1,4 @@
-"""Rules over rounds that keep every round's answer in play: majority, best score, and the filter (METHODS section 3; ours)."""
+"""Rules over rounds that keep every round's answer in play: majority, best score, and the filter (docs/markovscale.md; ours)."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self

@@ -1,4 +1,4 @@
-"""Votes to rewards, weights and the figures of a step (METHODS section 4): pure functions of small arrays."""
+"""Votes to rewards, weights and the figures of a step (docs/optpo.md): pure functions of small arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

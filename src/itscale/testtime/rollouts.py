@@ -5,7 +5,7 @@ TRL (1.16) marks `rollout_func` experimental; what is relied on, and tested agai
   `prompt_ids`, `completion_ids`, `logprobs` (None is allowed without vLLM) and further lists, which reach the reward functions.
 - `env_mask` multiplies the mask of the loss. With `loss_type="dr_grpo"` the loss is the masked sum over tokens divided by
   rows x max_completion_length, so a mask of real numbers gives each row any weight: here 1 / (P t_p length), the mean over P
-  prompts of the mean over a prompt's t_p rollouts of the token mean (METHODS section 4), KL term included.
+  prompts of the mean over a prompt's t_p rollouts of the token mean (docs/optpo.md), KL term included.
 - A row whose reward is None is left out of its group's mean and standard deviation: an unused slot is one stop token with
   mask 0 and no reward.
 """
