@@ -635,8 +635,10 @@ def test_tables_compare_runs_as_pairs():
             for s in range(1, 5)
         ]
     )
+    frames += [rows("untrained", seed, 0, benchmark, base) for seed in (1, 2) for benchmark in ("trained", "untouched")]
+    lengths = {"ttrl": 4, "optpo": 4, "untrained": 0}  # what is not trained has no steps
     runs = pd.DataFrame(
-        [{"run": r, "seed": s, "algorithm": "grpo", "steps": 4, "best": 4} for r in ("ttrl", "optpo") for s in (1, 2)]
+        [{"run": r, "seed": s, "algorithm": "grpo", "steps": n, "best": n} for r, n in lengths.items() for s in (1, 2)]
     )
     evaluations = pd.concat(frames, ignore_index=True)
     table = report.summary(steps, evaluations, runs, "ttrl").set_index("run")
@@ -647,7 +649,9 @@ def test_tables_compare_runs_as_pairs():
     assert table.loc["ttrl", "trained_last_gain"] == pytest.approx(0.1)
     assert table.loc["optpo", "tokens"] == 4 * 16 * 100
     curves = report.curves(steps, evaluations)
-    assert curves["run"].tolist() == ["ttrl", "ttrl", "optpo", "optpo"]
+    assert table.loc["untrained", ["against_baseline", "token_share"]].tolist() == pytest.approx([-0.1, 0])
+    assert curves["run"].tolist() == ["ttrl", "ttrl", "optpo", "optpo", "untrained"]
     assert curves[curves["step"] == 4]["rollout_tokens"].tolist() == [12800, 6400]
-    assert curves["gain"].tolist() == pytest.approx([0, 0.1, 0, 0.15])
-    assert "| optpo" in report.markdown(table.reset_index())
+    assert curves["gain"].tolist() == pytest.approx([0, 0.1, 0, 0.15, 0])
+    text = report.markdown(table.reset_index())
+    assert "| optpo" in text and "nan" not in text

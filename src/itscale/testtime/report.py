@@ -4,7 +4,7 @@ Intervals are paired bootstraps over problems; a problem's value is its mean ove
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,9 @@ def summary(steps: pd.DataFrame, evaluations: pd.DataFrame, runs: pd.DataFrame, 
         if shared and run != baseline:
             mine, other = (frame[frame["seed"].isin(shared)] for frame in (mine, other))
             row |= paired_difference(_per_problem(mine, "mean"), _per_problem(other, "mean")).columns("against_baseline")
-            ours, theirs = (tokens.loc[[(name, s) for s in shared]].sum() for name in (run, baseline))
+            # A run without steps has drawn nothing.
+            pairs = ([(name, s) for s in shared] for name in (run, baseline))
+            ours, theirs = (tokens.reindex(pair, fill_value=0).sum() for pair in pairs)
             row["token_share"] = float(ours["tokens"] / theirs["tokens"])
             row["rollout_share"] = float(ours["rollouts"] / theirs["rollouts"])
         if run in tokens.index.get_level_values(0):
@@ -153,6 +155,10 @@ def markdown(table: pd.DataFrame) -> str:
     def percent(name: str) -> pd.Series:
         return table[name].map(lambda v: "" if np.isnan(v) else f"{100 * v:.0f} %") if name in table else ""
 
+    def first_and_final(name: str, unit: Callable[[float], str]) -> list[str]:
+        pairs = zip(table[f"{name}_first"], table[f"{name}_final"], strict=True)
+        return ["" if np.isnan(first) else f"{unit(first)}, {unit(final)}" for first, final in pairs]
+
     return (
         pd.DataFrame(
             {
@@ -167,10 +173,8 @@ def markdown(table: pd.DataFrame) -> str:
                 "pass@k last": cell("trained_last_pass"),
                 "untouched: change (points)": cell("untouched_last_gain"),
                 "rollout tokens of baseline": percent("token_share"),
-                "label accuracy first, final": percent("label_accuracy_first") + ", " + percent("label_accuracy_final"),
-                "vote entropy first, final": table["vote_entropy_first"].map("{:.2f}".format)
-                + ", "
-                + table["vote_entropy_final"].map("{:.2f}".format),
+                "label accuracy first, final": first_and_final("label_accuracy", lambda v: f"{100 * v:.0f} %"),
+                "vote entropy first, final": first_and_final("vote_entropy", "{:.2f}".format),
             }
         ).to_markdown(index=False, disable_numparse=True)
         + "\n"
