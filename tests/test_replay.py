@@ -100,6 +100,10 @@ def test_calibration_survives_json():
     known = stage.known_from_pools(POOLS, strata=3, strength=5.0)
     again = stage.known_from_json(stage.known_to_json(known))
     assert again.moments == known.moments and (again.strata.edges == known.strata.edges).all()
+    older = stage.known_to_json(known)
+    del older["rounds"]["knots"]
+    with pytest.raises(UserError, match="Rounds does not agree on 'knots': another version wrote it"):
+        stage.known_from_json(older)
 
 
 def test_main_table_compares_a_full_budget_with_itself_as_equal():

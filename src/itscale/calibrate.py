@@ -116,13 +116,22 @@ def known_to_json(known: Calibration) -> dict[str, Any]:
 
 
 def known_from_json(values: dict[str, Any]) -> Calibration:
-    """The reverse of `known_to_json`."""
+    """The reverse of `known_to_json`.
+
+    Raises:
+        UserError: a part lacks a value, or has one that is not known: another version wrote it.
+    """
 
     def part(kind: type, content: dict[str, Any] | None) -> Any:
         if content is None:
             return None
         cls = next(c for c in get_args(kind) if c is not type(None))
         types = get_type_hints(cls)
+        if strange := sorted(set(content) ^ {f.name for f in fields(cls)}):
+            raise UserError(
+                f"the calibration's {cls.__name__} does not agree on {strange[0]!r}: another version wrote it, run "
+                "`itscale calibrate` anew."
+            )
         return cls(**{k: np.asarray(v, float) if types[k] is np.ndarray else v for k, v in content.items()})
 
     hints = get_type_hints(Calibration)
