@@ -302,16 +302,6 @@ def _in_rows(frame: pd.DataFrame, unit: Unit) -> tuple[pd.DataFrame, int]:
     return frame, k
 
 
-def vote_clusters(grades: pd.DataFrame) -> np.ndarray:
-    """The answers' clusters of parallel samples [problem, sample] from a table of grades (schema GRADES), -1 for none.
-
-    Raises:
-        UserError: no rows, or not all with the same number of samples; the message names one.
-    """
-    frame, k = _in_rows(grades, Unit.SAMPLE)
-    return frame["cluster"].to_numpy(np.int64).reshape(-1, k)
-
-
 def make_pool(frame: pd.DataFrame, unit: Unit) -> Pool:
     """Dense arrays from a pool table (schema POOL).
 
@@ -341,6 +331,16 @@ def make_pool(frame: pd.DataFrame, unit: Unit) -> Pool:
 def read_pool(path: Path, unit: Unit) -> Pool:
     """Read a pool table as dense arrays."""
     return make_pool(read_table(path, POOL), unit)
+
+
+def read_votes(path: Path) -> np.ndarray:
+    """The answers' clusters of parallel samples [problem, sample] from their grades (schema GRADES), -1 for none.
+
+    Raises:
+        UserError: as `read_table` and `make_pool`.
+    """
+    frame, k = _in_rows(read_table(path, GRADES), Unit.SAMPLE)
+    return frame["cluster"].to_numpy(np.int64).reshape(-1, k)
 
 
 def with_predictions(pool: Pool, predictions: pd.DataFrame) -> Pool:

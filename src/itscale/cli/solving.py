@@ -148,9 +148,9 @@ def accuracy(rows) -> str:
     ids = dict.fromkeys(row.problem.problem_id for row in rows)
     share = [np.mean([r for row, r in zip(rows, right, strict=True) if row.problem.problem_id == i]) for i in ids]
     found = mean_interval(np.array(share))
-    # One problem has no interval.
-    between = f" [{100 * found.low:.1f}, {100 * found.high:.1f}]" if len(ids) > 1 else ""
-    return f"accuracy {100 * found.mean:.1f} %{between} of {len(ids)} problem{'s'[: len(ids) > 1]}"
+    if len(ids) == 1:  # has no interval
+        return f"accuracy {100 * found.mean:.1f} % of 1 problem"
+    return f"accuracy {100 * found.mean:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}] of {len(ids)} problems"
 
 
 ADVISE = """Which policy and threshold reach a wanted accuracy with the fewest tokens, from a stored pool.

@@ -36,13 +36,13 @@ def vote_study(
     from itscale.errors import UserError
     from itscale.policies import make_policy
     from itscale.policies.calibration import Calibration
-    from itscale.records import GRADES, Unit, read_pool, read_table, vote_clusters
+    from itscale.records import Unit, read_pool, read_votes
     from itscale.tables import write_csv
     from itscale.vote_study import lead_sweep, votes_to_stop
     from itscale.voting import estimate_model
 
     samples = read_pool(pool, Unit.SAMPLE)
-    known = estimate_model(vote_clusters(read_table(calibration, GRADES)))
+    known = estimate_model(read_votes(calibration))
     limit = samples.size
     if limit < 2:
         raise UserError(f"{pool} holds one sample per problem and a vote needs two: make the pool with `samples: 2` or more.")
@@ -80,7 +80,7 @@ def train_on_votes(
     from itscale.engines import EngineSettings
     from itscale.engines.protocol import Sampling
     from itscale.policies.calibration import Calibration
-    from itscale.records import GRADES, read_problems, read_table, vote_clusters
+    from itscale.records import read_problems, read_votes
     from itscale.testtime.evaluation import EvaluationSettings
     from itscale.testtime.settings import RunSettings
     from itscale.voting import estimate_model
@@ -100,7 +100,7 @@ def train_on_votes(
         evaluation=settings_of(EvaluationSettings, evaluation, "--evaluation"),
         sampling=settings_of(Sampling, sampling, "--sampling"),
         engine=settings_of(EngineSettings, engine, "--engine", model=str(model)),
-        known=Calibration(votes=estimate_model(vote_clusters(read_table(calibration, GRADES)))),
+        known=Calibration(votes=estimate_model(read_votes(calibration))),
         seed=seed,
         name=name,
     )

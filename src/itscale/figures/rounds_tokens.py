@@ -19,7 +19,7 @@ def draw(methods: pd.DataFrame, benchmark: str, out: Path) -> None:
     rows = methods[methods["benchmark"] == benchmark]
     curves, points = rows[rows["kind"] == "parallel"], rows[rows["kind"] == "rounds"]
     with figure(out, CAPTION.format(benchmark=benchmark), width=7.6, height=4.6) as (_, (axis,)):
-        for (method, group), style in zip(curves.groupby("method", sort=False), ("-", "--"), strict=False):
+        for (method, group), style in zip(curves.groupby("method", sort=False), ("--", "-"), strict=False):
             x = group["total_tokens"]
             axis.fill_between(x, 100 * group["accuracy_low"], 100 * group["accuracy_high"], color=COLOURS[7], alpha=0.15, lw=0)
             axis.plot(x, 100 * group["accuracy"], style, color="0.4", lw=1.3, label=f"{method} (parallel)")

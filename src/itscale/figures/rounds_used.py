@@ -10,8 +10,8 @@ from itscale.policies.protocol import CODE, Reason
 
 CAPTION = (
     "Rounds that each rule over rounds ran before it stopped, on the {benchmark} benchmark, over all chains; colours say "
-    "why. The dashed line is the mean. The gate knows only one round or all; zero and map know after one round how many "
-    "there will be; the filter looks after each."
+    "why. The dashed line is the mean. The gate knows only one round or all; MarkovScale^0 and MarkovScale^t know after one "
+    "round how many there will be; the filter looks after each."
 )
 
 
@@ -37,6 +37,7 @@ def draw(stops: pd.DataFrame, benchmark: str, out: Path) -> None:
             axis.axvline(np.average(group["samples"], weights=group["count"]), color="0.2", lw=1, ls="--")
             axis.set_title(method, fontsize=9)
             axis.set_xticks(np.arange(1, budget + 1))
+            axis.set_ylim(0, 100)
             axis.set_xlabel("rounds")
             axis.set_ylabel("share of chains (%)" if index == 0 else "")
         handles, labels = axes[0].get_legend_handles_labels()

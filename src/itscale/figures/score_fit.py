@@ -20,7 +20,7 @@ def draw(scores: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`scores`: columns benchmark, problem_id, score, e1, e2, p_value; writes `out` as PDF and PNG."""
     rows = scores[scores["benchmark"] == benchmark]
     grid = np.linspace(0, 1, 401)
-    with figure(out, CAPTION.format(benchmark=benchmark), columns=3, width=10, height=3.2) as (_, axes):
+    with figure(out, CAPTION.format(benchmark=benchmark), columns=3, width=10, height=3.2) as (fig, axes):
         for axis, (problem_id, group) in zip(axes, rows.groupby("problem_id", sort=False), strict=False):
             axis.hist(group["score"], bins=np.linspace(0, 1, 26), density=True, color=COLOURS[5], alpha=0.7, label="samples")
             first = group.iloc[0]
@@ -28,4 +28,4 @@ def draw(scores: pd.DataFrame, benchmark: str, out: Path) -> None:
             axis.set_title(f"{problem_id}   n = {len(group)}, p = {first['p_value']:.2g}", fontsize=9)
             axis.set_xlabel("verifier score (mean step probability)")
             axis.set_ylabel("density")
-        axes[0].legend()
+        fig.legend(*axes[0].get_legend_handles_labels(), loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)

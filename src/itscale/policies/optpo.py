@@ -198,7 +198,7 @@ class VoteDirichlet(_Estimated):
 
 def _sure(state: Tally, p0: float, options: np.ndarray | int, eps: float) -> np.ndarray:
     """Whether the leader's posterior reaches 1 - eps; never where p0 <= 1/m."""
-    log_r, options = np.broadcast_arrays(log_ratio(p0, options), options, np.empty(len(state.first)))[:2]
+    log_r, options = (np.broadcast_to(v, len(state.first)) for v in (log_ratio(p0, options), options))
     # The posterior with the runner-up alone is above the one with all others, which settles most votes.
     sure = (log_r > 0) & (special.expit((state.first - state.second) * log_r) >= 1 - eps - 1e-12)
     sure[sure] = leader_posterior(state.counts[sure], log_r[sure], options[sure]) >= 1 - eps

@@ -157,15 +157,14 @@ def fit_rounds(pool: Pool, strata: int) -> Rounds:
     }
     exponent = max(likelihood, key=likelihood.__getitem__)
     found = _rounds(pool, fresh, names, exponent)
-    if not parts:
+    posterior, correct = [], []
+    for held, s, known in parts:
+        answered = held.cluster >= 0
+        posterior += posteriors(held, s, replace(known, exponent=exponent)).smoothed[answered].tolist()
+        correct += held.correct[answered].tolist()
+    if not correct:
         return found
-    answered = [held.cluster >= 0 for held, _, _ in parts]
-    smoothed = [posteriors(held, s, replace(known, exponent=exponent)).smoothed for held, s, known in parts]
-    posterior = np.concatenate([p[shown] for p, shown in zip(smoothed, answered, strict=True)])
-    correct = np.concatenate([held.correct[shown] for (held, _, _), shown in zip(parts, answered, strict=True)])
-    if not len(correct):
-        return found
-    knots, value, _ = rising(posterior, correct)
+    knots, value, _ = rising(np.array(posterior), np.array(correct))
     return replace(found, knots=knots, value=value)
 
 

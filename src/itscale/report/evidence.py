@@ -73,7 +73,8 @@ def token_counts(results: Path) -> pd.DataFrame:
             },
         )
     counts = pd.DataFrame.from_dict(rows, orient="index", columns=_TOKENS).rename_axis("rule")
-    return counts.assign(all=counts.sum(axis=1) - 2 * counts["cached_prompt"])
+    ledger = Ledger(**{f.name: counts[f.name] for f in fields(Ledger)})
+    return counts.assign(all=ledger.total + counts["evaluation"])
 
 
 def _total(path: Path, column: str) -> int:
