@@ -27,7 +27,9 @@ def known() -> Calibration:
     zeros = np.zeros(3)
     strata = Strata(np.array([0.5, 0.7]), np.array([0.3, 0.2, 0.1]), np.array([0.1, 0.2, 0.3]), zeros, zeros, zeros, zeros)
     correct, wrong = (normalise(stats.beta.logpdf(GRID, *shape)) for shape in ((6, 2), (4, 3)))
-    return Calibration(strata=strata, rounds=Rounds(correct, wrong, "beta", "beta", 0.5, 0.6, 0.25))
+    return Calibration(
+        strata=strata, rounds=Rounds(correct, wrong, "beta", "beta", 0.5, 0.6, 0.25, np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+    )
 
 
 def chains(rounds: int, seed: int = 0) -> Pool:

@@ -14,6 +14,7 @@ from itscale.chains.comparison import Curve, compare_rounds, markdown
 from itscale.figures import forecast_error
 from itscale.intervals import Interval, mean_interval, ratio_interval
 from itscale.policies import make_policy
+from itscale.policies.protocol import Reason
 from itscale.rates import fit_chains
 from itscale.records import Pool, Unit
 from itscale.replay import replay
@@ -52,6 +53,25 @@ def test_first_order_chains_are_not_rejected_within_questions_though_pooling_rej
     assert (every > 0.05).sum() >= 5
     memory = np.array([order.memory_p for _, order in found])
     assert (memory > 0.05).mean() >= 0.75
+
+
+def rarely_moving(seed, questions=60, chains=6, rounds=8):
+    """First-order chains of questions of which most hardly ever move: (correct, problem, level)."""
+    rng = np.random.default_rng(seed)
+    ease, problem = rng.beta(0.5, 0.5, questions), np.repeat(np.arange(questions), chains)
+    rates = (ease, 0.3 * (1 - ease) ** 3, 0.3 * ease**3)
+    return markov.simulate(*(rate[problem] for rate in rates), rounds, rng), problem, np.arange(questions) % 2
+
+
+@pytest.mark.parametrize("chains_of", [unlike_questions, rarely_moving])
+def test_p_values_of_first_order_chains_are_spread_evenly(chains_of):
+    found = []
+    for seed in range(24):
+        correct, problem, level, *_ = chains_of(100 + seed)
+        _, order = validation.validate(correct, problem, level, fit_chains(correct, problem, level), replicates=40, seed=seed)
+        found.append(order.within_p)
+    # Twenty-four of them: the mean of even ones has a standard deviation of 0.06.
+    assert 0.32 < np.mean(found) < 0.68 and np.min(found) < 0.3 and np.max(found) > 0.7
 
 
 def test_second_order_chains_are_rejected_and_their_memory_is_seen():
@@ -122,7 +142,7 @@ def test_simulated_forecasts_are_fitted_as_those_of_the_data_are(monkeypatch):
     monkeypatch.setattr(forecast, "fit_chains", lambda *chains: given.append(chains) or fit_chains(*chains))
     data = forecast.held_out_errors(correct, problem, level)
     simulated = forecast.simulated_errors(problem, level, fit, 8, replicates=2)
-    assert simulated.keys() == data.keys() and len(given) == 6
+    assert simulated.keys() == data.keys() and len(given) == 8
     shapes = {tuple(np.shape(part) for part in chains) for chains in given}
     assert shapes == {((60, 8), (60,), (20,)), ((60, 2), (60,), (20,))}  # three of six chains of each question
 
@@ -130,10 +150,10 @@ def test_simulated_forecasts_are_fitted_as_those_of_the_data_are(monkeypatch):
 def test_errors_are_forecast_minus_observed():
     rates = forecast.Rates(np.array([0.5, 1.0]), np.zeros(2), np.zeros(2))
     correct = np.array([[1, 1], [0, 1], [1, 1]], bool)
-    errors = forecast.errors(rates, correct, np.array([0, 0, 1]))
-    assert [e.mean for e in errors] == pytest.approx([(0.5 * 2 + 1 - 2) / 3, (0.5 * 2 + 1 - 3) / 3])
-    wrong = forecast.errors(rates, correct, np.array([0, 0, 1]), forecast.WRONG)
-    assert [e.mean for e in wrong] == pytest.approx([0, -1])
+    errors, chains = forecast.missed(rates, correct, np.array([0, 0, 1]))
+    assert errors.tolist() == [[0.5 * 2 - 1, 0.5 * 2 - 2], [0, 0]] and chains.tolist() == [2, 1]
+    wrong, chains = forecast.missed(rates, correct, np.array([0, 0, 1]), forecast.WRONG)
+    assert wrong.tolist() == [[0, -1], [0, 0]] and chains.tolist() == [1, 0]
 
 
 def test_a_forecast_carries_to_the_last_round_within_a_point():
@@ -198,9 +218,10 @@ def test_tables_of_the_theory_hold_what_their_figures_read(tmp_path):
     assert every["observed"].to_numpy() == pytest.approx(chains.correct.mean(0))
     assert (every["lower"] <= every["neutral"]).all() and (every["neutral"] <= every["upper"]).all()
     questions = found["questions"]
-    assert len(questions) == 12 and set(questions["effect"]) <= {"helps", "harms", "neutral"}
-    above = questions["first_gain"] > 1 / 300
-    assert (questions.loc[above, "effect"] == "helps").all()
+    assert len(questions) == 12 and set(questions["effect"]) <= {"helps", "harms", "undecided"}
+    assert (questions["effect"] == "undecided").to_numpy().tolist() == (
+        (questions["first_gain_low"] <= 0) & (questions["first_gain_high"] >= 0)
+    ).tolist()
     assert found["chain_fits"]["questions"].tolist() == [6, 6, 12]
     assert set(found["forecasts"]["source"]) == {"simulation", "data"} and (found["forecasts"]["questions"] == 12).all()
     forecast_error.draw(found["forecasts"], "b", tmp_path / "whole.pdf")
@@ -213,10 +234,28 @@ def test_tables_of_the_theory_hold_what_their_figures_read(tmp_path):
 def test_reliability_counts_every_answer_once():
     chains = POOLS[Unit.ROUND]
     known = known_from_pools(POOLS, strata=3, strength=5.0)
-    found = tables.reliability(chains, known, benchmark="b")
-    assert found.groupby("posterior")["answers"].sum().to_dict() == {"filtered": 144, "recalibrated": 144, "smoothed": 144}
+    policy = make_policy("filter", rounds=6, tau=0.8).bind(known)
+    found = tables.reliability(chains, known, policy, benchmark="b")
+    given = int((chains.cluster >= 0).sum())
+    outcomes = replay(policy, chains)
+    returned = int((outcomes.column >= 0).sum())
+    assert 0 < given < chains.cluster.size
+    counts = found.groupby("posterior")["answers"].sum().to_dict()
+    assert counts == {"filtered": given, "recalibrated": given, "smoothed": given, "returned": returned}
     share = found["observed"] * found["answers"]
     assert share[found["posterior"] == "filtered"].sum() == pytest.approx(chains.correct.sum())
+    assert share[found["posterior"] == "returned"].sum() == pytest.approx(outcomes.correct.sum())
+    # The rule's own reason to stop: what it returns then has reached tau.
+    sure = found[(found["posterior"] == "returned") & (found["bin_low"] >= 0.8 - 1e-9)]
+    assert sure["answers"].sum() == (outcomes.reason == list(Reason).index(Reason.POSTERIOR)).sum() > 0
+
+
+def test_a_bin_in_which_all_are_right_has_an_interval():
+    seen = tables._share(np.array([3, 0, 2]), np.array([3, 0, 2]))
+    z = stats.norm.ppf(0.975)
+    assert (seen.mean, seen.low, seen.high) == pytest.approx((1, 1 / (1 + z**2 / 2), 1))  # Wilson, two of two questions
+    seen = tables._share(np.array([1.0, 0, 2]), np.array([3, 0, 2]))
+    assert 0 < seen.low < seen.mean == 0.6 < seen.high
 
 
 def fooled(rng, questions):
@@ -233,7 +272,8 @@ def fooled(rng, questions):
 def test_a_recalibrated_posterior_means_what_it_says():
     rng = np.random.default_rng(1)
     known = known_from_pools({Unit.ROUND: fooled(rng, 300)}, strata=4, strength=10.0)
-    found = tables.reliability(fooled(rng, 600), known, benchmark="b")
+    policy = make_policy("filter", rounds=8).bind(known)
+    found = tables.reliability(fooled(rng, 600), known, policy, benchmark="b")
     error = found.groupby("posterior")["calibration_error"].first()
     # Scores that are wrong alike are no independent evidence: the model of the filter is too sure, and cannot know it.
     assert error["recalibrated"] < 0.02 < 0.03 < error["smoothed"]

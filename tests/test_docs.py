@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from itscale.cli import app
 from itscale.methods import read_methods
-from itscale.planning import pool_costs, read_configuration
+from itscale.planning import job_counts, pool_costs, read_configuration
 from itscale.policies import POLICIES, make_policy
 from itscale.policies.protocol import Reason
 from itscale.records import Problem, read_problems
@@ -90,6 +90,9 @@ def test_configurations_of_the_page_fit_the_schema(title, tmp_path):
     assert list(Draft202012Validator(schema).iter_errors(config)) == []
     if title == "mine.yaml":
         assert [c.samples for c in pool_costs(config) if c.benchmark == "mine"] == [128, 128]
+        files = [ROOT / "config/config.yaml", ROOT / "config/paper.yaml", tmp_path / title]
+        counts = job_counts(files, ROOT)
+        assert counts["replay"] == 1 and counts["train_on_votes"] == 2
 
 
 def test_the_plans_in_the_guide_are_the_planner_s():

@@ -176,3 +176,13 @@ def test_fixed_points_and_their_intervals_cover_the_truth():
     assert 0.9 <= ((found.pi.low <= pi) & (pi <= found.pi.high)).mean() <= 0.99
     assert np.corrcoef(found.pi.mean, pi)[0, 1] > 0.8
     assert (found.pi_level.low <= found.pi_level.mean).all() and (found.pi_level.mean <= found.pi_level.high).all()
+
+
+def test_a_chain_that_never_moves_tends_to_its_first_answer():
+    rng = np.random.default_rng(0)
+    first = rng.random(160) < np.repeat([0.1, 0.5, 0.95, 1.0], 40)
+    problem = np.repeat(np.arange(20), 8)
+    fit = fit_chains(np.repeat(first[:, None], 8, axis=1), problem, np.zeros(20, int))
+    assert (fit.pi.mean[15:] > 0.6).all() and (fit.pi.mean[:5] < 0.5).all()
+    assert (fit.pi.low <= fit.p0.question.mean).all() and (fit.p0.question.mean <= fit.pi.high).all()
+    assert np.abs(fit.gain.mean).max() < 0.01

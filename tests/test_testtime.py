@@ -71,7 +71,7 @@ def test_rewards_are_agreement_with_the_vote_of_all_rollouts():
 
 def test_figures_of_a_step():
     sure = Vote(np.array([0, 0, 0, 1]), np.array([True, True, True, False]), 2)
-    figures = step_figures([SPLIT, sure], 6)
+    figures = step_figures([SPLIT, sure], [rewards(v, "votes") for v in (SPLIT, sure)], 6)
     assert figures["votes"] == [6, 4] and figures["rollouts"] == 10 and figures["trained"] == 6
     assert figures["label_accuracy"] == 0.5  # the first consensus is wrong, the second right
     assert figures["reward_accuracy"] == pytest.approx((1 / 4 + 1) / 2)  # of the first, only the unanswered one is right
@@ -102,7 +102,9 @@ def test_generalised_advantages_by_hand():
 def test_value_loss_takes_the_worse_of_plain_and_clipped():
     values, old, returns = torch.tensor([[0.9, 0.0]]), torch.tensor([[0.5, 0.0]]), torch.tensor([[1.0, 1.0]])
     weight = torch.tensor([[1.0, 0.0]])
-    assert float(value_loss(values, old, returns, weight, 0.2)) == pytest.approx(0.5 * 0.3**2)  # clipped to 0.7
+    assert float(value_loss(values, old, returns, weight, float(weight.sum()), 0.2)) == pytest.approx(
+        0.5 * 0.3**2
+    )  # clipped to 0.7
     spread = whiten(torch.tensor([[1.0, 3.0, 99.0]]), torch.tensor([[1.0, 1.0, 0.0]]))
     assert spread[0, :2].tolist() == pytest.approx([-1, 1], abs=1e-3)
 
@@ -163,6 +165,9 @@ def small(tmp_path_factory):
     return folder
 
 
+ASKED = ("0+1", "21+1")  # of two lengths, so that one is padded
+
+
 def by_hand(tokenizer, groups, retain):
     """Rollouts from lists of (text, cluster) by prompt."""
     solved, prompts, votes = [], [], []
@@ -172,9 +177,9 @@ def by_hand(tokenizer, groups, retain):
             ids = (*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id)
             done = Completion(f"{number}", ids, text, Finish.STOP, 4, 0)
             samples.append(Sample(done, Verdict(text, cluster, float("nan"), float("nan"), 0)))
-        problem = Problem(f"p{number}", f"{number}+1", "0")
+        problem = Problem(f"p{number}", ASKED[number], "0")
         solved.append(Solved(problem, 0, tuple(samples), 0, Reason.LEAD, 0, 0, Ledger()))
-        prompts.append(tuple(tokenizer.encode(f"{number}+1=", add_special_tokens=False)))
+        prompts.append(tuple(tokenizer.encode(f"{ASKED[number]}=", add_special_tokens=False)))
         clusters = np.array([c for _, c in group])
         votes.append(Vote(clusters, clusters == 0, retain or len(group)))
     weights = row_weights([v.kept for v in votes])
@@ -239,6 +244,9 @@ def trainer_gradient(trainer, passes=1):
     trainer.current_gradient_accumulation_steps = passes
     trainer.model.train()
     batches = next(iter(trainer.get_train_dataloader()))
+    if type(trainer).__name__ == "VoteSFT":  # splits its step itself
+        trainer.training_step(trainer.model, batches)
+        passes = 0
     for _ in range(passes):
         loss = trainer.compute_loss(trainer.model, trainer._prepare_inputs(batches))
         if type(trainer).__name__ == "VoteRLOO":  # the loop divides
@@ -294,13 +302,107 @@ def test_a_step_has_the_gradient_of_the_objective(small, tmp_path, objective, re
     kl = 0.0 if objective == "sft" else 0.1
     per_pass = 2 * slots // passes
     _, trainer = make_trainer(small, tmp_path, drawn, slots, algorithm=objective, kl=kl, rows_per_pass=per_pass)
-    if objective == "sft" and passes > 1:
-        pytest.skip("an SFT step is one pass")
     got = trainer_gradient(trainer, passes)
     reference = AutoModelForCausalLM.from_pretrained(small).double()
     expected = reference_gradient(trainer.model, reference, drawn, kl, objective)
     assert expected.abs().max() > 1e-3
     assert (got - expected).abs().max() < 1e-6
+
+
+def test_a_second_update_clips_what_has_moved_since_the_draw(small, tmp_path):
+    drawn = by_hand(build_tokenizer(), GROUPS, None)
+    _, trainer = make_trainer(small, tmp_path, drawn, 5, kl=0.0, updates=2)
+    trainer.current_gradient_accumulation_steps = 1
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    before = AutoModelForCausalLM.from_pretrained(small).double()
+    before.load_state_dict(trainer.model.state_dict())
+    with torch.no_grad():
+        for p in trainer.model.parameters():
+            p += 0.05 * torch.randn_like(p)
+    trainer.compute_loss(trainer.model, batch).backward()
+    got = torch.cat([p.grad.ravel() for p in trainer.model.parameters()])
+    trainer.model.zero_grad()
+    total, outside = torch.zeros((), dtype=torch.float64), 0
+    for p, prompt in enumerate(drawn.prompts):
+        for ids, advantage in zip(drawn.kept(p), group_advantages(drawn.rewards[p]), strict=True):
+            with torch.no_grad():
+                old = log_probabilities(before, prompt, ids)
+            ratio = torch.exp(log_probabilities(trainer.model, prompt, ids) - old)
+            outside += int(((ratio - 1).abs() > 0.2).sum())
+            loss = -torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean()
+            total = total + loss / (len(drawn.kept(p)) * len(drawn.prompts))
+    total.backward()
+    expected = torch.cat([p.grad.ravel() for p in trainer.model.parameters()])
+    assert outside > 5 and (got - expected).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_ppo_step_has_the_gradients_of_policy_and_critic(small, tmp_path, passes):
+    drawn = by_hand(build_tokenizer(), GROUPS, None)
+    run, trainer = make_trainer(small, tmp_path, drawn, 5, algorithm="ppo", kl=0.0, rows_per_pass=10 // passes)
+    torch.nn.init.normal_(run.critic.head.weight)
+    got = trainer_gradient(trainer, passes)
+    learnt = torch.cat([p.grad.ravel() for p in run.critic.parameters()])
+    run.critic.zero_grad()
+    values, logps, weights = [], [], []
+    for p, prompt in enumerate(drawn.prompts):
+        for ids in drawn.kept(p):
+            row = torch.tensor([[*prompt, *ids]])
+            values.append(run.critic(row, torch.ones_like(row), len(ids))[0])
+            logps.append((prompt, ids))
+            weights.append(1 / (len(drawn.prompts) * len(drawn.kept(p)) * len(ids)))
+    advantages, square = [], torch.zeros((), dtype=torch.float64)
+    for value, reward, weight in zip(values, np.concatenate(drawn.rewards), weights, strict=True):
+        known, running, row = value.detach().tolist(), 0.0, []
+        for t in reversed(range(len(known))):
+            after = known[t + 1] if t + 1 < len(known) else reward  # the reward comes with the last token
+            running = after - known[t] + 0.95 * running
+            row.insert(0, running)
+        square = square + 0.5 * weight * ((value - (torch.tensor(row, dtype=torch.float64) + value.detach())) ** 2).sum()
+        advantages.append(row)
+    flat = np.concatenate(advantages)
+    share = np.concatenate([np.full(len(row), weight) for row, weight in zip(advantages, weights, strict=True)])
+    assert share.sum() == pytest.approx(1)
+    mean = share @ flat
+    spread = np.sqrt(share @ (flat - mean) ** 2) + 1e-4
+    trainer.model.zero_grad()
+    total = torch.zeros((), dtype=torch.float64)
+    for (prompt, ids), row, weight in zip(logps, advantages, weights, strict=True):
+        white = torch.tensor((np.array(row) - mean) / spread)
+        total = total - weight * (log_probabilities(trainer.model, prompt, ids) * white).sum()
+    (total + square).backward()
+    expected = torch.cat([p.grad.ravel() for p in trainer.model.parameters()])
+    # TRL keeps the weights of rows in single precision.
+    assert expected.abs().max() > 0.1 and (got - expected).abs().max() < 1e-5
+    critic = torch.cat([p.grad.ravel() for p in run.critic.parameters()])
+    assert critic.abs().max() > 0.1 and (learnt - critic).abs().max() < 1e-5
+
+
+def test_training_tokens_are_those_that_updates_read():
+    drawn = by_hand(build_tokenizer(), GROUPS, 2)
+    lengths = [[len(prompt) + len(ids) for ids in drawn.kept(p)] for p, prompt in enumerate(drawn.prompts)]
+    assert drawn.training_tokens == sum(map(sum, lengths))
+    assert replace(drawn, reads=2).training_tokens == 2 * sum(map(sum, lengths))
+    # Of the first two rollouts of either prompt: the first agrees with its vote, the second; only they are imitated.
+    assert replace(drawn, agreeing=True).training_tokens == lengths[0][0] + lengths[1][1]
+    gold = replace(drawn, rewards=tuple(rewards(v, "gold") for v in drawn.votes))
+    assert gold.figures()["reward_accuracy"] == 1.0 and drawn.figures()["reward_accuracy"] < 1.0
+
+
+def test_a_tracker_is_told_the_step_of_the_run_and_not_of_the_process(small, tmp_path):
+    drawn = by_hand(build_tokenizer(), GROUPS, 2)
+    _, trainer = make_trainer(small, tmp_path, drawn, 2)
+    trainer.first_step, seen = 5, []
+
+    class Tracker(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **_):
+            seen.append(state.global_step)
+
+    trainer.add_callback(Tracker())
+    trainer.model.float()
+    trainer.ref_model.float()
+    trainer.train()
+    assert seen[0] == 6 and trainer.state.global_step == 1
 
 
 def test_trl_repeats_prompts_and_takes_rows_with_a_mask_and_no_reward(small, tmp_path):
@@ -311,7 +413,7 @@ def test_trl_repeats_prompts_and_takes_rows_with_a_mask_and_no_reward(small, tmp
     trainer.rollout_func = lambda prompts, who: asked.append((list(prompts), who)) or inner(prompts, who)
     trainer.current_gradient_accumulation_steps = 1
     batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
-    assert asked == [(["0+1"] * 5 + ["1+1"] * 5, trainer)]
+    assert asked == [([ASKED[0]] * 5 + [ASKED[1]] * 5, trainer)]
     assert trainer.roller.asked == [0]
     # Two slots of the first prompt are unused: no mask, no advantage.
     rows = batch["completion_mask"] * batch["tool_mask"]

@@ -91,8 +91,8 @@ def known_from_pools(pools: dict[Unit, Pool], *, strata: int, strength: float) -
     )
 
 
-def read_calibration(path: Path) -> dict[str, Any]:
-    """What `itscale calibrate` wrote.
+def read_calibration(path: Path, choices: int | None = None) -> dict[str, Any]:
+    """What `itscale calibrate` wrote; `choices` is the m of a vote over multiple choice, in place of the estimated one.
 
     Raises:
         UserError: the file is missing or something else.
@@ -100,6 +100,8 @@ def read_calibration(path: Path) -> dict[str, Any]:
     record = read_json(path)
     if not isinstance(record, dict) or not {"known", "methods"} <= record.keys():
         raise UserError(f"{path} is no calibration: give the file that `itscale calibrate` wrote.")
+    if choices is not None:
+        record["known"]["votes"]["options"] = choices
     return record
 
 

@@ -284,30 +284,32 @@ def reached_confidence(*, rows: int, seed: int, n_max: int = 64) -> pd.DataFrame
     return pd.DataFrame(found, columns=["rule", "alpha", "reached", "reached_low", "reached_high", "samples"])
 
 
-def beside_published(main: pd.DataFrame, published: pd.DataFrame, column: str, same: bool) -> pd.DataFrame:
+def beside_published(main: pd.DataFrame, published: pd.DataFrame, column: str | None, same: bool) -> pd.DataFrame:
     """Every published row beside ours: accuracy (%), interval, difference, tokens, and tokens against best-of-N's at this budget.
 
     Args:
-        main: main table rows of one benchmark; `published`: config/published.csv; `column`: its benchmark (MATH500, ...).
-        same: whether ours was measured on that benchmark; elsewhere the difference would compare two worlds and is left out.
+        main: main table rows of one benchmark; `published`: config/published.csv.
+        column: the published benchmark (MATH500, ...); None where nothing was published, so that nothing stands beside ours.
+        same: whether ours was measured on that benchmark with that model; elsewhere the difference would compare two worlds and
+            is left out.
     """
     rows = []
     baseline = main[main["method"] == "best-of-N"].set_index("budget")["completion_tokens"]
-    theirs = published[published["method"] == "best-of-N"].set_index("budget")[f"{column}_tokens"]
+    theirs = published[published["method"] == "best-of-N"].set_index("budget").get(f"{column}_tokens", pd.Series(dtype=float))
     for entry in published.to_dict("records"):
         n = entry["budget"]
         mine = main[(main["method"] == entry["method"]) & (main["budget"] == n)]
         values = mine.iloc[0] if len(mine) else None
-        there = entry[f"{column}_accuracy"]
+        there, tokens = (entry.get(f"{column}_{quantity}", np.nan) for quantity in ("accuracy", "tokens"))
         row = {"method": entry["method"], "budget": n, "published on": column}
         for end in ("", "_low", "_high"):
             row[f"accuracy{end}"] = 100 * values[f"accuracy{end}"] if values is not None else np.nan
         row["published_accuracy"] = there
         row["difference"] = row["accuracy"] - there if same else np.nan
         row["completion_tokens"] = values["completion_tokens"] if values is not None else np.nan
-        row["published_tokens"] = entry[f"{column}_tokens"]
+        row["published_tokens"] = tokens
         row["share_of_best_of_n"] = row["completion_tokens"] / baseline.get(n, np.nan)
-        row["published_share_of_best_of_n"] = entry[f"{column}_tokens"] / theirs.get(n, np.nan)
+        row["published_share_of_best_of_n"] = tokens / theirs.get(n, np.nan)
         row["source"] = entry["source"]
         rows.append(row)
     return pd.DataFrame(rows)

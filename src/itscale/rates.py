@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special, stats
 
-from itscale.markov import shrunk_rate, transition_counts
+from itscale.markov import first_gain, fixed_point, shrunk_rate, transition_counts
 
 # Nodes of m, denser towards 0 and 1, with the logarithms of their weights (midpoint rule in the angle).
 _ANGLE = (np.arange(200) + 0.5) / 200
@@ -20,6 +20,7 @@ _LOG_WEIGHTS = np.log(np.pi / 400 * np.sin(np.pi * _ANGLE))
 _LOG_NODES, _LOG_REST = np.log(_NODES), np.log1p(-_NODES)
 _STRENGTHS = np.geomspace(0.5, 5000, 25)
 _DRAWS = 2000
+_STILL = 1e-6  # a + b of a chain that never moves
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +47,14 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class ChainFit:
-    """p0, a and b, and pi = b / (a + b) with its intervals, per question and level."""
+    """p0, a and b; pi = b / (a + b) and the first gain b (1 - p0) - a p0 with their intervals, per question and level."""
 
     p0: Rates
     a: Rates
     b: Rates
     pi: Estimate  # [Q]
     pi_level: Estimate  # [L]
+    gain: Estimate  # [Q]
 
 
 def fit_rates(moves: np.ndarray, rounds: np.ndarray, level: np.ndarray) -> Rates:
@@ -141,13 +143,17 @@ def fit_chains(correct: np.ndarray, problem: np.ndarray, level: np.ndarray, seed
     p0 = fit_rates(per_question(correct[:, 0]), np.bincount(problem, minlength=questions), level)
     a, b = fit_rates(n_cw, n_c, level), fit_rates(n_wc, n_w, level)
     rng = np.random.default_rng(seed)
-    pi = _ratio(*(rng.beta(r.alpha, r.beta, (_DRAWS, questions)) for r in (a, b)))
-    by_level = [np.stack([rng.choice(_NODES, _DRAWS, p=row) for row in rate.level_posterior], axis=1) for rate in (a, b)]
-    return ChainFit(p0, a, b, pi, _ratio(*by_level))
+    drawn = [rng.beta(r.alpha, r.beta, (_DRAWS, questions)) for r in (p0, a, b)]
+    by_level = [np.stack([rng.choice(_NODES, _DRAWS, p=row) for row in r.level_posterior], axis=1) for r in (p0, a, b)]
+    return ChainFit(p0, a, b, _summary(_tends_to(*drawn)), _summary(_tends_to(*by_level)), _summary(first_gain(*drawn)))
 
 
-def _ratio(a: np.ndarray, b: np.ndarray) -> Estimate:
-    """b / (a + b) over draws [D, N]: mean and 95 % interval, each [N]."""
-    pi = b / np.maximum(a + b, 1e-12)
-    low, high = np.quantile(pi, (0.025, 0.975), axis=0)
-    return Estimate(pi.mean(axis=0), low, high)
+def _tends_to(p0: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """pi of draws [D, N]; p0 where nothing changes in any number of rounds that is ever run, as where a = b = 0."""
+    return np.where(a + b < _STILL, p0, fixed_point(a, b, p0))
+
+
+def _summary(draws: np.ndarray) -> Estimate:
+    """Mean and 95 % interval of draws [D, N], each [N]."""
+    low, high = np.quantile(draws, (0.025, 0.975), axis=0)
+    return Estimate(draws.mean(axis=0), low, high)

@@ -169,12 +169,13 @@ class VoteModel:
     options: int
 
 
-def estimate_model(cluster: np.ndarray) -> VoteModel:
+def estimate_model(cluster: np.ndarray, options: int | None = None) -> VoteModel:
     """(p0, m) from votes cluster [R, K] of R questions, no labels used (ours).
 
     p0 is the mean share of the plurality among a question's votes. m - 1 is the effective number of other answers: one
     over the probability that two votes against the plurality agree, pairs pooled over questions: answers that cluster make
-    m small, and the test careful. Both are pooled; questions differ, and the guarantees do not know it.
+    m small, and the test careful. Both are pooled; questions differ, and the guarantees do not know it. `options` is m where
+    it is known (multiple choice).
     """
     shares, agreeing, pairs = [], 0.0, 0.0
     for row in np.asarray(cluster):
@@ -186,4 +187,4 @@ def estimate_model(cluster: np.ndarray) -> VoteModel:
         agreeing += float((against * (against - 1)).sum())
         pairs += float(against.sum() * (against.sum() - 1))
     p0 = float(np.clip(np.mean(shares), 1e-6, 1 - 1e-6)) if shares else 0.5
-    return VoteModel(p0, 1 + max(1, round((pairs + 1) / (agreeing + 1))))
+    return VoteModel(p0, options or 1 + max(1, round((pairs + 1) / (agreeing + 1))))

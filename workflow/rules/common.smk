@@ -1,6 +1,7 @@
 """Paths and helpers that every rule file uses."""
 
 import json
+import math
 import sys
 
 import grimp
@@ -23,6 +24,22 @@ if config["testtime"]["trained"] == config["testtime"]["untouched"]:
     raise WorkflowError(
         f"testtime.untouched is {config['testtime']['untouched']!r}, which is trained on: name another benchmark."
     )
+if not TINY:
+    # Questions of these alone are kept out of what is trained and calibrated on.
+    named = {
+        "markovscale.benchmarks": config["markovscale"]["benchmarks"],
+        "testtime.trained": [config["testtime"]["trained"]],
+        "testtime.untouched": [config["testtime"]["untouched"]],
+    }
+    for key, names in named.items():
+        known = [*config["compare"]["benchmarks"]]
+        if key != "markovscale.benchmarks":
+            known += ["calibration", "predictor_train", "predictor_validation"]
+        for name in names:
+            if name not in known:
+                raise WorkflowError(
+                    f"{key} in the configuration names {name!r}, which is not compared: choose from {', '.join(known)}."
+                )
 # What is judged; training splits keep clear of it.
 EVALUATED = [*config["compare"]["benchmarks"], "calibration"]
 
@@ -134,16 +151,45 @@ def more(amount):
     return lambda wildcards, attempt: amount * 2 ** (attempt - 1)
 
 
+def stated_tokens(benchmark, kind):
+    """Completion tokens of a pool as the configuration states them; 0 where it does not."""
+    of, source = config["pools"].get(benchmark), config["benchmarks"].get(benchmark, {})
+    if of is None or not {"questions", "answer_tokens"} <= source.keys():
+        return 0
+    answers = of[kind].get("samples", 1) * of[kind].get("chains", 1)
+    return (
+        source["questions"]
+        * answers
+        * of[kind].get("rounds", 1)
+        * source["answer_tokens"]
+    )
+
+
+def minutes_at(tokens, model, least):
+    """Minutes that a model needs for tokens at its stated speed, twice over for safety."""
+    return max(least, int(2 * tokens / model.get("tokens_per_second", math.inf) / 60))
+
+
 def minutes_to_draw(wildcards, attempt):
-    """Run time of a shard from the stated speeds, twice over for safety, at least two hours."""
-    of = config["pools"][wildcards.benchmark][wildcards.kind]
-    source = config["benchmarks"].get(wildcards.benchmark, {})
-    if "tokens_per_second" not in GENERATOR or "questions" not in source:
-        return 120 * 2 ** (attempt - 1)
-    answers = of.get("samples", 1) * of.get("chains", 1) * of.get("rounds", 1)
-    tokens = source["questions"] * answers * source["answer_tokens"]
-    seconds = tokens / GENERATOR["tokens_per_second"] / of["shards"]
-    return max(120, int(2 * seconds / 60)) * 2 ** (attempt - 1)
+    """Run time of a shard from the stated lengths and speeds, at least two hours."""
+    tokens = stated_tokens(wildcards.benchmark, wildcards.kind)
+    count = config["pools"][wildcards.benchmark][wildcards.kind]["shards"]
+    return minutes_at(tokens / count, GENERATOR, 120) * 2 ** (attempt - 1)
+
+
+def minutes_to_score(wildcards, attempt):
+    """Run time of scoring a pool, likewise; the verifier reads each answer and its question."""
+    tokens = stated_tokens(wildcards.benchmark, wildcards.kind)
+    verifier = config["models"].get("verifier", {})
+    return minutes_at(tokens, verifier, 60 if TINY else 720) * 2 ** (attempt - 1)
+
+
+def text_mb(least):
+    """Memory of a rule that holds all texts of a pool, several times over; doubles with each attempt."""
+    # Four bytes a token; Arrow, pandas and Python each have a copy.
+    return lambda wildcards, attempt: (
+        least + stated_tokens(wildcards.benchmark, wildcards.kind) * 16 // 1000**2
+    ) * 2 ** (attempt - 1)
 
 
 def shards(wildcards):
@@ -157,9 +203,20 @@ def shards(wildcards):
 
 
 def published_on(benchmark):
-    """Options that name the published benchmark to show beside ours; the tiny world's is not the published one."""
-    found = config["compare"]["published"].get(benchmark)
-    return f"--published-on {found} --same" if found else "--published-on MATH500"
+    """Options that name the published benchmark to show beside ours, and say whether the two differ by the method alone."""
+    found = config["compare"]["published"].get(
+        benchmark, "MATH500" if TINY and benchmark not in config["official"] else None
+    )
+    if found is None:
+        return ""
+    ours = benchmark in config["official"] or GENERATOR.get("published", False)
+    return f"--published-on {found}" + (" --same" if ours else "")
+
+
+def choices_of(benchmark):
+    """The option that says how many answers a multiple-choice question has; open answers have no such number."""
+    wrong = config["benchmarks"].get(benchmark, {}).get("choices", [])
+    return f"--choices {len(wrong) + 1}" if wrong else ""
 
 
 def predictions(benchmark):
@@ -195,6 +252,26 @@ def before(wildcards):
 
 
 TESTTIME = config["testtime"]
+
+
+def minutes_to_train(wildcards, attempt):
+    """Run time of test-time training from the stated lengths and speed: votes and evaluations, and as long again for updates."""
+    settings, evaluation = TESTTIME["settings"], TESTTIME["evaluation"]
+    limits = [
+        {"vote": {}, **settings, **run}["vote"] for run in TESTTIME["runs"].values()
+    ]
+    votes = max(vote.get("n_max", vote.get("n", 0)) for vote in limits)
+    tokens = 0
+    for name in ("trained", "untouched"):
+        source = config["benchmarks"].get(TESTTIME[name], {})
+        answers = source.get("questions", 0) * evaluation["samples"]
+        answers *= 2 + settings["steps"] // evaluation["every"]
+        if name == "trained":
+            answers += settings["steps"] * settings["prompts"] * votes
+        tokens += answers * min(
+            source.get("answer_tokens", 0), TESTTIME["sampling"]["max_tokens"]
+        )
+    return minutes_at(2 * tokens, GENERATOR, 240) * 2 ** (attempt - 1)
 
 
 def training_runs(wildcards):

@@ -23,12 +23,14 @@ for figure, table in TABLE_OF.items():
         conda:
             ENV
         resources:
-            mem_mb=1000,
-            runtime=5,
+            mem_mb=more(1000),
+            runtime=more(5),
             gpu=0,
         params:
             figure=figure,
-            benchmark=config["compare"]["benchmarks"][0],
+            benchmark=config["markovscale" if figure in MARKOV_FIGURES else "compare"][
+                "benchmarks"
+            ][0],
         shell:
             "python -m itscale figure {params.figure} --table {input.table:q} --benchmark {params.benchmark}"
             " --out {output.pdf:q} 2>&1 | tee {log:q}"

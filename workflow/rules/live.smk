@@ -51,6 +51,7 @@ rule live_run:
         ),
     params:
         options=json.dumps(config["live"]),
+        choices=choices_of(config["compare"]["benchmarks"][0]),
         sampling=json.dumps(config["sampling"]),
         engine=json.dumps(ENGINE),
         scoring=json.dumps(config["verifier"]),
@@ -60,4 +61,4 @@ rule live_run:
     shell:
         "OMP_NUM_THREADS=1 python -m itscale live --model {input.model:q} --verifier {input.verifier:q}"
         " --problems {input.problems:q} --calibration {input.calibration:q} --pool {input.pool:q} --options {params.options:q}"
-        " --sampling {params.sampling:q} --engine {params.engine:q} --scoring {params.scoring:q} --seed {params.seed} {params.predictions} --out {params.out:q} 2>&1 | tee {log:q}"
+        " --sampling {params.sampling:q} --engine {params.engine:q} --scoring {params.scoring:q} --seed {params.seed} {params.predictions} {params.choices} --out {params.out:q} 2>&1 | tee {log:q}"

@@ -49,8 +49,8 @@ rule markovscale_analysis:
         ENV
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=more(2000),
+        runtime=more(30),
         gpu=0,
     params:
         settings=config["markovscale"],
@@ -79,8 +79,8 @@ rule markovscale_table:
     conda:
         ENV
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=more(1000),
+        runtime=more(5),
         gpu=0,
     shell:
         "python -m itscale concat --out {output:q} {input.tables:q} 2>&1 | tee {log:q}"
@@ -103,8 +103,8 @@ rule markovscale_markdown:
     conda:
         ENV
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=more(1000),
+        runtime=more(5),
         gpu=0,
     shell:
         "python -m itscale markovscale-markdown --table {input.table:q} --out {output:q} 2>&1 | tee {log:q}"

@@ -14,8 +14,8 @@ if TINY:
             ENV
         threads: 1
         resources:
-            mem_mb=4000,
-            runtime=60,
+            mem_mb=more(4000),
+            runtime=more(60),
             gpu=0,
         params:
             settings=json.dumps(config["world"]["language_model"]),
@@ -42,8 +42,8 @@ if TINY:
             ENV
         threads: 1
         resources:
-            mem_mb=4000,
-            runtime=60,
+            mem_mb=more(4000),
+            runtime=more(60),
             gpu=0,
         params:
             settings=json.dumps(config["world"]["reward_model"]),
@@ -83,8 +83,8 @@ else:
             conda:
                 ENV
             resources:
-                mem_mb=2000,
-                runtime=240,
+                mem_mb=more(2000),
+                runtime=more(240),
                 gpu=0,
             params:
                 source=json.dumps(

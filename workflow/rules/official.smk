@@ -24,8 +24,8 @@ if config["official"]:
         conda:
             ENV
         resources:
-            mem_mb=8000,
-            runtime=30,
+            mem_mb=more(8000),
+            runtime=more(30),
             gpu=0,
         params:
             skip_bad=lambda wildcards: (

@@ -55,8 +55,8 @@ rule vote_guarantees:
         ENV
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=15,
+        mem_mb=more(1000),
+        runtime=more(15),
         gpu=0,
     params:
         seed=config["seed"],
@@ -82,17 +82,18 @@ rule vote_study:
         ENV
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=15,
+        mem_mb=more(2000),
+        runtime=more(15),
         gpu=0,
     params:
         benchmark=config["compare"]["benchmarks"][0],
+        choices=choices_of(config["compare"]["benchmarks"][0]),
         orders=config["compare"]["orders"],
         seed=config["seed"],
         out=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
         "OMP_NUM_THREADS=1 python -m itscale vote-study --benchmark {params.benchmark} --pool {input.pool:q}"
-        " --calibration {input.calibration:q} --orders {params.orders} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
+        " --calibration {input.calibration:q} {params.choices} --orders {params.orders} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 rule train_on_votes:
@@ -116,11 +117,12 @@ rule train_on_votes:
         ENV
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=more(4000 if TINY else 2 * GENERATOR.get("mem_mb", 4000)),
+        runtime=minutes_to_train,
         gpu=0 if config["engine"]["name"] == "transformers" else 1,
     params:
         name=lambda wildcards: wildcards.run,
+        choices=choices_of(TESTTIME["trained"]),
         settings=training_settings,
         evaluation=json.dumps(TESTTIME["evaluation"]),
         sampling=json.dumps(TESTTIME["sampling"]),
@@ -130,13 +132,13 @@ rule train_on_votes:
         "OMP_NUM_THREADS={threads} python -m itscale train-on-votes --name {params.name} --seed {wildcards.seed}"
         " --settings {params.settings:q} --evaluation {params.evaluation:q} --sampling {params.sampling:q}"
         " --engine {params.engine:q} --model {input.model:q} --problems {input.problems:q} --untouched {input.untouched:q}"
-        " --calibration {input.calibration:q} --out {params.out:q} 2>&1 | tee {log:q}"
+        " --calibration {input.calibration:q} {params.choices} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 # The learning rate is compared on the calibration problems, whose answers may be read.
 use rule train_on_votes as try_learning_rate with:
     input:
-        modules("testtime.train", "engines.transformers", "engines.vllm"),
+        modules("cli.votes", "testtime.train", "engines.transformers", "engines.vllm"),
         model=rules.language_model.output[0],
         problems=f"{RESULTS}/problems/calibration.parquet",
         untouched=f"{RESULTS}/problems/predictor_validation.parquet",
@@ -153,6 +155,7 @@ use rule train_on_votes as try_learning_rate with:
         f"{RESULTS}/benchmarks/testtime/learning_rate/{{rate}}-{{seed}}.tsv"
     params:
         name=lambda wildcards: f"rate_{wildcards.rate}",
+        choices="",
         settings=rate_settings,
         evaluation=json.dumps(TESTTIME["evaluation"]),
         sampling=json.dumps(TESTTIME["sampling"]),
@@ -173,8 +176,8 @@ rule learning_rate:
     conda:
         ENV
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=more(1000),
+        runtime=more(5),
         gpu=0,
     params:
         used=TESTTIME["settings"]["learning_rate"],
@@ -204,8 +207,8 @@ rule training_tables:
     conda:
         ENV
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=more(2000),
+        runtime=more(10),
         gpu=0,
     params:
         baseline=TESTTIME["baseline"],

@@ -38,11 +38,12 @@ rule optscale_study:
         ENV
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=more(4000),
+        runtime=more(60),
         gpu=0,
     params:
         orders=config["compare"]["orders"],
+        choices=lambda wildcards: choices_of(wildcards.benchmark),
         predictions=predictions_option,
         published=lambda wildcards: published_on(wildcards.benchmark),
         seed=config["seed"],
@@ -50,7 +51,7 @@ rule optscale_study:
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale optscale --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
         " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions} --main {input.main:q}"
-        " --published {input.published:q} {params.published} --orders {params.orders} --seed {params.seed}"
+        " --published {input.published:q} {params.published} {params.choices} --orders {params.orders} --seed {params.seed}"
         " --out {params.out:q} 2>&1 | tee {log:q}"
 
 
@@ -77,8 +78,8 @@ rule predictor_quality:
         ENV
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=more(4000),
+        runtime=more(30),
         gpu=0,
     params:
         out=lambda wildcards, output: os.path.dirname(output[0]),
@@ -103,8 +104,8 @@ rule optscale_theory:
         ENV
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=more(2000),
+        runtime=more(20),
         gpu=0,
     params:
         rows=config["compare"]["simulated"],

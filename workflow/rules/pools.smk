@@ -50,8 +50,8 @@ rule gather:
     conda:
         ENV
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=text_mb(2000),
+        runtime=more(10),
         gpu=0,
     shell:
         "python -m itscale gather --out {output.table:q} {input.shards:q} 2>&1 | tee {log:q}"
@@ -75,7 +75,7 @@ rule scores:
     threads: 1
     resources:
         mem_mb=more(config["models"].get("verifier", {}).get("mem_mb", 4000)),
-        runtime=more(60 if TINY else 720),
+        runtime=minutes_to_score,
         gpu=0 if TINY else 1,
     params:
         batch_size=config["verifier"]["batch_size"],
@@ -101,8 +101,8 @@ rule grades:
         ENV
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=text_mb(4000),
+        runtime=more(60),
         gpu=0,
     params:
         time_limit=config["grading"]["time_limit"],
@@ -127,8 +127,8 @@ rule pool:
     conda:
         ENV
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=text_mb(2000),
+        runtime=more(10),
         gpu=0,
     shell:
         "python -m itscale pool --samples {input.samples:q} --scores {input.scores:q} --grades {input.grades:q}"

@@ -17,8 +17,8 @@ if TINY:
         conda:
             ENV
         resources:
-            mem_mb=1000,
-            runtime=5,
+            mem_mb=more(1000),
+            runtime=more(5),
             gpu=0,
         params:
             settings=json.dumps(config["world"]["benchmarks"]),
@@ -48,8 +48,8 @@ else:
         conda:
             ENV
         resources:
-            mem_mb=2000,
-            runtime=30,
+            mem_mb=more(2000),
+            runtime=more(30),
             gpu=0,
         params:
             source=lambda wildcards: json.dumps(

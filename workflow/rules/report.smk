@@ -18,8 +18,8 @@ rule page:
     conda:
         ENV
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=more(1000),
+        runtime=more(5),
         gpu=0,
     params:
         figures=json.dumps(TABLE_OF),

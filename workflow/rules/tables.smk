@@ -13,8 +13,8 @@ rule calibration:
     conda:
         ENV
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=more(4000),
+        runtime=more(30),
         gpu=0,
     params:
         methods=json.dumps(METHODS),
@@ -45,11 +45,12 @@ rule replay:
     conda:
         ENV
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=more(4000),
+        runtime=more(30),
         gpu=0,
     params:
         orders=config["compare"]["orders"],
+        choices=lambda wildcards: choices_of(wildcards.benchmark),
         protocol=config["compare"]["protocol"],
         seed=config["seed"],
         predictions=predictions_option,
@@ -57,7 +58,7 @@ rule replay:
     shell:
         "OMP_NUM_THREADS=1 python -m itscale replay --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
         " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions}"
-        " --orders {params.orders} --protocol {params.protocol} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
+        " {params.choices} --orders {params.orders} --protocol {params.protocol} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 rule table:
@@ -78,8 +79,8 @@ rule table:
     conda:
         ENV
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=more(1000),
+        runtime=more(5),
         gpu=0,
     shell:
         "python -m itscale concat --out {output:q} {input.tables:q} 2>&1 | tee {log:q}"
@@ -104,8 +105,8 @@ rule table_markdown:
     conda:
         ENV
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=more(1000),
+        runtime=more(5),
         gpu=0,
     shell:
         "python -m itscale markdown --table {input.table:q} --out {output:q} 2>&1 | tee {log:q}"
@@ -130,8 +131,8 @@ rule world:
     conda:
         ENV
     resources:
-        mem_mb=2000,
-        runtime=5,
+        mem_mb=more(2000),
+        runtime=more(5),
         gpu=0,
     shell:
         "python -m itscale world --test {input.test:q} --chain {input.chain:q} --shifted {input.shifted:q}"
@@ -152,8 +153,8 @@ rule world_trial:
         ENV
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=more(4000),
+        runtime=more(120),
         gpu=0,
     params:
         **{
@@ -182,8 +183,8 @@ rule tiny_world:
     conda:
         ENV
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=more(1000),
+        runtime=more(5),
         gpu=0,
     shell:
         "python -m itscale concat --out {output:q} {input.tables:q} 2>&1 | tee {log:q}"

@@ -6,6 +6,7 @@ each question, and fitted in the same way.
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -73,16 +74,23 @@ def divisible(problem: np.ndarray, questions: int) -> np.ndarray:
 def held_out_errors(correct: np.ndarray, problem: np.ndarray, level: np.ndarray) -> Errors:
     """Forecast minus observed accuracy per round, of each forecast, fitted on one half of the chains and seen on the other.
 
-    Questions with one chain are left out; empty where no question has two: nothing is fitted to what it is held against.
+    Both halves are fitted and seen in turn, so that no error is the luck of the halves. Questions with one chain are left out; empty where no question has two: nothing is fitted to what it is held against.
     """
     mine = divisible(problem, len(level))
     if not mine.any():
         return {}
     correct, problem, level = _only(mine, correct, problem, level)
-    known = halves(problem)
-    rates = fitted_to(correct[known], problem[known], level)
-    seen = correct[~known], problem[~known]
-    return {(start, name): errors(found, *seen, start) for start in STARTS for name, found in rates.items()}
+    parts: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
+    first = halves(problem)
+    for known in (first, ~first):
+        rates = fitted_to(correct[known], problem[known], level)
+        seen = correct[~known], problem[~known]
+        for start, (name, given) in product(STARTS, rates.items()):
+            parts.setdefault((start, name), []).append(missed(given, *seen, start))
+    return {
+        key: [ratio_interval(values, sum(n for _, n in both)) for values in sum(m for m, _ in both).T]
+        for key, both in parts.items()
+    }
 
 
 def _only(mine: np.ndarray, correct: np.ndarray, problem: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -91,14 +99,13 @@ def _only(mine: np.ndarray, correct: np.ndarray, problem: np.ndarray, level: np.
     return correct[kept], (np.cumsum(mine) - 1)[problem[kept]], np.unique(level[mine], return_inverse=True)[1]
 
 
-def errors(rates: Rates, correct: np.ndarray, problem: np.ndarray, start: str = ALL) -> list[Interval]:
-    """Forecast minus observed accuracy per round over chains, intervals over questions."""
-    questions = len(rates.p0)
+def missed(rates: Rates, correct: np.ndarray, problem: np.ndarray, start: str = ALL) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of forecast minus observed over a question's chains, per round [Q, K], and how many chains these are [Q]."""
     mine = np.ones(len(problem), bool) if start == ALL else ~correct[:, 0]
-    count = np.bincount(problem[mine], minlength=questions)
-    missed = count[:, None] * rates.accuracy(correct.shape[1], start)
-    np.subtract.at(missed, problem[mine], correct[mine])
-    return [ratio_interval(values, count) for values in missed.T]
+    count = np.bincount(problem[mine], minlength=len(rates.p0))
+    found = count[:, None] * rates.accuracy(correct.shape[1], start)
+    np.subtract.at(found, problem[mine], correct[mine])
+    return found, count
 
 
 def simulated_errors(
@@ -124,8 +131,8 @@ def simulated_errors(
         for start in STARTS:
             weight = np.ones(len(level)) if start == ALL else 1 - truth.p0
             for name, given in rates.items():
-                missed = given.accuracy(rounds, start) - truth.accuracy(rounds, start)
-                found.setdefault((start, name), []).append(np.average(missed, axis=0, weights=weight))
+                error = given.accuracy(rounds, start) - truth.accuracy(rounds, start)
+                found.setdefault((start, name), []).append(np.average(error, axis=0, weights=weight))
     summary = {}
     for key, values in found.items():
         low, high = np.quantile(values, (0.025, 0.975), axis=0)

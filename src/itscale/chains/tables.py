@@ -1,9 +1,11 @@
 """The tables of the MarkovScale figures, each a function of labelled chains and of what the calibration split said."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from itscale import markov
 from itscale.chains import forecast
@@ -19,8 +21,6 @@ from itscale.replay import replay
 ALL = "all"
 # Simulated data sets of the forecasts: each is fitted as the data are, levels and strengths included.
 FORECASTS = 40
-# Gains of one re-answer nearer to 0 than this are called neutral: a third of a point.
-_NEUTRAL = 1 / 300
 
 
 def levels_of(problem_ids: tuple[str, ...], labels: dict[str, str]) -> tuple[np.ndarray, list[str]]:
@@ -167,34 +167,44 @@ def _bound_cells(bound: markov.Bounds, mine: np.ndarray) -> dict[str, float]:
 def _questions(
     fit: ChainFit, bound: markov.Bounds, problem_ids: tuple[str, ...], level: np.ndarray, names: list[str]
 ) -> pd.DataFrame:
-    gain = markov.first_gain(fit.p0.question.mean, fit.a.question.mean, fit.b.question.mean)
-    effect = np.select([gain > _NEUTRAL, gain < -_NEUTRAL], ["helps", "harms"], "neutral")
-    table = {"problem_id": problem_ids, "level": [names[i] for i in level], "effect": effect, "first_gain": gain}
-    for key, estimate in (("p0", fit.p0.question), ("a", fit.a.question), ("b", fit.b.question), ("pi", fit.pi)):
+    """A row a question; `effect` says of one re-answer whether it helps or harms, where its 95 % interval leaves no doubt."""
+    effect = np.select([fit.gain.low > 0, fit.gain.high < 0], ["helps", "harms"], "undecided")
+    table = {"problem_id": problem_ids, "level": [names[i] for i in level], "effect": effect}
+    estimates = {"first_gain": fit.gain, "p0": fit.p0.question, "a": fit.a.question, "b": fit.b.question, "pi": fit.pi}
+    for key, estimate in estimates.items():
         table |= {key: estimate.mean, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
     return pd.DataFrame({**table, "lower": bound.lower, "neutral": bound.neutral, "upper": bound.upper})
 
 
-def reliability(chains: Pool, known: Calibration, *, benchmark: str, bins: int = 10) -> pd.DataFrame:
+def reliability(chains: Pool, known: Calibration, policy: Policy, *, benchmark: str, bins: int = 10) -> pd.DataFrame:
     """How often answers of a given posterior are correct; intervals over questions, bins of 0 to 1.
 
-    Filtered, smoothed, and recalibrated: the smoothed posterior's worth on held-out calibration questions.
+    Filtered, smoothed, and recalibrated (the smoothed posterior's worth on held-out calibration questions) of every answer of
+    every chain; and of the one answer that the filter `policy` returns, its smoothed posterior when it stopped. Rounds without an
+    answer are wrong for certain, and left out.
     """
     found = posteriors(chains, known.strata, known.rounds)
+    answered = chains.cluster >= 0
+    problem = np.broadcast_to(chains.problem[:, None], answered.shape)[answered]
+    correct, smoothed = chains.correct[answered], found.smoothed[answered]
+    kinds = {
+        "filtered": (problem, correct, found.filtered[answered]),
+        "smoothed": (problem, correct, smoothed),
+        "recalibrated": (problem, correct, known.rounds.worth(smoothed)),
+        "returned": _returned(chains, known, policy),
+    }
     edges = np.linspace(0, 1, bins + 1)
     questions = len(chains.problem_ids)
-    problem = np.broadcast_to(chains.problem[:, None], chains.correct.shape)
     rows = []
-    recalibrated = np.where(chains.cluster >= 0, known.rounds.worth(found.smoothed), 0.0)
-    for kind, posterior in (("filtered", found.filtered), ("smoothed", found.smoothed), ("recalibrated", recalibrated)):
+    for kind, (problem, correct, posterior) in kinds.items():
         gap = 0.0
         for low, high in pairwise(edges):
             inside = (posterior >= low) & ((posterior < high) | (high == 1))
             if not inside.any():
                 continue
             count = np.bincount(problem[inside], minlength=questions)
-            right = np.bincount(problem[inside], chains.correct[inside], questions)
-            seen = ratio_interval(right, count)
+            right = np.bincount(problem[inside], correct[inside], questions)
+            seen = _share(right, count)
             gap += abs(seen.mean - posterior[inside].mean()) * inside.sum()
             rows.append(
                 {
@@ -212,6 +222,30 @@ def reliability(chains: Pool, known: Calibration, *, benchmark: str, bins: int =
             if row["posterior"] == kind:
                 row["calibration_error"] = gap / posterior.size
     return pd.DataFrame(rows).assign(benchmark=benchmark)
+
+
+def _returned(chains: Pool, known: Calibration, policy: Policy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Problem, correctness, and posterior at the stop [A] of the answers that a filter returns."""
+    outcomes = replay(policy, chains)
+    posterior = np.zeros(chains.rows)
+    for used in np.unique(outcomes.used):
+        rows = np.flatnonzero((outcomes.used == used) & (outcomes.column >= 0))
+        mine = chains.subset(rows)
+        seen = replace(mine, score=mine.score[:, :used], cluster=mine.cluster[:, :used])
+        smoothed = posteriors(seen, known.strata, known.rounds).smoothed
+        posterior[rows] = smoothed[np.arange(len(rows)), outcomes.column[rows]]
+    answered = outcomes.column >= 0
+    return chains.problem[answered], outcomes.correct[answered], posterior[answered]
+
+
+def _share(right: np.ndarray, count: np.ndarray) -> Interval:
+    """Share of answers that are right, from both per question [Q]; where all or none are, Wilson's interval over the questions."""
+    seen = ratio_interval(right, count)
+    if 0 < seen.mean < 1:
+        return seen
+    questions = int((count > 0).sum())
+    ends = binomtest(round(seen.mean) * questions, questions).proportion_ci(method="wilson")
+    return Interval(seen.mean, ends.low, ends.high)
 
 
 def traces(chains: Pool, known: Calibration, policy: Policy, *, benchmark: str) -> pd.DataFrame:

@@ -1,8 +1,9 @@
 """Is it Markov? Goodness of fit per level, and second against first order within question (docs/markovscale.md).
 
-Every p-value is a parametric bootstrap: chains are drawn from the fitted first-order chain of each question, refitted, and
-measured as the data are (`refit`: the questions' rates anew, level means and strengths those of the fit to the data). Pooling
-the questions would reject any first-order chain as soon as questions differ.
+Every p-value is a parametric bootstrap: first-order chains are drawn with rates from each question's posterior (with the
+posterior means questions would differ less than they do, and p-values lie too high), refitted, and measured as the data are
+(`refit`: the questions' rates anew, level means and strengths those of the fit to the data). Pooling the questions would
+reject any first-order chain as soon as questions differ.
 """
 
 from dataclasses import dataclass
@@ -104,8 +105,10 @@ def validate(
         return groups @ per_question(chains, problem, questions), predicted, float(g_squared(counts).sum()), memory(counts)
 
     rng = np.random.default_rng(seed)
-    truth = [rates[problem] for rates in refit(correct, problem, level, fit)]
-    drawn = [measure(simulate(*truth, correct.shape[1], rng)) for _ in range(replicates)]
+    drawn = []
+    for _ in range(replicates):
+        truth = (rng.beta(rates.alpha, rates.beta)[problem] for rates in (fit.p0, fit.a, fit.b))
+        drawn.append(measure(simulate(*truth, correct.shape[1], rng)))
     residual = np.stack([seen - predicted for seen, predicted, _, _ in drawn])
     observed, predicted, within, now = measure(correct)
     scale = np.maximum(residual.std(0), 1e-9)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Out, Seed, app, parse_object
+from itscale.cli.options import Choices, Out, Seed, app, parse_object
 from itscale.errors import UserError
 
 Predictions = Annotated[Path | None, typer.Option(help="Predicted parameters of this benchmark (`itscale predict`).")]
@@ -59,6 +59,7 @@ def replay(
     protocol: Annotated[
         str, typer.Option(help="calibrated, or published: knobs chosen on this benchmark itself, one order, as the papers do.")
     ] = "calibrated",
+    choices: Choices = None,
 ) -> None:
     """Replay every method, knobs frozen, over a benchmark and write its tables."""
     from itscale import compare as stage
@@ -66,7 +67,7 @@ def replay(
     from itscale.records import Unit
     from itscale.tables import write_csv
 
-    frozen = read_calibration(calibration)
+    frozen = read_calibration(calibration, choices)
     pools = read_pools(parallel, chain, predictions)
     if protocol not in ("calibrated", "published"):
         raise UserError(f"the protocol {protocol!r} is not known: choose calibrated or published.")

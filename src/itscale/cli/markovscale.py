@@ -52,7 +52,7 @@ def markovscale(
         "stops": stops,
         "tokens": pd.concat([curves.assign(kind="parallel"), methods.assign(kind="rounds")], join="inner"),
         **tables.validation_tables(chains, labels, known, benchmark=benchmark, replicates=replicates, seed=seed),
-        "reliability": tables.reliability(chains, known, benchmark=benchmark),
+        "reliability": tables.reliability(chains, known, shown, benchmark=benchmark),
         "traces": tables.traces(chains, known, shown, benchmark=benchmark),
     }
     for name, table in found.items():

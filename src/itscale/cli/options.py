@@ -17,6 +17,10 @@ HELP = "One command behind each rule of the workflow; every one works without Sn
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 
 Out = Annotated[Path, typer.Option(help="File (or folder) to write.")]
+Choices = Annotated[
+    int | None,
+    typer.Option(min=2, help="Options of each question of a multiple-choice benchmark: m of the votes, else estimated."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
 Problems = Annotated[Path, typer.Option(help="Problems, a table that `itscale problems` wrote.")]
 StepBreak = Annotated[str, typer.Option(help="What stands between steps of a solution, as a JSON string.")]

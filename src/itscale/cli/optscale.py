@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from itscale.cli.comparison import Predictions, read_pools
-from itscale.cli.options import Out, Problems, Seed, app
+from itscale.cli.options import Choices, Out, Problems, Seed, app
 from itscale.errors import UserError
 
 
@@ -18,12 +18,15 @@ def optscale(
     chain: Annotated[Path, typer.Option(help="Chain pool of the benchmark.")],
     main: Annotated[Path, typer.Option(help="The benchmark's main table, as `itscale replay` wrote it.")],
     published: Annotated[Path, typer.Option(help="Published figures, a row per method and budget.")],
-    published_on: Annotated[str, typer.Option(help="Which published benchmark to show beside: MATH500, GSM8K, AIME24, ...")],
     seed: Seed,
     out: Out,
+    published_on: Annotated[
+        str | None, typer.Option(help="Which published benchmark to show beside: MATH500, GSM8K, AIME24, ...; none without it.")
+    ] = None,
     orders: Annotated[int, typer.Option(min=1, help="Random orders per problem; 1 is the order of submission.")] = 100,
     predictions: Predictions = None,
-    same: Annotated[bool, typer.Option(help="The pool is of the published benchmark itself: show differences.")] = False,
+    same: Annotated[bool, typer.Option(help="The pool is of the published benchmark and model: show differences.")] = False,
+    choices: Choices = None,
 ) -> None:
     """Bounds, reliability of the fitted confidence, the effect of selection, and the published table beside ours."""
     import pandas as pd
@@ -33,7 +36,7 @@ def optscale(
     from itscale.records import Unit
     from itscale.tables import read_csv, write_csv
 
-    frozen, pools, table = read_calibration(calibration), read_pools(parallel, chain, predictions), read_csv(main)
+    frozen, pools, table = read_calibration(calibration, choices), read_pools(parallel, chain, predictions), read_csv(main)
     known, pool = known_from_json(frozen["known"]), pools[Unit.SAMPLE]
     budgets = sorted({int(n) for n in table.loc[table["unit"] == "sample", "budget"] if n <= pool.size})
     options = {"benchmark": benchmark, "orders": orders, "seed": seed}
@@ -42,7 +45,7 @@ def optscale(
     write_csv(out / "versus.csv", stage.versus(frozen_policies(frozen), pools, **options))
     write_csv(out / "selection.csv", stage.selection(frozen, frozen_policies(frozen), pools, **options))
     figures = read_csv(published)
-    if f"{published_on}_accuracy" not in figures.columns:
+    if published_on is not None and f"{published_on}_accuracy" not in figures.columns:
         raise UserError(f"{published} has no column '{published_on}_accuracy': choose a benchmark that it has.")
     write_csv(out / "published.csv", stage.beside_published(table, figures, published_on, same).assign(benchmark=benchmark))
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Seed, StepBreak, app, build, parse_object, parse_step_break, settings_of
+from itscale.cli.options import Choices, Seed, StepBreak, app, build, parse_object, parse_step_break, settings_of
 from itscale.errors import UserError
 
 SOLVE = """Answer questions with a model, drawing no more samples than the policy needs.
@@ -210,11 +210,12 @@ def live(
     pool: Annotated[Path, typer.Option(help="Parallel pool of the same problems, for the order of arrival.")],
     options: Annotated[str, typer.Option(help="The configuration's section `live` as JSON.")],
     sampling: Annotated[str, typer.Option(help="Sampling as JSON.")],
-    engine: Annotated[str, typer.Option(help="EngineSettings as JSON; name and batch_size are those of `options`.")],
+    engine: Annotated[str, typer.Option(help="EngineSettings as JSON; name, batch_size and gpu_memory are those of `options`.")],
     scoring: Annotated[str, typer.Option(help="How the verifier reads, as JSON: batch_size and step_break.")],
     seed: Seed,
     out: Annotated[Path, typer.Option(help="Folder to write: live.csv and arrival.csv.")],
     predictions: Annotated[Path | None, typer.Option(help="What the predictor says of these problems (.parquet).")] = None,
+    choices: Choices = None,
 ) -> None:
     """Run methods live against their fixed budgets; measure tokens, clock, and the bias of the order of arrival."""
     from itscale.calibrate import frozen_policies, read_calibration
@@ -226,10 +227,11 @@ def live(
     from itscale.verifier import Verifier
 
     predicted = readable(predictions, lambda path: read_table(path, PREDICTIONS))
-    needed = ("methods", "budget", "problems", "engines", "batch_size", "look_ahead")
+    needed = ("methods", "budget", "problems", "engines", "batch_size", "look_ahead", "gpu_memory")
     values, reading = parse_object(options, "--options", *needed), parse_object(scoring, "--scoring")
-    given = {**parse_object(engine, "--engine"), "model": str(model), "batch_size": values["batch_size"]}
-    frozen = frozen_policies(read_calibration(calibration))
+    given = {**parse_object(engine, "--engine"), "model": str(model)}
+    given |= {key: values[key] for key in ("batch_size", "gpu_memory")}
+    frozen = frozen_policies(read_calibration(calibration, choices))
     chosen = adaptive(frozen, values["methods"], values["budget"])
     table = study_engines(
         read_problems(problems)[: values["problems"]],

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Out, Seed, app, settings_of
+from itscale.cli.options import Choices, Out, Seed, app, settings_of
 
 
 @app.command()
@@ -28,6 +28,7 @@ def vote_study(
     out: Out,
     orders: Annotated[int, typer.Option(min=1, help="Random orders per problem; 1 is the order of submission.")] = 100,
     eps: Annotated[float, typer.Option(help="Nominal error of the posterior and Dirichlet rules.")] = 0.05,
+    choices: Choices = None,
 ) -> None:
     """Sweep the vote lead on a pool beside its theory, and count votes to stop by difficulty; writes two tables.
 
@@ -42,7 +43,7 @@ def vote_study(
     from itscale.voting import estimate_model
 
     samples = read_pool(pool, Unit.SAMPLE)
-    known = estimate_model(read_votes(calibration))
+    known = estimate_model(read_votes(calibration), choices)
     limit = samples.size
     if limit < 2:
         raise UserError(f"{pool} holds one sample per problem and a vote needs two: make the pool with `samples: 2` or more.")
@@ -70,6 +71,7 @@ def train_on_votes(
     evaluation: Annotated[str, typer.Option(help="EvaluationSettings as JSON.")] = "{}",
     sampling: Annotated[str, typer.Option(help="Sampling of the rollouts as JSON.")] = "{}",
     engine: Annotated[str, typer.Option(help="EngineSettings as JSON, but for the model.")] = "{}",
+    choices: Choices = None,
 ) -> None:
     """Train a model on a benchmark without its answers: the consensus of each vote is the label.
 
@@ -100,7 +102,7 @@ def train_on_votes(
         evaluation=settings_of(EvaluationSettings, evaluation, "--evaluation"),
         sampling=settings_of(Sampling, sampling, "--sampling"),
         engine=settings_of(EngineSettings, engine, "--engine", model=str(model)),
-        known=Calibration(votes=estimate_model(read_votes(calibration))),
+        known=Calibration(votes=estimate_model(read_votes(calibration), choices)),
         seed=seed,
         name=name,
     )

@@ -54,12 +54,12 @@ class VllmEngine:
             try:
                 self._engine = LLMEngine.from_engine_args(arguments)
             except ValueError as error:
-                if "cache" not in str(error):
+                if not any(word in str(error) for word in ("cache", "Free memory")):
                     raise
                 # Too little memory, which is no fault of the model's files.
                 reason = " ".join(str(error).split())
                 raise UserError(
-                    f"vLLM cannot serve {model} here ({reason}): lower max_model_len, or give it more memory."
+                    f"vLLM cannot serve {model} here ({reason}): lower max_model_len, or give it another share of the memory (gpu_memory)."
                 ) from None
         self._tokenizer = self._engine.get_tokenizer()
         self._instruction = instruction

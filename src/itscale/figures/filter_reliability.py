@@ -11,7 +11,8 @@ CAPTION = (
     "Reliability of the filter on the {benchmark} benchmark: answers of all rounds in bins of their posterior probability "
     "of being correct, against how often they were. Bars: 95 % bootstrap intervals over questions; the nearer to the "
     "diagonal the better. Filtered: from the rounds up to the answer; smoothed: from all rounds; recalibrated: what a "
-    "smoothed posterior was worth on held-out calibration questions. Densities and rates come from the calibration split. "
+    "smoothed posterior was worth on held-out calibration questions; returned: the one answer a chain that the filter gives, by "
+    "its smoothed posterior when it stopped. Densities and rates come from the calibration split. "
     "ECE: mean distance from the diagonal, weighted by answers; right: how many answers each bin holds."
 )
 
@@ -29,8 +30,8 @@ def draw(reliability: pd.DataFrame, benchmark: str, out: Path) -> None:
             colour, label = COLOURS[index], f"{kind} (ECE {100 * group['calibration_error'].iloc[0]:.1f} points)"
             style = {"color": colour, "marker": MARKERS[index], "ms": 5, "lw": 1, "elinewidth": 0.8}
             axis.errorbar(group["predicted"], group["observed"], bars, label=label, **style)
-            width = 0.27 * (group["bin_high"] - group["bin_low"])
-            left = group["bin_low"] + (group["bin_high"] - group["bin_low"]) * (0.1 + 0.27 * index)
+            width = 0.2 * (group["bin_high"] - group["bin_low"])
+            left = group["bin_low"] + (group["bin_high"] - group["bin_low"]) * (0.1 + 0.2 * index)
             right.bar(left, group["answers"], width, align="edge", color=colour, label=kind)
         axis.set_xlabel("posterior probability of being correct")
         axis.set_ylabel("share that is correct")

@@ -10,9 +10,9 @@ CAPTION = (
     "Phase diagram of re-answering on the {benchmark} benchmark: the chance p0 that a question's first answer is correct "
     "against the accuracy π that its two-state chain tends to. Above the diagonal re-answering helps, below it harms. "
     "Points: questions, rates drawn towards their level (empirical Bayes), bars: 95 % credible intervals of every fifth "
-    "question; neutral: a first gain within a third of a point. Cross: the means."
+    "question; undecided: the 95 % interval of the gain by one re-answer holds 0. Cross: the means."
 )
-_LOOK = {"helps": (COLOURS[2], "^"), "neutral": (COLOURS[7], "o"), "harms": (COLOURS[1], "v")}
+_LOOK = {"helps": (COLOURS[2], "^"), "undecided": (COLOURS[7], "o"), "harms": (COLOURS[1], "v")}
 
 
 def draw(questions: pd.DataFrame, benchmark: str, out: Path) -> None:

@@ -11,7 +11,7 @@ CAPTION = (
     "Gain in mean@k on the trained benchmark over the untrained model, against rollout tokens. Left: OptPO's vote with "
     "GRPO, RLOO, PPO and SFT. Right: GRPO with OptPO's vote (training on the first rollouts, or on all), with TTRL's fixed "
     "vote, and with the gold answers as rewards, which no vote can beat by right. Bands: 95 % bootstrap over questions, a "
-    "question's value being its mean over {seeds} seeds; all settings but the algorithm are the same."
+    "question's value being its mean over {seeds} seeds. PPO makes two optimiser steps of each draw, the others one."
 )
 ALGORITHMS = {"optpo": "GRPO", "optpo_rloo": "RLOO", "optpo_ppo": "PPO", "optpo_sft": "SFT"}
 BASELINES = {"optpo": "OptPO, first", "optpo_all": "OptPO, all", "ttrl": "TTRL", "gold": "gold rewards"}

@@ -11,8 +11,7 @@ CAPTION = (
     "Votes until each rule stops on the {benchmark} benchmark (limit {limit}), by difficulty: the share of a question's samples "
     "that are right. Bars: mean with 95 % bootstrap interval over questions; the number above is how many per cent of the votes "
     "ended at the limit, where nothing is certified. Easy questions are settled in a few votes. A vote that stops certifies the "
-    "consensus, not that it is right. The heuristic cannot stop on a unanimous vote while p0 is at most 1/2, so it is slowest "
-    "where all agree."
+    "consensus, not that it is right. Where p0 is at most 1/2 the heuristic cannot stop on a unanimous vote."
 )
 
 

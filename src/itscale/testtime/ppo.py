@@ -57,11 +57,13 @@ def whiten(advantage: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return (advantage - mean) / (variance.sqrt() + 1e-4)
 
 
-def value_loss(values: torch.Tensor, old: torch.Tensor, returns: torch.Tensor, weight: torch.Tensor, clip: float) -> torch.Tensor:
-    """Half the weighted mean square error, the larger of plain and clipped (change of at most `clip` since the draw)."""
+def value_loss(
+    values: torch.Tensor, old: torch.Tensor, returns: torch.Tensor, weight: torch.Tensor, total: float, clip: float
+) -> torch.Tensor:
+    """Half the square error, the larger of plain and clipped (change of at most `clip` since the draw), summed over weight / total."""
     clipped = old + (values - old).clamp(-clip, clip)
     worst = torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)
-    return 0.5 * (worst * weight).sum() / weight.sum().clamp(min=1e-12)
+    return 0.5 * (worst * weight).sum() / total
 
 
 class CriticGradient(TrainerCallback):
@@ -107,6 +109,8 @@ class VotePPO(VoteGRPO):
     def _compute_loss(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         policy = super()._compute_loss(model, inputs)
         weight = inputs["completion_mask"] * inputs["tool_mask"]
-        value = value_loss(self._values(inputs), inputs["old_values"], inputs["returns"], weight, self.value_clip)
+        # The weights of a draw sum to rows x max_completion_length; a pass may hold more or less of them than its share.
+        total = len(weight) * self.max_completion_length
+        value = value_loss(self._values(inputs), inputs["old_values"], inputs["returns"], weight, total, self.value_clip)
         self._metrics["train"]["value_loss"].append(value.item())
         return policy + value / self.current_gradient_accumulation_steps

@@ -48,13 +48,14 @@ def vote_entropy(cluster: np.ndarray) -> float:
     return float(-(share * np.log(share)).sum())
 
 
-def step_figures(votes: Sequence[Vote], group: int) -> dict[str, float | int | list[int]]:
+def step_figures(votes: Sequence[Vote], rewarded: Sequence[np.ndarray], group: int) -> dict[str, float | int | list[int]]:
     """What the votes of one step were like, averaged over prompts; accuracies read the gold answers, for analysis only.
 
-    The entropy is of the first `group` rollouts, since it grows with their number and votes differ in length.
+    `rewarded` [kept] by prompt is what was paid: `reward_accuracy` is how often it is what the gold answer would pay. The entropy
+    is of the first `group` rollouts, since it grows with their number and votes differ in length.
     """
     consensus_right = [bool(v.correct[v.agrees].any()) for v in votes]
-    reward_right = [float((v.agrees == v.correct)[: v.kept].mean()) for v in votes]
+    reward_right = [float(((paid > 0) == v.correct[: v.kept]).mean()) for v, paid in zip(votes, rewarded, strict=True)]
     return {
         "votes": [len(v.cluster) for v in votes],
         "rollouts": sum(len(v.cluster) for v in votes),

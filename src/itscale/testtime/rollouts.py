@@ -44,6 +44,8 @@ class Rollouts:
     ledger: Ledger
     seconds: float
     group: int = 16  # rollouts of a prompt that the entropy is taken over
+    reads: int = 1  # optimiser steps that read the draw
+    agreeing: bool = False  # whether they read rewarded rollouts alone
 
     def kept(self, prompt: int) -> list[list[int]]:
         """Token ids of a prompt's training group."""
@@ -52,14 +54,20 @@ class Rollouts:
 
     @property
     def training_tokens(self) -> int:
-        """Prompt and completion tokens that an update reads."""
-        return sum(len(ids) + len(prompt) for p, prompt in enumerate(self.prompts) for ids in self.kept(p))
+        """Prompt and completion tokens that the policy is trained on, once for each optimiser step that reads them."""
+        once = sum(
+            len(ids) + len(prompt)
+            for p, prompt in enumerate(self.prompts)
+            for ids, reward in zip(self.kept(p), self.rewards[p], strict=True)
+            if reward > 0 or not self.agreeing
+        )
+        return self.reads * once
 
     def figures(self) -> dict[str, Any]:
         """What is logged of the step, JSON-ready."""
         stopped = [row.reason is not Reason.LIMIT and row.reason is not Reason.FIXED for row in self.solved]
         return {
-            **step_figures(self.votes, self.group),
+            **step_figures(self.votes, self.rewards, self.group),
             "stopped": float(np.mean(stopped)),
             "prompt_tokens": int(self.ledger.prompt),
             "cached_prompt_tokens": int(self.ledger.cached_prompt),
@@ -96,14 +104,17 @@ class Roller:
         group: int,
         retain: str = "first",
         reward: str = "votes",
+        reads: int = 1,
+        agreeing: bool = False,
         look_ahead: int = 0,
         save: Callable[[Path], None],
     ) -> None:
-        """`schedule`: the problems of every step. The first `group` rollouts train, or all (`retain`). `save` writes the model's
-        present weights to a folder."""
+        """`schedule`: the problems of every step. The first `group` rollouts train, or all (`retain`). `reads` and `agreeing` say
+        how the trainer reads them, for the tokens' count. `save` writes the model's present weights to a folder."""
         self.engine, self.policy, self.comparer, self.schedule = engine, policy, comparer, schedule
         self.sampling, self.seed, self.reward, self.look_ahead = sampling, seed, reward, look_ahead
         self._kept, self._group, self._save = (group if retain == "first" else None), group, save
+        self._reads, self._agreeing = reads, agreeing
         self._loaded: int | None = None
         self.last: Rollouts | None = None
         self.seconds_reload = 0.0
@@ -150,6 +161,8 @@ class Roller:
             ledger=run.ledger,
             seconds=seconds,
             group=self._group,
+            reads=self._reads,
+            agreeing=self._agreeing,
         )
         return self.last
 

@@ -29,7 +29,7 @@ from itscale.errors import UserError
 from itscale.generate import request_seed
 from itscale.grading import Comparer
 from itscale.hub import model_files
-from itscale.journal import Journal, fingerprint
+from itscale.journal import Journal, fingerprint, scratch_folder
 from itscale.ledger import Ledger
 from itscale.policies.calibration import Calibration
 from itscale.progress import progress
@@ -68,20 +68,19 @@ def train(job: Job, out: Path) -> None:
     disable_progress_bar()  # loading and saving weights at every step is not worth a bar
     for name in ("grpo", "rloo"):  # they warn at every step that an unused slot has no reward
         logging.getLogger(f"trl.trainer.{name}_trainer").setLevel(logging.ERROR)
-    partial = out / "partial"
-    partial.mkdir(parents=True, exist_ok=True)
-    state = checkpoints.newest(partial) or {"step": 0}
+    identity = _identity(job)
     with ExitStack() as stack:
+        partial = stack.enter_context(scratch_folder(out / "partial", identity))
+        state = checkpoints.newest(partial) or {"step": 0}
         engine = stack.enter_context(open_engine(job.engine))
         if not hasattr(engine, "reload"):
             raise UserError(f"engine.name is {job.engine.name}, which cannot take new weights: train with transformers or vllm.")
         comparer = stack.enter_context(Comparer(5.0))
-        journal = _resume_journal(partial / "journal.jsonl", _identity(job), state["step"])
+        journal = _resume_journal(partial / "journal.jsonl", identity, state["step"])
         stack.callback(journal.close)
         run = Run(job, partial, journal, engine, comparer, state["step"])
         run.loop()
         run.finish(out)
-    shutil.rmtree(partial)
 
 
 def _identity(job: Job) -> str:
@@ -141,6 +140,8 @@ class Run:
             group=settings.group,
             retain=settings.retain,
             reward=settings.reward,
+            reads=settings.updates,
+            agreeing=settings.algorithm == "sft",
             look_ahead=settings.look_ahead,
             save=self._save,
         )
@@ -260,6 +261,7 @@ class Run:
             arguments = SFTConfig(**common, per_device_train_batch_size=1, dataset_kwargs={"skip_prepare_dataset": True})
             data = Dataset.from_dict({"input_ids": [[0]] * left, "labels": [[0]] * left})
             trainer = VoteSFT(**{**given, "args": arguments}, train_dataset=data, data_collator=lambda batch: {})
+            trainer.rows_per_pass = settings.rows_per_pass
         else:
             questions = [p.question for step in roller.schedule[self.first :] for p in step]
             data = Dataset.from_dict({"prompt": questions})
@@ -336,6 +338,7 @@ class _Loop(TrainerCallback):
             "seconds": now - self.mark,
         }
         run.after_step(figures)
+        run.roller.seconds_reload = 0.0  # an evaluation's is no part of the next step
         self.bar.set_postfix(votes=sum(drawn["votes"]), label_accuracy=f"{drawn['label_accuracy']:.2f}", refresh=False)
         self.bar.update()
         self.mark, self.inside = time.perf_counter(), 0.0

@@ -16,12 +16,18 @@ class Figures:
     """Adds the figures of the votes to what a trainer logs of a step, for the metrics file and for any tracker."""
 
     roller: Roller
+    first_step: int = 0
+    updates: int = 1
 
     def log(self, logs: dict[str, Any], *arguments: Any, **options: Any) -> None:
         if "loss" in logs and self.roller.last is not None:
             figures = self.roller.last.figures()
             logs.update({name: value for name, value in figures.items() if not isinstance(value, list)})
+        # A run that goes on is a new trainer, which counts from 0: trackers are told the run's own update.
+        begun = self.first_step * self.updates
+        self.state.global_step += begun
         super().log(logs, *arguments, **options)
+        self.state.global_step -= begun
 
 
 class VoteGRPO(Figures, GRPOTrainer):
@@ -33,9 +39,6 @@ class VoteRLOO(Figures, RLOOTrainer):
 
     Rows are weighted through their advantage; the KL term is in TRL's reward, so it is weighted alike.
     """
-
-    first_step: int = 0
-    updates: int = 1
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         done = self.state.global_step
@@ -61,11 +64,11 @@ class VoteRLOO(Figures, RLOOTrainer):
 class VoteSFT(Figures, SFTTrainer):
     """Negative log likelihood of the rollouts that agree with the consensus, weighted by prompt as the others are.
 
-    A prompt's mean is over its agreeing rollouts; a prompt without any teaches nothing.
+    A prompt's mean is over its agreeing rollouts; a prompt without any teaches nothing. How many agree is known only once they
+    are drawn, so a step is split into passes of `rows_per_pass` here, and not by the loop.
     """
 
-    first_step: int = 0
-    updates: int = 1
+    rows_per_pass: int | None = None
     _batch: dict[str, torch.Tensor] | None = None
 
     def _prepare_inputs(self, inputs: Any) -> dict[str, torch.Tensor]:
@@ -76,16 +79,30 @@ class VoteSFT(Figures, SFTTrainer):
             self._batch = agreeing_batch(drawn, self.processing_class.pad_token_id)
         return super()._prepare_inputs(dict(self._batch))
 
-    def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *arguments: Any, **options: Any) -> torch.Tensor:
-        labels, weight = inputs["labels"], inputs["weight"]
-        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits[:, :-1]
-        nll = cross_entropy(logits.transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none")
-        known = labels[:, 1:] != -100
-        with torch.no_grad():
-            log_p = torch.log_softmax(logits.float(), dim=-1)
-            entropy = -(log_p.exp() * log_p).sum(-1)
-            self._metrics["train"]["entropy"].append(float((entropy * known).sum() / known.sum().clamp(min=1)))
-        return (nll.sum(1) / known.sum(1).clamp(min=1) * weight).sum()
+    def training_step(self, model: Any, inputs: Any, *arguments: Any, **options: Any) -> torch.Tensor:
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        total, entropy, known = torch.zeros((), device=inputs["weight"].device), 0.0, 0
+        per_pass = self.rows_per_pass or len(inputs["weight"])
+        for start in range(0, len(inputs["weight"]), per_pass):
+            loss, spread, tokens = likelihood_loss(model, {k: v[start : start + per_pass] for k, v in inputs.items()})
+            self.accelerator.backward(loss)
+            total, entropy, known = total + loss.detach(), entropy + spread, known + tokens
+        self._metrics["train"]["entropy"].append(entropy / max(known, 1))
+        return total
+
+
+def likelihood_loss(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, float, int]:
+    """Weighted sum over rows of the token mean of -log p; the entropy of the predictions, summed over as many tokens."""
+    labels, weight = batch["labels"], batch["weight"]
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
+    nll = cross_entropy(logits.transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none")
+    known = labels[:, 1:] != -100
+    with torch.no_grad():
+        log_p = torch.log_softmax(logits.float(), dim=-1)
+        entropy = -(log_p.exp() * log_p).sum(-1)
+    loss = (nll.sum(1) / known.sum(1).clamp(min=1) * weight).sum()
+    return loss, float((entropy * known).sum()), int(known.sum())
 
 
 def agreeing_batch(drawn: Any, pad: int) -> dict[str, torch.Tensor]:
