@@ -287,6 +287,7 @@ def test_the_study_draws_and_scores_as_the_configuration_says(desk, monkeypatch)
         "budget": 2,
         "batch_size": 4,
         "look_ahead": 0,
+        "gpu_memory": 0.5,
     }
     engine = {"name": "auto", "batch_size": 384, "instruction": "\nBox it.", "max_model_len": 200, "tensor_parallel": 2}
     live(

@@ -113,8 +113,9 @@ def advise(
     replayed on the fold that was left out, so that no problem has a say in its own setting. Cheapest: fewest completion tokens.
 
     Returns:
-        Rows with method, settings, reached (was the accuracy reached on all problems at the choice), and per question used,
-        accuracy and completion_tokens, each with _low and _high (95 % over problems; held out).
+        Rows with advice (`cheapest of all`, or the method that the row is about), method, settings, reached (was the accuracy
+        reached on all problems at the choice), and per question accuracy and completion_tokens, each with _low and _high (95 %
+        over problems; held out).
 
     Raises:
         UserError: no method can run on the pool, or it has too few problems.

@@ -132,7 +132,12 @@ def model_files(model: Path | str) -> Iterator[None]:
     from safetensors import SafetensorError
 
     folder = Path(model)
-    if folder.is_dir() and (lacking := what_lacks(folder)):
+    if not folder.is_dir():
+        raise UserError(
+            f"model {model} is no folder: give the path of one, or make one from the hub at a pinned revision with "
+            "`itscale fetch-model`."
+        )
+    if lacking := what_lacks(folder):
         raise UserError(f"model folder {folder} lacks {lacking}: restore it, or delete the folder and rerun.")
     try:
         yield

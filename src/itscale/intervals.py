@@ -22,7 +22,7 @@ class Interval:
         return {name: self.mean, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
-def mean_interval(values: np.ndarray, confidence: float = 0.95) -> Interval:
+def mean_interval(values: np.ndarray) -> Interval:
     """Interval of the mean of `values` [P], one value per problem, problems resampled.
 
     Every call draws the same problems, so that two methods on the same benchmark are resampled as pairs.
@@ -37,7 +37,7 @@ def mean_interval(values: np.ndarray, confidence: float = 0.95) -> Interval:
         (values,),
         np.mean,
         n_resamples=RESAMPLES,
-        confidence_level=confidence,
+        confidence_level=0.95,
         method="percentile",
         rng=np.random.default_rng(SEED),
         vectorized=True,
@@ -45,16 +45,16 @@ def mean_interval(values: np.ndarray, confidence: float = 0.95) -> Interval:
     return Interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
-def ratio_interval(sums: np.ndarray, counts: np.ndarray, confidence: float = 0.95) -> Interval:
+def ratio_interval(sums: np.ndarray, counts: np.ndarray) -> Interval:
     """Interval of sum(sums) / sum(counts), both [P] per problem: the mean over items of which problems hold different numbers.
 
     Problems are resampled; the ratio is linearised around its value.
     """
     ratio = float(np.sum(sums) / np.sum(counts)) if np.sum(counts) else float("nan")
-    spread = mean_interval((np.asarray(sums, float) - ratio * np.asarray(counts)) / max(np.mean(counts), 1e-12), confidence)
+    spread = mean_interval((np.asarray(sums, float) - ratio * np.asarray(counts)) / max(np.mean(counts), 1e-12))
     return Interval(ratio, ratio + spread.low, ratio + spread.high)
 
 
-def paired_difference(values: np.ndarray, baseline: np.ndarray, confidence: float = 0.95) -> Interval:
+def paired_difference(values: np.ndarray, baseline: np.ndarray) -> Interval:
     """Interval of mean(values - baseline), both [P] over the same problems in the same order."""
-    return mean_interval(np.asarray(values, float) - np.asarray(baseline, float), confidence)
+    return mean_interval(np.asarray(values, float) - np.asarray(baseline, float))

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,8 +52,11 @@ class Journal:
             raise UserError(
                 f"{self._whole} is being written by another process: wait for it, or end it and run the same command again."
             ) from None
-        except OSError:  # a file system without locks: there is no more to be known there
-            return
+        except OSError as error:  # a file system without locks
+            print(
+                f"{self._whole} cannot be locked ({error.strerror}): see to it yourself that no two jobs write it.",
+                file=sys.stderr,
+            )
 
     def _recover(self, fingerprint: str) -> bool:
         """Read the rows; False where there is not even a header."""

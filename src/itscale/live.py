@@ -20,7 +20,7 @@ from itscale.journal import Journal, fingerprint
 from itscale.judging import Judge, Scorer
 from itscale.ledger import Ledger
 from itscale.policies.protocol import Policy, scores_read
-from itscale.records import Problem, Unit, refuse_twins
+from itscale.records import Problem, Unit, features_of, refuse_twins
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,8 @@ def solve(
         verifier: scores samples, for the rules that read scores.
         comparer: compares answers; without one, one is opened for this call, which takes seconds.
         predictions: what the predictor says of each problem (schema PREDICTIONS), for the rules that read features.
-        journal: file for what has finished; the run continues from one that is there, and removes it at the end.
+        journal: file for what has finished; the run continues from one that is there. The caller removes it when the answers
+            are safe.
         meta: what else the journal belongs to (the models).
         background: judge samples beside the engine; without, the batches do not depend on the clock.
         shown: show a progress bar.
@@ -138,8 +139,6 @@ def solve(
         done = len(driver.rows) - len(driver.active)
         kept = f"what had finished is in {journal}" if journal is not None else "nothing was kept, since no journal was given"
         raise Interrupted(f"stopped after {done} of {len(driver.rows)} problems; {kept}")
-    if journal is not None:
-        journal.unlink()
     return Run(driver.solved(predictor_tokens), policy.limit, driver.clock)
 
 
@@ -149,15 +148,11 @@ def _features(policy: Policy, ids: list[str], predictions: pd.DataFrame | None) 
         return {}, np.zeros(len(ids), np.int64)
     if predictions is None:
         raise UserError(f"{type(policy).__name__} reads what a predictor says of each question: give predictions.")
-    table = predictions.set_index("problem_id")
-    missing = sorted(set(ids) - set(table.index))
-    if missing:
-        raise UserError(f"the predictions lack problem {missing[0]}: predict for these problems anew.")
-    rows = table.loc[ids]
+    found, tokens = features_of(ids, predictions)
     for name in policy.needs_features:
-        if rows[name].isna().any():
+        if name not in found:
             raise UserError(f"the predictions lack {name!r}, which {type(policy).__name__} reads: train the predictor on it.")
-    return {name: rows[name].to_numpy(float) for name in policy.needs_features}, rows["predictor_tokens"].to_numpy(np.int64)
+    return {name: found[name] for name in policy.needs_features}, tokens
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
 
 from itscale.calibrate import reference
 from itscale.driver import right_answers
@@ -17,7 +16,7 @@ from itscale.engines import EngineSettings, open_engine
 from itscale.engines.protocol import Engine, Sampling
 from itscale.errors import UserError
 from itscale.grading import Comparer
-from itscale.intervals import RESAMPLES, SEED, mean_interval, paired_difference
+from itscale.intervals import mean_interval, paired_difference, ratio_interval
 from itscale.judging import Scorer
 from itscale.live import Run, solve
 from itscale.policies.protocol import Policy
@@ -71,8 +70,7 @@ def study(problems: list[Problem], policies: list[tuple[str, Policy]], bench: Be
 def _row(method: str, policy: Policy, run: Run, whole: Run, comparer: Comparer) -> dict[str, Any]:
     drawn, full = (_per_problem(r, [row.ledger.drawn for row in r.rows]) for r in (run, whole))
     right = _per_problem(run, right_answers(run.rows, comparer))
-    saving = 1 - drawn.sum() / full.sum()
-    low, high = _share_interval(drawn, full)
+    saving = ratio_interval(full - drawn, full)
     wall = 1 - run.clock.total / whole.clock.total
     aborts = 1000 * np.array(run.clock.abort_latency) if run.clock.abort_latency else np.array([np.nan])
     row: dict[str, Any] = {"method": method, "family": policy.family, "unit": str(policy.unit), "budget": policy.limit}
@@ -82,8 +80,8 @@ def _row(method: str, policy: Policy, run: Run, whole: Run, comparer: Comparer) 
         row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
     for name in ("speculative", "aborted", "verifier"):
         row[f"{name}_tokens"] = _per_problem(run, [getattr(r.ledger, name) for r in run.rows]).mean()
-    row |= {"seconds": run.clock.total, "token_saving": saving, "token_saving_low": low, "token_saving_high": high}
-    row |= {"wall_saving": wall, "wall_per_token": wall / saving if saving > 0 else np.nan}
+    row |= {"seconds": run.clock.total, **saving.columns("token_saving")}
+    row |= {"wall_saving": wall, "wall_per_token": wall / saving.mean if saving.mean > 0 else np.nan}
     row |= {"processor_seconds": run.clock.processor, "processor_saving": 1 - run.clock.processor / whole.clock.processor}
     row |= {"decision_ms": 1000 * run.clock.deciding / max(1, run.clock.decisions)}
     return row | {"abort_ms": float(np.median(aborts)), "abort_ms_95": float(np.quantile(aborts, 0.95))}
@@ -93,19 +91,6 @@ def _per_problem(run: Run, values: list[float]) -> np.ndarray:
     """Mean over the chains of each problem."""
     chains = 1 + max(row.chain for row in run.rows)
     return np.asarray(values, float).reshape(-1, chains).mean(axis=1)
-
-
-def _share_interval(drawn: np.ndarray, full: np.ndarray) -> tuple[float, float]:
-    """Ends of the 95 % bootstrap interval of 1 - sum(drawn) / sum(full), problems resampled in pairs."""
-    if len(drawn) < 2 or np.array_equal(drawn, full):
-        return (0.0, 0.0) if np.array_equal(drawn, full) else (float("nan"), float("nan"))
-
-    def share(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
-        return 1 - a.sum(axis=axis) / b.sum(axis=axis)
-
-    options = {"n_resamples": RESAMPLES, "method": "percentile", "paired": True, "vectorized": True}
-    found = bootstrap((drawn, full), share, rng=np.random.default_rng(SEED), **options).confidence_interval
-    return float(found.low), float(found.high)
 
 
 def arrival_order(tokens: np.ndarray, slots: int) -> np.ndarray:
@@ -147,11 +132,11 @@ def arrival_bias(pool: Pool, policies: list[tuple[str, Policy]], *, slots: int, 
             record |= {f"accuracy_{name}": found[name][0].mean(), f"used_{name}": found[name][1].mean()}
             record[f"tokens_per_sample_{name}"] = outcomes.ledger.completion.sum() / outcomes.used.sum()
         for part, name in enumerate(("accuracy", "used")):
-            interval = paired_difference(found["arrival"][part], found["submission"][part])
-            record |= {f"{name}_difference": interval.mean}
-            record |= {f"{name}_difference_low": interval.low, f"{name}_difference_high": interval.high}
+            record |= paired_difference(found["arrival"][part], found["submission"][part]).columns(f"{name}_difference")
         rows.append(record)
-    return pd.DataFrame(rows)
+    of = [f"{name}_{order}" for order in ("submission", "arrival") for name in ("accuracy", "used", "tokens_per_sample")]
+    ends = [f"{name}_difference{end}" for name in ("accuracy", "used") for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["method", "budget", *of, *ends])
 
 
 def _reordered(pool: Pool, row: np.ndarray, order: np.ndarray) -> Pool:

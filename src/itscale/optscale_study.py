@@ -165,6 +165,9 @@ def selection(
             label = {"benchmark": benchmark, "method": method, "unit": str(policy.unit), "budget": policy.limit}
             label["protocol"] = protocol
             rows.append({**label, **summary(outcomes, full, len(pool.problem_ids))})
+    if not rows:  # no method has a grid
+        kept = ["benchmark", "method", "unit", "budget", "protocol", "accuracy", "accuracy_low", "accuracy_high"]
+        return pd.DataFrame(columns=kept)
     return pd.DataFrame(rows)
 
 
@@ -201,7 +204,9 @@ def versus(
                 signs.append(better * (int(gap.low > 0) - int(gap.high < 0)))
             row["verdict"] = verdict(*signs)
             rows.append(row)
-    return pd.DataFrame(rows)
+    ends = [f"{quantity}{end}" for quantity in ("accuracy", "completion_tokens") for end in ("", "_low", "_high")]
+    columns = ["benchmark", "method", "rival", "budget", *ends, "verdict"]
+    return pd.DataFrame(rows, columns=columns).assign(protocol="calibrated")
 
 
 def verdict(accuracy: int, tokens: int) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from snakemake.utils import update_config
 
 from itscale.errors import UserError
 
@@ -46,13 +47,8 @@ def read_configuration(files: list[Path]) -> dict[str, Any]:
             raise UserError(f"{file} does not exist: give the path of a configuration.") from None
         except yaml.YAMLError as error:
             raise UserError(f"{file} is not valid YAML ({str(error).splitlines()[0]}): correct it.") from None
-        merged = _laid_over(merged, layer)
+        update_config(merged, layer)
     return merged
-
-
-def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    both = {k: _laid_over(below[k], v) for k, v in above.items() if isinstance(v, dict) and isinstance(below.get(k), dict)}
-    return {**below, **above, **both}
 
 
 def pool_costs(config: dict[str, Any]) -> list[PoolCost]:

@@ -1,13 +1,11 @@
 """Progress bars that stay readable in a log file: a line every 15 seconds where there is no terminal."""
 
 import sys
-from collections.abc import Iterable
 
 from tqdm import tqdm
 
 
 def progress(
-    iterable: Iterable | None = None,
     *,
     description: str,
     unit: str,
@@ -15,10 +13,9 @@ def progress(
     initial: int = 0,
     shown: bool = True,
 ) -> tqdm:
-    """A tqdm bar over `iterable`, or one to be updated by hand when it is None; `initial` was done before."""
+    """A tqdm bar that is updated by hand; `initial` was done before."""
     interval = 0.5 if sys.stderr.isatty() else 15.0
     return tqdm(
-        iterable,
         desc=description,
         unit=unit,
         total=total,

@@ -41,7 +41,6 @@ class Rates:
     alpha: np.ndarray  # [Q]
     beta: np.ndarray  # [Q]
     level_posterior: np.ndarray  # [L, nodes], sums to 1
-    overall: float
     strength: float  # k, in observations (geometric mean of its posterior)
 
 
@@ -87,7 +86,7 @@ def fit_rates(moves: np.ndarray, rounds: np.ndarray, level: np.ndarray) -> Rates
 
     start = np.array([special.logit(float(shrunk_rate(moves.sum(), rounds.sum(), 0.5, 1.0))), np.log(10.0)])
     likelihoods = [level_likelihood(strength) for strength in _STRENGTHS]
-    losses, posteriors, overall = [], [], []
+    losses, posteriors = [], []
     for likelihood in likelihoods:
         if levels == 1:  # one mean says nothing of the spread of the means
             found = np.array([0.0, np.log(2.0)])
@@ -96,7 +95,6 @@ def fit_rates(moves: np.ndarray, rounds: np.ndarray, level: np.ndarray) -> Rates
             start = found = optimize.minimize(loss, start, (likelihood,), "L-BFGS-B", bounds=bounds, options={"ftol": 1e-7}).x
         losses.append(loss(found, likelihood))
         posteriors.append(special.softmax(likelihood + prior(found), axis=1))
-        overall.append(special.expit(found[0]))
     weight = special.softmax(-np.array(losses) - 0.5 * np.log(_STRENGTHS))
     posterior = np.tensordot(weight, posteriors, 1)
     parts = [_moments(moves, rounds, p[level], k) for p, k in zip(posteriors, _STRENGTHS, strict=True)]
@@ -110,7 +108,6 @@ def fit_rates(moves: np.ndarray, rounds: np.ndarray, level: np.ndarray) -> Rates
         alpha=alpha,
         beta=beta,
         level_posterior=posterior,
-        overall=float(level_mean[0]) if levels == 1 else float(weight @ overall),
         strength=float(np.exp(weight @ np.log(_STRENGTHS))),
     )
 

@@ -349,12 +349,23 @@ def with_predictions(pool: Pool, predictions: pd.DataFrame) -> Pool:
     Raises:
         UserError: a question of the pool has no prediction, or two.
     """
+    features, tokens = features_of(list(pool.problem_ids), predictions)
+    features = {name: values[pool.problem] for name, values in features.items()}
+    return replace(pool, features=features, predictor_tokens=tokens[pool.problem])
+
+
+def features_of(problem_ids: list[str], predictions: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Predicted features [P] by name (all-NaN ones are left out) and the predictor's tokens [P] of some problems.
+
+    Raises:
+        UserError: a problem has no prediction, or two.
+    """
     table = predictions.set_index("problem_id")
     if not table.index.is_unique:
         raise UserError(f"the predictions name problem {table.index[table.index.duplicated()][0]} twice.")
-    missing = sorted(set(pool.problem_ids) - set(table.index))
+    missing = sorted(set(problem_ids) - set(table.index))
     if missing:
-        raise UserError(f"the predictions lack problem {missing[0]}: predict for this benchmark anew.")
-    rows = table.loc[list(pool.problem_ids)].iloc[pool.problem]
+        raise UserError(f"the predictions lack problem {missing[0]}: predict for these problems anew.")
+    rows = table.loc[problem_ids]
     features = {name: rows[name].to_numpy(float) for name in FEATURES if rows[name].notna().any()}
-    return replace(pool, features=features, predictor_tokens=rows["predictor_tokens"].to_numpy(np.int64))
+    return features, rows["predictor_tokens"].to_numpy(np.int64)

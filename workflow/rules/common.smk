@@ -4,8 +4,6 @@ import json
 import math
 import sys
 
-import grimp
-
 from snakemake.exceptions import WorkflowError
 
 # Without benchmarks in the configuration, problems and models are those of the tiny world.
@@ -75,9 +73,10 @@ ENGINE = {
 }
 
 
-# grimp finds the package as Python does.
+# Rules ask this repository's package, wherever Snakemake runs and whatever is installed there.
 sys.path.insert(0, str(Path(workflow.basedir, "src")))
-IMPORTS = grimp.build_graph("itscale", cache_dir=None)
+
+from itscale.sources import command_files, files_of
 
 
 wildcard_constraints:
@@ -107,27 +106,17 @@ def figures(*names):
     return expand(f"{RESULTS}/figures/{{name}}.pdf", name=names)
 
 
-def modules(*names):
-    """Source files that a command depends on: the named modules and all that they import.
+def command(name):
+    """Source files that `itscale NAME` depends on."""
+    return [os.path.relpath(path) for path in command_files(name)]
 
-    Of a module of commands (cli.NAME) only its own file, since other commands in it import what this one does not need.
-    """
-    files = set()
-    for name in names:
-        imported = (
-            set()
-            if name.startswith("cli.")
-            else IMPORTS.find_upstream_modules(f"itscale.{name}")
-        )
-        for module in {f"itscale.{name}"} | imported:
-            path = Path(workflow.basedir, "src", *module.split("."))
-            found = (
-                path.with_suffix(".py")
-                if path.with_suffix(".py").exists()
-                else path / "__init__.py"
-            )
-            files.add(os.path.relpath(found))
-    return sorted(files)
+
+def modules(*names):
+    """Source files of modules and of all that they import."""
+    return [
+        os.path.relpath(path)
+        for path in files_of(*(f"itscale.{name}" for name in names))
+    ]
 
 
 def pool(benchmark, kind):

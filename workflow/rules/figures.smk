@@ -5,6 +5,7 @@ for figure, table in TABLE_OF.items():
         name:
             f"figure_{figure}"
         input:
+            command("figure"),
             modules(f"figures.{figure}"),
             table=f"{RESULTS}/tables/{table}.csv",
         output:

@@ -20,7 +20,7 @@ LIVE_MEMORY = GENERATOR.get("mem_mb", 4000) + config["models"].get("verifier", {
 # Wall-clock time is measured: nothing else ought to run on this machine's cores meanwhile.
 rule live_run:
     input:
-        modules("cli.solving", "live_study", "engines.transformers", "engines.vllm"),
+        command("live"),
         model=rules.language_model.output[0],
         verifier=rules.reward_model.output[0],
         problems=f"{RESULTS}/problems/{config['compare']['benchmarks'][0]}.parquet",

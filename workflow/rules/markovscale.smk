@@ -30,7 +30,7 @@ rule markovscale:
 
 rule markovscale_analysis:
     input:
-        modules("cli.markovscale", "calibrate", "chains.comparison", "chains.tables"),
+        command("markovscale"),
         calibration=rules.calibration.output[0],
         parallel=pool("{benchmark}", "parallel"),
         chain=pool("{benchmark}", "chain"),
@@ -65,7 +65,7 @@ rule markovscale_analysis:
 
 rule markovscale_table:
     input:
-        modules("tables"),
+        command("concat"),
         tables=expand(
             f"{RESULTS}/tables/{{benchmark}}/markovscale/{{{{name}}}}.csv",
             benchmark=config["markovscale"]["benchmarks"],
@@ -88,7 +88,7 @@ rule markovscale_table:
 
 rule markovscale_markdown:
     input:
-        modules("cli.markovscale", "chains.comparison"),
+        command("markovscale-markdown"),
         table=f"{RESULTS}/tables/markovscale_methods.csv",
     output:
         report(

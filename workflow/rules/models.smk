@@ -2,7 +2,7 @@ if TINY:
 
     rule language_model:
         input:
-            modules("cli.world", "tinyworld.language_model"),
+            command("train-language-model"),
             problems=expand(f"{RESULTS}/problems/{{split}}.parquet", split=SPLITS),
         output:
             directory(f"{RESULTS}/models/language_model"),
@@ -26,7 +26,7 @@ if TINY:
 
     rule reward_model:
         input:
-            modules("cli.world", "tinyworld.reward_model"),
+            command("train-reward-model"),
             model=rules.language_model.output[0],
             problems=f"{RESULTS}/problems/predictor_train.parquet",
             samples=f"{RESULTS}/pools/predictor_train/parallel/samples.parquet",
@@ -72,7 +72,7 @@ else:
             name:
                 model
             input:
-                modules("hub"),
+                command("fetch-model"),
             output:
                 directory(f"{RESULTS}/models/{model}"),
             log:

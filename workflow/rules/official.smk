@@ -5,7 +5,7 @@ if config["official"]:
 
     rule official:
         input:
-            modules("cli.pools", "importing_official"),
+            command("import-official"),
             prompts=lambda wildcards: config["official"][wildcards.benchmark]["prompts"],
             completions=lambda wildcards: config["official"][wildcards.benchmark][
                 wildcards.kind

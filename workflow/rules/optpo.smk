@@ -44,7 +44,7 @@ rule optpo_full:
 
 rule vote_guarantees:
     input:
-        modules("cli.votes", "vote_study"),
+        command("vote-guarantees"),
     output:
         f"{RESULTS}/tables/optpo/guarantees.csv",
     log:
@@ -66,7 +66,7 @@ rule vote_guarantees:
 
 rule vote_study:
     input:
-        modules("cli.votes", "vote_study"),
+        command("vote-study"),
         pool=pool(config["compare"]["benchmarks"][0], "parallel"),
         calibration=f"{RESULTS}/pools/calibration/parallel/grades.parquet",
     output:
@@ -98,7 +98,7 @@ rule vote_study:
 
 rule train_on_votes:
     input:
-        modules("cli.votes", "testtime.train", "engines.transformers", "engines.vllm"),
+        command("train-on-votes"),
         model=rules.language_model.output[0],
         problems=f"{RESULTS}/problems/{TESTTIME['trained']}.parquet",
         untouched=f"{RESULTS}/problems/{TESTTIME['untouched']}.parquet",
@@ -138,7 +138,7 @@ rule train_on_votes:
 # The learning rate is compared on the calibration problems, whose answers may be read.
 use rule train_on_votes as try_learning_rate with:
     input:
-        modules("cli.votes", "testtime.train", "engines.transformers", "engines.vllm"),
+        command("train-on-votes"),
         model=rules.language_model.output[0],
         problems=f"{RESULTS}/problems/calibration.parquet",
         untouched=f"{RESULTS}/problems/predictor_validation.parquet",
@@ -165,7 +165,7 @@ use rule train_on_votes as try_learning_rate with:
 
 rule learning_rate:
     input:
-        modules("cli.votes", "testtime.report"),
+        command("choose-learning-rate"),
         runs=learning_rate_runs(),
     output:
         f"{RESULTS}/tables/optpo_full/learning_rate.csv",
@@ -188,7 +188,7 @@ rule learning_rate:
 
 rule training_tables:
     input:
-        modules("cli.votes", "testtime.report"),
+        command("training-tables"),
         runs=training_runs,
     output:
         tables=expand(

@@ -21,7 +21,7 @@ TABLE_OF |= OPTSCALE_FIGURES
 
 rule optscale_study:
     input:
-        modules("cli.optscale", "optscale_study"),
+        command("optscale"),
         calibration=rules.calibration.output[0],
         parallel=pool("{benchmark}", "parallel"),
         chain=pool("{benchmark}", "chain"),
@@ -57,7 +57,7 @@ rule optscale_study:
 
 rule predictor_quality:
     input:
-        modules("cli.optscale", "predictor_quality"),
+        command("predictor-quality"),
         problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
         parallel=pool("{benchmark}", "parallel"),
         chain=pool("{benchmark}", "chain"),
@@ -93,7 +93,7 @@ rule predictor_quality:
 
 rule optscale_theory:
     input:
-        modules("cli.optscale", "optscale_study"),
+        command("optscale-theory"),
     output:
         expand(f"{RESULTS}/tables/{{name}}.csv", name=THEORY),
     log:

@@ -1,6 +1,6 @@
 rule samples:
     input:
-        modules("cli.pools", "generate", "engines.transformers", "engines.vllm"),
+        command("generate"),
         model=rules.language_model.output[0],
         problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
     output:
@@ -38,7 +38,7 @@ ruleorder: samples_to_judge > samples
 
 rule gather:
     input:
-        modules("cli.pools", "records"),
+        command("gather"),
         shards=shards,
     output:
         table=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
@@ -59,7 +59,7 @@ rule gather:
 
 rule scores:
     input:
-        modules("cli.pools", "verifier"),
+        command("score"),
         model=rules.reward_model.output[0],
         problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
         samples=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
@@ -87,7 +87,7 @@ rule scores:
 
 rule grades:
     input:
-        modules("cli.pools", "grading"),
+        command("grade"),
         problems=lambda wildcards: problems_of(wildcards),
         samples=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
     output:
@@ -113,7 +113,7 @@ rule grades:
 
 rule pool:
     input:
-        modules("cli.pools", "records"),
+        command("pool"),
         samples=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
         scores=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores.parquet",
         grades=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/grades.parquet",

@@ -1,6 +1,6 @@
 rule predictor:
     input:
-        modules("cli.predictor", "predictor"),
+        command("train-predictor"),
         model=rules.language_model.output[0] if TINY else rules.backbone.output[0],
         problems=f"{RESULTS}/problems/predictor_train.parquet",
         parallel=pool("predictor_train", "parallel"),
@@ -37,7 +37,7 @@ rule predictor:
 
 rule predictions:
     input:
-        modules("cli.predictor", "predictor"),
+        command("predict"),
         model=rules.predictor.output[0],
         problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
     output:

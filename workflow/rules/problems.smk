@@ -6,7 +6,7 @@ if TINY:
 
     rule problems:
         input:
-            modules("cli.world", "tinyworld.world"),
+            command("problems"),
         output:
             expand(f"{RESULTS}/problems/{{split}}.parquet", split=SPLITS),
             expand(f"{RESULTS}/problems/{{split}}.json", split=SPLITS),
@@ -35,7 +35,7 @@ else:
 
     rule problems:
         input:
-            modules("cli.pools", "benchmarks"),
+            command("benchmark"),
             exclude=before,
         output:
             table=f"{RESULTS}/problems/{{benchmark}}.parquet",

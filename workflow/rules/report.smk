@@ -5,7 +5,7 @@ localrules:
 # One page about the finished run; included last, since it reads whatever a bare `snakemake` makes.
 rule page:
     input:
-        modules("cli.report", "report.page"),
+        command("report"),
         rules.all.input,
         template="workflow/report/page.html.j2",
         captions=[f"workflow/report/{name}.rst" for name in ("workflow", *TABLE_OF)],
@@ -23,6 +23,7 @@ rule page:
         gpu=0,
     params:
         figures=json.dumps(TABLE_OF),
+        config=json.dumps(config),
         results=lambda wildcards, output: os.path.dirname(output[0]),
         folder=workflow.basedir,
         # The last is the Snakefile's own: the others are laid over it.
@@ -32,4 +33,4 @@ rule page:
         ],
     shell:
         "python -m itscale report --figures {params.figures:q} --results {params.results:q} --folder {params.folder:q}"
-        " {params.configfiles} --out {output:q} 2>&1 | tee {log:q}"
+        " {params.configfiles} --config {params.config:q} --out {output:q} 2>&1 | tee {log:q}"

@@ -1,6 +1,6 @@
 rule calibration:
     input:
-        modules("cli.comparison", "calibrate"),
+        command("calibrate"),
         parallel=pool("calibration", "parallel"),
         chain=pool("calibration", "chain"),
         predictions=predictions("calibration"),
@@ -28,7 +28,7 @@ rule calibration:
 
 rule replay:
     input:
-        modules("cli.comparison", "compare"),
+        command("replay"),
         calibration=rules.calibration.output[0],
         parallel=pool("{benchmark}", "parallel"),
         chain=pool("{benchmark}", "chain"),
@@ -63,7 +63,7 @@ rule replay:
 
 rule table:
     input:
-        modules("cli.comparison", "tables"),
+        command("concat"),
         tables=expand(
             f"{RESULTS}/tables/{{benchmark}}/{{{{name}}}}.csv",
             benchmark=config["compare"]["benchmarks"],
@@ -88,7 +88,7 @@ rule table:
 
 rule table_markdown:
     input:
-        modules("cli.comparison", "tables"),
+        command("markdown"),
         table=f"{RESULTS}/tables/main.csv",
     output:
         report(
@@ -114,7 +114,7 @@ rule table_markdown:
 
 rule world:
     input:
-        modules("cli.world", "tinyworld.world"),
+        command("world"),
         test=pool("test", "parallel"),
         chain=pool("test", "chain"),
         shifted=pool("shifted", "parallel"),
@@ -142,7 +142,7 @@ rule world:
 # Other seeds of the tiny world: its settings were tuned on the seeds 0 to 2, these were only looked at.
 rule world_trial:
     input:
-        modules("cli.world", "tinyworld.trial"),
+        command("world-trial"),
     output:
         f"{RESULTS}/worlds/{{world_seed}}/world.csv",
     log:
@@ -161,7 +161,7 @@ rule world_trial:
             section: json.dumps(config[section])
             for section in ("world", "pools", "sampling", "engine")
         },
-        folder=lambda wildcards, output: os.path.dirname(output[0]),
+        folder=lambda wildcards, output: f"{os.path.dirname(output[0])}/partial",
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale world-trial --seed {wildcards.world_seed} --world {params.world:q}"
         " --pools {params.pools:q} --sampling {params.sampling:q} --engine {params.engine:q} --folder {params.folder:q}"
@@ -170,7 +170,7 @@ rule world_trial:
 
 rule tiny_world:
     input:
-        modules("cli.comparison", "tables"),
+        command("concat"),
         tables=expand(
             f"{RESULTS}/worlds/{{seed}}/world.csv", seed=config["world"]["trial_seeds"]
         ),

@@ -74,7 +74,8 @@ def divisible(problem: np.ndarray, questions: int) -> np.ndarray:
 def held_out_errors(correct: np.ndarray, problem: np.ndarray, level: np.ndarray) -> Errors:
     """Forecast minus observed accuracy per round, of each forecast, fitted on one half of the chains and seen on the other.
 
-    Both halves are fitted and seen in turn, so that no error is the luck of the halves. Questions with one chain are left out; empty where no question has two: nothing is fitted to what it is held against.
+    Both halves are fitted and seen in turn, so that no error is the luck of the halves. Questions with one chain are left
+    out; empty where no question has two: nothing is fitted to what it is held against.
     """
     mine = divisible(problem, len(level))
     if not mine.any():

@@ -239,7 +239,7 @@ def _returned(chains: Pool, known: Calibration, policy: Policy) -> tuple[np.ndar
 
 
 def _share(right: np.ndarray, count: np.ndarray) -> Interval:
-    """Share of answers that are right, from both per question [Q]; where all or none are, Wilson's interval over the questions."""
+    """Share of answers that are right, from both per question [Q]; where all or none are, Wilson's interval over questions."""
     seen = ratio_interval(right, count)
     if 0 < seen.mean < 1:
         return seen

@@ -40,7 +40,10 @@ def optscale(
     known, pool = known_from_json(frozen["known"]), pools[Unit.SAMPLE]
     budgets = sorted({int(n) for n in table.loc[table["unit"] == "sample", "budget"] if n <= pool.size})
     options = {"benchmark": benchmark, "orders": orders, "seed": seed}
-    write_csv(out / "frontier.csv", pd.concat([table[table["unit"] == "sample"], stage.bounds(pool, budgets, **options)]))
+    write_csv(
+        out / "frontier.csv",
+        pd.concat([table[table["unit"] == "sample"], stage.bounds(pool, budgets, **options).assign(protocol="bound")]),
+    )
     write_csv(out / "reliability.csv", stage.reliability(pool, known, **options))
     write_csv(out / "versus.csv", stage.versus(frozen_policies(frozen), pools, **options))
     write_csv(out / "selection.csv", stage.selection(frozen, frozen_policies(frozen), pools, **options))

@@ -17,7 +17,8 @@ def plan(
     """Print jobs, tokens, GPU-hours and disk of a configuration, from the lengths and speeds that it states; run nothing."""
     from itscale.planning import disk_gb, job_counts, pool_costs, read_configuration
 
-    files = [folder / "config" / "config.yaml", *(f for f in configfile if f.name != "config.yaml")]
+    default = folder / "config" / "config.yaml"
+    files = [default, *(f for f in configfile if f.resolve() != default.resolve())]
     config = read_configuration(files)
     counts = job_counts(files, folder)
     print(f"{sum(n for rule, n in counts.items() if rule not in ('all', 'total'))} jobs that are not done yet:")

@@ -1,5 +1,6 @@
 """Commands that make pools: benchmarks, samples, scores, grades, and imports."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,7 @@ from itscale.errors import UserError
 @app.command()
 def generate(
     plan: Annotated[str, typer.Option(help="The plan as JSON: kind, samples or chains and rounds, shards, seed, sampling.")],
-    model: Annotated[Path, typer.Option(help="Model folder (or hub id at a pinned revision).")],
+    model: Annotated[Path, typer.Option(help="Model folder.")],
     problems: Problems,
     out: Out,
     shard: Annotated[int, typer.Option(min=0, help="Which part of the problems, from 0.")] = 0,
@@ -54,8 +55,25 @@ def gather(shards: Annotated[list[Path], typer.Argument(help="Sample tables of a
     twice = table.duplicated(list(KEY))
     if twice.any():
         raise UserError(f"sample {first_key(table[twice])} is in two of the shards: give every shard once.")
-    write_table(out, table, SAMPLES, {"shards": [read_json(manifest_path(path)) for path in shards]})
+    manifests = [read_json(manifest_path(path)) for path in shards]
+    refuse_mixture(dict(zip(map(str, shards), manifests, strict=True)))
+    write_table(out, table, SAMPLES, {"shards": manifests})
     print(f"{out}: {len(table)} samples, {table['completion_tokens'].sum()} completion tokens")
+
+
+def refuse_mixture(manifests: dict[str, dict]) -> None:
+    """Refuse shards (manifests by path) that are not one pool's: of other settings or another model, or not all of them.
+
+    Raises:
+        UserError: the first shard that differs from the one before it, or the first that is missing.
+    """
+    drawn = {path: {**found["plan"], "shard": None, "drawn_with": found.get("drawn_with")} for path, found in manifests.items()}
+    for one, two in pairwise(drawn):
+        if unlike := [key for key in drawn[one] if drawn[one][key] != drawn[two].get(key)]:
+            raise UserError(f"{one} and {two} differ in {unlike[0]}: give the shards of one pool, or draw them anew.")
+    first = next(iter(manifests.values()))["plan"]
+    if missing := set(range(first["shards"])) - {found["plan"]["shard"] for found in manifests.values()}:
+        raise UserError(f"shard {min(missing)} of {first['shards']} is not among {', '.join(manifests)}: give all shards.")
 
 
 @app.command()

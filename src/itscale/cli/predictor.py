@@ -10,7 +10,7 @@ from itscale.cli.options import Out, Problems, Seed, app, settings_of
 
 @app.command()
 def train_predictor(
-    backbone: Annotated[str, typer.Option(help="Hugging Face folder (or hub id) of a decoder or an encoder.")],
+    backbone: Annotated[str, typer.Option(help="Hugging Face folder of a decoder or an encoder.")],
     problems: Problems,
     parallel: Annotated[Path, typer.Option(help="Parallel pool of these problems, for the labels.")],
     validation_problems: Annotated[Path, typer.Option(help="Problems that decide when to stop.")],

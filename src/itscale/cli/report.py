@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Out, app, parse_json
+from itscale.cli.options import Out, app, parse_json, parse_object
 
 
 @app.command()
@@ -19,6 +19,9 @@ def report(
     configfile: Annotated[
         list[Path] | None, typer.Option(help="Configuration of the run; may be repeated, later over earlier.")
     ] = None,
+    config: Annotated[
+        str | None, typer.Option(help="What the run made of these files, as JSON; without it they are read.")
+    ] = None,
 ) -> None:
     """Write one self-contained HTML page: graph of the rules, figures, sortable tables, tokens and time, manifests."""
     from itscale.planning import read_configuration
@@ -26,8 +29,7 @@ def report(
     from itscale.report.page import build
 
     files = configfile or [folder / "config" / "config.yaml"]
-    page = build(
-        results, folder=folder, files=files, config=read_configuration(files), tables_of=parse_json(figures, "--figures")
-    ).encode()
+    ran = read_configuration(files) if config is None else parse_object(config, "--config")
+    page = build(results, folder=folder, files=files, config=ran, tables_of=parse_json(figures, "--figures")).encode()
     write_atomic(out, page)
     print(f"{out}: {len(page) / 1e6:.1f} MB")

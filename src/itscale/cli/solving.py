@@ -24,7 +24,7 @@ called again; the key of a server comes from OPENAI_API_KEY.
 
 @app.command(help=SOLVE)
 def solve(
-    model: Annotated[str, typer.Option(help="Model folder, hub id, or address of an OpenAI-compatible server (URL#MODEL).")],
+    model: Annotated[str, typer.Option(help="Model folder, or address of an OpenAI-compatible server (URL#MODEL).")],
     policy: Annotated[str, typer.Option(help="Name of a policy, or of a method of the calibration.")],
     problems: Annotated[Path, typer.Option(help="Questions: .jsonl, or a table of problems (.parquet).")],
     out: Annotated[Path, typer.Option(help="File of the answers, one JSON object a line.")] = Path("answers.jsonl"),
@@ -53,7 +53,9 @@ def solve(
     from itscale.live import solve as stage
     from itscale.records import PREDICTIONS, read_table
 
-    questions = read_questions(problems)
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder: give the name of a file.")
+    questions, partial = read_questions(problems), Path(f"{out}.partial")
     chosen = named_policy(policy, parse_object(settings, "--settings"), readable(calibration, read_calibration))
     served = model.startswith(("http://", "https://"))
     options = {"batch_size": 32 if served else 256, **parse_object(engine, "--engine")}
@@ -82,13 +84,14 @@ def solve(
                 look_ahead=look_ahead,
                 verifier=scorer,
                 predictions=readable(predictions, lambda path: read_table(path, PREDICTIONS)),
-                journal=Path(f"{out}.partial"),
+                journal=partial,
                 meta={"drawn_with": given.identity(), "scored_with": scored_with},
             )
         except Interrupted as stopped:
             typer.echo(f"itscale: {stopped}: the same command continues.", err=True)
             raise typer.Exit(130) from None
     write_answers(out, run.rows)
+    partial.unlink()
     typer.echo(run.summary())
     typer.echo(stops(run.rows))
     if all(problem.answer for problem in questions):
@@ -228,7 +231,7 @@ def live(
 
     predicted = readable(predictions, lambda path: read_table(path, PREDICTIONS))
     needed = ("methods", "budget", "problems", "engines", "batch_size", "look_ahead", "gpu_memory")
-    values, reading = parse_object(options, "--options", *needed), parse_object(scoring, "--scoring")
+    values, reading = parse_object(options, "--options", *needed), parse_object(scoring, "--scoring", "batch_size", "step_break")
     given = {**parse_object(engine, "--engine"), "model": str(model)}
     given |= {key: values[key] for key in ("batch_size", "gpu_memory")}
     frozen = frozen_policies(read_calibration(calibration, choices))

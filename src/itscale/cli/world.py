@@ -77,7 +77,9 @@ def world_trial(
     pools: Annotated[str, typer.Option(help="The configuration's section `pools` as JSON.")],
     sampling: Annotated[str, typer.Option(help="The configuration's section `sampling` as JSON.")],
     engine: Annotated[str, typer.Option(help="The configuration's section `engine` as JSON.")],
-    folder: Annotated[Path, typer.Option(help="Where models and samples go; what is complete there is used again.")],
+    folder: Annotated[
+        Path, typer.Option(help="Where models and samples lie until the trial is done; a killed one goes on from it.")
+    ],
     out: Out,
 ) -> None:
     """Make and measure a whole tiny world from another seed."""

@@ -16,7 +16,7 @@ _SPEED = ("batch_size", "tensor_parallel", "gpu_memory")
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """Which engine draws from which model, a folder, a hub id, or the address of a server (`http://HOST:PORT/v1#MODEL`).
+    """Which engine draws from which model, a folder, or the address of a server (`http://HOST:PORT/v1#MODEL`).
 
     `auto` is `openai` for an address, vLLM where there is a GPU, and transformers otherwise. `instruction` follows every
     question. vLLM alone reads `tensor_parallel` (GPUs that share the model), `max_model_len` (prompt and completion; the

@@ -59,7 +59,8 @@ class VllmEngine:
                 # Too little memory, which is no fault of the model's files.
                 reason = " ".join(str(error).split())
                 raise UserError(
-                    f"vLLM cannot serve {model} here ({reason}): lower max_model_len, or give it another share of the memory (gpu_memory)."
+                    f"vLLM cannot serve {model} here ({reason}): lower max_model_len, or give it another share "
+                    "of the memory (gpu_memory)."
                 ) from None
         self._tokenizer = self._engine.get_tokenizer()
         self._instruction = instruction
@@ -113,6 +114,8 @@ class VllmEngine:
 
     def close(self) -> None:
         self.abort(list(self._running))
+        # Frees the memory now, not when nobody holds this object any more.
+        self._engine.engine_core.shutdown()
 
     def poll(self) -> list[Completion]:
         finished: list[Completion] = []

@@ -28,7 +28,7 @@ def draw(frontier: pd.DataFrame, benchmark: str, out: Path) -> None:
     rows = frontier[frontier["benchmark"] == benchmark]
     with figure(out, CAPTION.format(benchmark=benchmark), columns=2, width=10, height=4) as (fig, axes):
         for axis, quantity, scale in zip(axes, ("completion_tokens", "accuracy"), (1, 100), strict=True):
-            for index, method in enumerate(SHOWN):
+            for index, method in enumerate(m for m in SHOWN if (rows["method"] == m).any()):
                 group = rows[rows["method"] == method].sort_values("budget")
                 style = look(index)
                 axis.plot(group["budget"], scale * group[quantity], label=method, markersize=4, linewidth=1.1, **style)

@@ -57,7 +57,8 @@ def token_counts(results: Path) -> pd.DataFrame:
         for shard in read_json(path).get("shards", []):
             add("samples", **shard.get("usage", {}))
     for path in sorted(results.glob("pools/*/*/scores.parquet")):
-        add("scores", verifier=read_json(manifest_path(path))["tokens_read"])
+        if (read := read_json(manifest_path(path)).get("tokens_read")) is not None:  # imported scores cost nothing here
+            add("scores", verifier=read)
     for path in sorted(results.glob("predictions/*.parquet")):
         add("predictions", predictor=_total(path, "predictor_tokens"))
     for path in sorted(results.glob("testtime/**/run.json")):

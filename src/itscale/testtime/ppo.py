@@ -60,7 +60,7 @@ def whiten(advantage: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 def value_loss(
     values: torch.Tensor, old: torch.Tensor, returns: torch.Tensor, weight: torch.Tensor, total: float, clip: float
 ) -> torch.Tensor:
-    """Half the square error, the larger of plain and clipped (change of at most `clip` since the draw), summed over weight / total."""
+    """Half the square error, the larger of plain and clipped (`clip`: the most a value changes), summed by weight / total."""
     clipped = old + (values - old).clamp(-clip, clip)
     worst = torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)
     return 0.5 * (worst * weight).sum() / total

@@ -1,5 +1,6 @@
 """A whole world from one seed, without the workflow: made, sampled, graded and measured, to see what a seed decides."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +9,8 @@ from itscale.engines import EngineSettings, open_engine
 from itscale.engines.protocol import Sampling
 from itscale.generate import Plan, generate_shard
 from itscale.grading import grade_table
-from itscale.records import SAMPLES, Pool, Unit, join_by_key, make_pool, read_table
+from itscale.journal import fingerprint, scratch_folder
+from itscale.records import SAMPLES, Pool, Unit, join_by_key, make_pool, manifest_path, read_table
 from itscale.tinyworld import language_model, reward_model
 from itscale.tinyworld.world import BenchmarkSettings, build_benchmarks, measure
 from itscale.verifier import score_table
@@ -23,7 +25,9 @@ def trial(
     plans: dict[tuple[str, str], Plan],
     engine: EngineSettings,
 ) -> pd.DataFrame:
-    """Train a world's two models into `folder`, draw its pools, and measure it against its bands.
+    """Train a world's two models, draw its pools, and measure it against its bands.
+
+    A killed trial goes on from what is complete in `folder`, which is removed at the end.
 
     Args:
         plans: what to draw, by (split, kind): test parallel and chain, shifted parallel, predictor_train parallel.
@@ -31,16 +35,33 @@ def trial(
 
     Returns:
         The table of `world.measure` with the seed in front.
+
+    Raises:
+        UserError: the folder belongs to a trial with other settings, or to one that is under way.
     """
+    settings = [seed, *(asdict(s) for s in (benchmarks, language, reward, engine)), [asdict(plan) for plan in plans.values()]]
+    with scratch_folder(folder, fingerprint(settings)):
+        return _trial(seed, folder, benchmarks, language, reward, plans, engine)
+
+
+def _trial(
+    seed: int,
+    folder: Path,
+    benchmarks: BenchmarkSettings,
+    language: language_model.LanguageModelSettings,
+    reward: reward_model.RewardModelSettings,
+    plans: dict[tuple[str, str], Plan],
+    engine: EngineSettings,
+) -> pd.DataFrame:
     splits = build_benchmarks(seed, benchmarks)
     models = {"language": folder / "language_model", "reward": folder / "reward_model"}
     exclude = {p.question for split in splits.values() for p in split}
     if not models["language"].exists():
         language_model.train(models["language"], seed, language, exclude)
-    with open_engine(EngineSettings(str(models["language"]), engine.name, engine.batch_size)) as opened:
+    with open_engine(replace(engine, model=str(models["language"]))) as opened:
         for (split, kind), plan in plans.items():
             path = folder / f"{split}_{kind}.parquet"
-            if not path.exists():
+            if not manifest_path(path).exists():  # written last
                 generate_shard(splits[split], opened, plan, path, {})
 
     def samples(split: str, kind: str) -> pd.DataFrame:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
+from sklearn.metrics import roc_auc_score
 
 from itscale.errors import refuse_below
+from itscale.policies.protocol import Batch, best_scored
 from itscale.records import Pool, Problem
 from itscale.tinyworld import problems as arithmetic
 from itscale.voting import plurality
@@ -107,19 +108,16 @@ def majority_accuracy(pool: Pool) -> float:
 
 
 def best_accuracy(pool: Pool) -> float:
-    """Share of rows whose sample of the highest score is correct; samples without a score never win."""
-    column = np.where(np.isnan(pool.score), -np.inf, pool.score).argmax(axis=1)
-    return float(pool.correct[np.arange(pool.rows), column].mean())
+    """Share of rows whose best-scored sample is correct, as best-of-N has it: one without an answer or a score never wins."""
+    column = best_scored(Batch(np.full(pool.rows, pool.size), pool.cluster, pool.score, pool.completion_tokens))
+    return float((pool.correct[np.arange(pool.rows), column] & (column >= 0)).mean())
 
 
 def auc(score: np.ndarray, correct: np.ndarray) -> float:
     """Area under the ROC curve: P(score of a correct sample > score of a wrong one), ties counted half; NaN if one-sided."""
     known = ~np.isnan(score)
-    score, correct = score[known], correct[known].astype(bool)
-    positive, negative = int(correct.sum()), int((~correct).sum())
-    if not positive or not negative:
-        return float("nan")
-    return float((rankdata(score)[correct].sum() - positive * (positive + 1) / 2) / (positive * negative))
+    score, correct = score[known], correct[known]
+    return float(roc_auc_score(correct, score)) if np.unique(correct).size == 2 else float("nan")
 
 
 def measure(test: Pool, chains: Pool, shifted: Pool) -> pd.DataFrame:
