@@ -1,11 +1,13 @@
 """`itscale compare`: tables written by hand, which agree, disagree, or cannot be compared."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from itscale.agreement import allowed, disagreements
+from itscale.agreement import allowed, disagreements, references
 from itscale.cli import app
 from itscale.errors import UserError
 
@@ -18,7 +20,7 @@ def folders(tmp_path):
     def write(reference: list[str], rerun: list[str]):
         for side, rows in (("reference", reference), ("rerun", rerun)):
             (tmp_path / side / "optpo").mkdir(parents=True, exist_ok=True)
-            (tmp_path / side / "optpo" / "main.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+            (tmp_path / side / "optpo" / "summary.csv").write_text("\n".join([HEADER, *rows]) + "\n")
         return tmp_path / "reference", tmp_path / "rerun"
 
     return write
@@ -45,7 +47,7 @@ def test_numbers_agree_within_both_intervals(folders, row, found):
     _, lines = disagreements(*folders(REFERENCE, [row, REFERENCE[1]]))
     assert len(lines) == len(found)
     for line, part in zip(lines, found, strict=True):
-        assert line.startswith("optpo/main.csv: test, best-of-N, budget 8, ") and part in line
+        assert line.startswith("optpo/summary.csv: test, best-of-N, budget 8, ") and part in line
 
 
 def test_rows_and_tables_of_one_side_are_named(folders):
@@ -54,8 +56,8 @@ def test_rows_and_tables_of_one_side_are_named(folders):
     count, lines = disagreements(reference, rerun)
     assert count == 2
     assert lines == [
-        "optpo/main.csv: test, best-of-N, budget 16 is only in the reference.",
-        "optpo/main.csv: test, ESC, budget 8 is only in the rerun.",
+        "optpo/summary.csv: test, best-of-N, budget 16 is only in the reference.",
+        "optpo/summary.csv: test, ESC, budget 8 is only in the rerun.",
         "other.csv: the rerun has no such table.",
     ]
 
@@ -75,7 +77,8 @@ def test_two_runs_of_one_truth_disagree_in_one_of_twenty():
 def test_the_command_prints_each_row_and_exits_with_1(folders):
     reference, rerun = folders(REFERENCE, ["test,best-of-N,8,8,0.2,0.1,0.3,400,380,420", REFERENCE[1]])
     same = CliRunner().invoke(app, ["compare", str(reference), str(reference)])
-    assert same.exit_code == 0 and same.output == "3 numbers with an interval compared, 0 disagreements.\n"
+    assert same.exit_code == 0
+    assert same.output == f"{reference}: 3 numbers with an interval compared, 0 disagreements.\n"
     other = CliRunner().invoke(app, ["compare", str(reference), str(rerun)])
     assert other.exit_code == 1 and "0.2 [0.1, 0.3] in the rerun" in other.output and "1 disagreements" in other.output
 
@@ -88,7 +91,7 @@ def test_what_cannot_be_compared_is_one_sentence(tmp_path, rows, message):
     for text in rows:
         (tmp_path / "main.csv").write_text(text + "\n")
     with pytest.raises(UserError, match=message):
-        disagreements(tmp_path, tmp_path)
+        [disagreements(folder, tmp_path) for folder in references(tmp_path)]
 
 
 def test_every_table_meant_for_the_reference_can_be_compared(tmp_path):
@@ -110,3 +113,15 @@ def test_every_table_meant_for_the_reference_can_be_compared(tmp_path):
             tmp_path / f"{name}.csv", index=False
         )
     assert disagreements(tmp_path, tmp_path) == (6, [])
+
+
+def test_a_rerun_agrees_if_it_agrees_with_one_of_several_references(folders, tmp_path):
+    changed = ["test,best-of-N,8,8,0.2,0.1,0.3,400,380,420", REFERENCE[1]]
+    for name, rows in (("one", REFERENCE), ("two", changed), ("both/one", REFERENCE), ("both/two", changed)):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "main.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+    for name in ("one", "two"):
+        done = CliRunner().invoke(app, ["compare", str(tmp_path / "both"), str(tmp_path / name)])
+        assert done.exit_code == 0 and "in the rerun" not in done.output
+        counts = re.findall(r"(\w+): 3 numbers with an interval compared, (\d) disagreements", done.output)
+        assert dict(counts) == {"one": "0" if name == "one" else "1", "two": "1" if name == "one" else "0"}

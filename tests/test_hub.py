@@ -8,9 +8,11 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from itscale.benchmarks import BenchmarkSource, lettered, load_benchmark
 from itscale.errors import UserError
@@ -145,6 +147,74 @@ def test_a_local_folder_needs_no_revision_and_must_be_whole(folder, tmp_path):
     (tmp_path / "torn" / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"lacks tokenizer\.json"):
         fetch_model(ModelSource(str(tmp_path / "torn")), "model torn", tmp_path / "out")
+
+
+PAPER = yaml.safe_load((Path(__file__).parents[1] / "config" / "paper.yaml").read_text())["benchmarks"]
+# The first rows as the hub's data sets have them: columns, and what stands around an answer.
+COLUMNS = {
+    "math500": {"problem": "What is $x_{n}$?", "solution": "", "answer": "\\frac{{{n}}}{{7}}", "subject": "Algebra", "level": 3},
+    "gsm8k": {"question": "Ann has {n}. How many?", "answer": "She has <<{n}={n}>>{n}.\n#### {n}"},
+    "aime24": {"id": 60, "problem": "Find {n}.", "solution": "", "answer": "0{n}", "url": "", "year": "2024"},
+    "aime25": {"problem": "Find {n}.", "answer": "{n}", "id": "0"},
+    "amc23": {"id": 0, "answer": 27.0, "question": "Find {n}?", "url": ""},
+    "gpqa": {"Question": "Which of {n}?", "Correct Answer": "r{n}", **{f"Incorrect Answer {i}": f"w{i}" for i in (1, 2, 3)}},
+}
+MATH = {"problem": "Show {n} of {name}.", "level": "Level 5", "type": "", "solution": "so $\\boxed{{1}}$, then $\\boxed{{{n}}}$"}
+ANSWERS = {"math500": "\\frac{1}{7}", "gsm8k": "1", "aime24": "01", "aime25": "1", "amc23": "27.0"}
+
+
+@pytest.mark.parametrize("label", PAPER)
+def test_every_benchmark_of_the_paper_is_read_from_its_columns(label, tmp_path):
+    given = {k: v for k, v in PAPER[label].items() if k not in ("questions", "answer_tokens", "revision", "take")}
+    names = given.get("name", "default")
+    names, split = [names] if isinstance(names, str) else names, given.get("split", "test")
+    card = ["---", "configs:"]
+    for name in names:
+        card += [f"- config_name: {name}", f"  data_files: [{{split: {split}, path: {name}/{split}-*}}]"]
+        rows = [
+            {k: v.format(n=n, name=name) if isinstance(v, str) else v for k, v in COLUMNS.get(label, MATH).items()}
+            for n in (1, 2)
+        ]
+        (tmp_path / name).mkdir()
+        pd.DataFrame(rows).to_parquet(tmp_path / name / f"{split}-00000-of-00001.parquet")
+    (tmp_path / "README.md").write_text("\n".join([*card, "---", ""]))
+    found = load_benchmark(BenchmarkSource(**{**given, "path": str(tmp_path)}), label)
+    assert len(found) == 2 * len(names) and found[0].problem_id == f"{label}-0000"
+    if label == "gpqa":
+        assert found[0].question.startswith("Which of 1?\n(A) ") and f"({found[0].answer}) r1" in found[0].question
+    else:
+        assert found[0].answer == ANSWERS.get(label, "1") and "1" in found[0].question
+    assert found[0].level == {"math500": "3"}.get(label, "Level 5" if label not in COLUMNS else "")
+
+
+@pytest.mark.parametrize(
+    ("path", "offline", "message"),
+    [
+        ("org/gated", "0", "accept its terms on the hub and log in with `hf auth login`"),
+        ("org/none", "0", "doesn't exist on the Hub or cannot be accessed): correct its source"),
+        ("org/tiny", "1", "is not in the cache and the hub cannot be reached from this machine"),
+    ],
+)
+def test_what_is_wrong_with_a_data_set_gets_one_sentence(folder, tmp_path, path, offline, message):
+    hub = Hub(folder)
+    source = json.dumps({"path": path, "revision": REVISION})
+    command = [
+        sys.executable,
+        "-m",
+        "itscale",
+        "benchmark",
+        "--source",
+        source,
+        "--label",
+        "b",
+        "--out",
+        str(tmp_path / "b.parquet"),
+    ]
+    settings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": offline}
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    done = subprocess.run(command, env={**clean, **settings}, capture_output=True, text=True, timeout=240)
+    hub.shutdown()
+    assert done.returncode == 1 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
 def test_several_configurations_boxed_answers_and_a_drawn_part(tmp_path):

@@ -10,6 +10,10 @@ from scipy import integrate, stats
 
 from itscale import emissions, markov, roundfilter
 from itscale.emissions import GRID
+from itscale.policies import rounds as rounds_policy
+from itscale.policies.markovscale import fit_strata
+from itscale.policies.rounds import fit_rounds, posteriors
+from itscale.records import Pool, Unit
 
 P = st.floats(0.01, 0.99)
 
@@ -213,3 +217,46 @@ def test_the_family_that_made_the_scores_wins_on_held_out_ones():
     two = np.concatenate([np.random.default_rng(i).beta(*ab, 1500) for i, ab in enumerate([(60, 20), (20, 60)])])
     chosen = emissions.choose(two, fold)
     assert chosen.name == "kernel of logits" and chosen.held_out[chosen.name] == max(chosen.held_out.values())
+
+
+def drawn_chains(seed, copied, questions=120, chains=4, rounds=8, p0=0.4, a=0.2, b=0.15, q=0.3):
+    """A pool of chains from the filter's model; `copied`: a repeated answer has the score that it had before."""
+    rng = np.random.default_rng(seed)
+    rows = questions * chains
+    correct = markov.simulate(np.full(rows, p0), np.full(rows, a), np.full(rows, b), rounds, rng)
+    cluster, fresh = np.zeros((rows, rounds), int), np.ones((rows, rounds), bool)
+    cluster[:, 0] = np.where(correct[:, 0], 0, 1)
+    for t in range(1, rounds):
+        stays = ~correct[:, t] & ~correct[:, t - 1] & (rng.random(rows) >= q)
+        cluster[:, t] = np.where(correct[:, t], 0, np.where(stays, cluster[:, t - 1], t + 1))
+        fresh[:, t] = cluster[:, t] != cluster[:, t - 1]
+    score = np.where(correct, rng.beta(6, 3, correct.shape), rng.beta(3, 5, correct.shape))
+    for t in range(1, rounds if copied else 0):
+        score[:, t] = np.where(fresh[:, t], score[:, t], score[:, t - 1])
+    tokens, ids = np.ones(correct.shape, int), tuple(f"p{i:03d}" for i in range(questions))
+    return Pool(Unit.ROUND, np.repeat(np.arange(questions), chains), ids, cluster, correct, score, *[tokens] * 4)
+
+
+def test_the_fit_finds_what_chains_were_drawn_with():
+    found = fit_rounds(drawn_chains(0, copied=False), strata=1)
+    assert found.p0 == pytest.approx(0.4, abs=0.06) and found.q == pytest.approx(0.3, abs=0.04)
+    # Scores that are drawn anew for a repeated answer count in full; what is merely repeated counts for nothing.
+    assert found.exponent >= 0.75
+    assert fit_rounds(drawn_chains(0, copied=True), strata=1).exponent <= 0.125
+    for table, shape in ((found.log_correct, (6, 3)), (found.log_wrong, (3, 5))):
+        apart = np.abs(np.exp(table) - stats.beta.pdf(GRID, *shape))
+        assert apart @ emissions.weights(GRID) < 0.15
+
+
+def test_what_a_posterior_is_worth_is_seen_on_questions_that_were_not_fitted(monkeypatch):
+    pool, seen = drawn_chains(1, copied=False, questions=20), []
+    monkeypatch.setattr(
+        rounds_policy, "fit_strata", lambda rest, strata: seen.append(set(rest.problem)) or fit_strata(rest, strata)
+    )
+    held = []
+    monkeypatch.setattr(
+        rounds_policy, "posteriors", lambda part, *known: held.append(set(part.problem)) or posteriors(part, *known)
+    )
+    fit_rounds(pool, strata=1)
+    assert len(seen) == 5 and all(fitted & out == set() for fitted, out in zip(seen, held[-5:], strict=True))
+    assert set().union(*held[-5:]) == set(range(20))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from itscale.errors import UserError
 from itscale.prompts import SEPARATOR, split_steps
 from itscale.records import Pool, Problem, Unit
-from itscale.tinyworld import language_model, reward_model, world
+from itscale.tinyworld import bands, language_model, reward_model, world
 from itscale.tinyworld import problems as arithmetic
 from itscale.tinyworld.tokenizer import build_tokenizer
 from itscale.tinyworld.training import bucketed
@@ -243,7 +243,7 @@ def test_measure_by_hand():
     test = pool([[0, 1, 1], [0, -1, 0]], [[1, 0, 0], [1, 0, 1]], [[0.9, 0.2, 0.3], [0.1, np.nan, 0.8]])
     chains = pool([[0, 1, 0, 0]], [[1, 0, 1, 1]], [[0.5] * 4], Unit.ROUND)
     shifted = pool([[0, 0, 1], [-1, -1, -1]], [[0, 0, 1], [0, 0, 0]], np.full((2, 3), 0.5))
-    table = world.measure(test, chains, shifted).set_index("quantity")
+    table = bands.measure(test, chains, shifted).set_index("quantity")
     wanted = {
         "mean accuracy": 0.5,
         "share of problems solved less than 20 %": 0.0,
@@ -257,7 +257,7 @@ def test_measure_by_hand():
         "shifted: pass@N": 0.5,
     }
     assert {name: table.loc[name, "value"] for name in wanted} == pytest.approx(wanted)
-    assert list(table.index) == [band.name for band in world.BANDS]
+    assert list(table.index) == [band.name for band in bands.BANDS]
     assert table.loc["mean accuracy", "within"]
     assert not table.loc["verifier AUC", "within"]
 
@@ -266,7 +266,7 @@ def test_measure_by_hand():
 def test_auc_is_the_share_of_ordered_pairs(rows):
     score, correct = np.array([row[0] for row in rows], float), np.array([row[1] for row in rows])
     good, bad = score[correct], score[~correct]
-    value = world.auc(score, correct)
+    value = bands.auc(score, correct)
     if not len(good) or not len(bad):
         assert np.isnan(value)
         return

@@ -94,6 +94,26 @@ def test_one_figure_needs_one_job_even_without_the_pools(results, tmp_path):
             shutil.move(tmp_path / "pools", results / "pools")
 
 
+def test_an_edited_module_reruns_what_depends_on_it(results):
+    source = ROOT / "src" / "itscale" / "figures" / "accuracy_n.py"
+    before = source.stat()
+    try:
+        os.utime(source)
+        dry = snakemake("-n")
+        assert jobs(dry.stdout + dry.stderr) == {"all": 1, "figure_accuracy_n": 1, "total": 2}
+    finally:
+        os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    source = ROOT / "src" / "itscale" / "vote_study.py"
+    before = source.stat()
+    try:
+        os.utime(source)
+        dry = snakemake("-n")
+        figures = {"figure_vote_guarantees", "figure_vote_sweep", "figure_votes_to_stop"}
+        assert set(jobs(dry.stdout + dry.stderr)) == {"all", "vote_guarantees", "vote_study", "total"} | figures
+    finally:
+        os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def test_report_is_one_self_contained_page(results, tmp_path):
     page = tmp_path / "report.html"
     snakemake("--report", str(page))
@@ -115,6 +135,16 @@ def test_the_page_about_the_run_holds_every_figure_and_opens_offline(results):
     with opened(page) as (view, heard):
         assert view.locator("figure img").evaluate_all("images => images.every(i => i.complete && i.naturalWidth > 300)")
         assert heard == [page.resolve().as_uri()]
+
+
+def test_optpo_full_trains_every_run_of_the_configuration(results):
+    snakemake("--cores", "2", "optpo_full")
+    summary = pd.read_csv(results / "tables" / "optpo_full" / "summary.csv")
+    runs = {"ttrl", "optpo", "optpo_all", "optpo_rloo", "optpo_ppo", "optpo_sft", "gold"}
+    assert runs <= set(summary["run"]) and (summary["seeds"] == 1).all()
+    rates = pd.read_csv(results / "tables" / "optpo_full" / "learning_rate.csv")
+    assert rates["chosen"].sum() == 1
+    assert (results / "figures" / "training_algorithms.png").stat().st_size > 10_000
 
 
 def test_a_typo_in_the_configuration_is_named(tmp_path):

@@ -13,6 +13,18 @@ KEYS = ("benchmark", "method", "unit", "budget", "protocol", "n", "level", "run"
 _ROUNDING = 2e-5  # tables hold six digits
 
 
+def references(folder: Path) -> list[Path]:
+    """The folders of reference tables that a folder holds (each with its main.csv), or this one alone.
+
+    Raises:
+        UserError: there is no CSV table in it.
+    """
+    folder = Path(folder)
+    if not any(folder.rglob("*.csv")):
+        raise UserError(f"{folder} holds no CSV tables: give the folder of the reference tables, docs/reference.")
+    return sorted(file.parent for file in folder.glob("*/main.csv")) or [folder]
+
+
 def disagreements(reference: Path, tables: Path) -> tuple[int, list[str]]:
     """Compare every CSV under `reference` with the one of the same name under `tables`.
 
@@ -20,13 +32,10 @@ def disagreements(reference: Path, tables: Path) -> tuple[int, list[str]]:
         How many numbers with an interval were compared, and a sentence for each that disagrees or is on one side only.
 
     Raises:
-        UserError: there is no reference table, or one that cannot be compared.
+        UserError: a table cannot be compared.
     """
-    files = sorted(Path(reference).rglob("*.csv"))
-    if not files:
-        raise UserError(f"{reference} holds no CSV tables: give the folder of the reference tables, docs/reference.")
     count, found = 0, []
-    for file in files:
+    for file in sorted(Path(reference).rglob("*.csv")):
         name = file.relative_to(reference)
         if not (Path(tables) / name).exists():
             found.append(f"{name}: the rerun has no such table.")

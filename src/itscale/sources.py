@@ -26,9 +26,10 @@ def file_of(module: str) -> Path:
 
 
 def files_of(*modules: str) -> list[Path]:
-    """The files of modules and of all that they import."""
+    """The files of modules and of all that they import, with the packages that these lie in."""
     found = set(modules).union(*(_graph().find_upstream_modules(module) for module in modules))
-    return sorted(map(file_of, found))
+    packages = {module.rpartition(".")[0] for module in found} - {"itscale"}
+    return sorted(map(file_of, found | packages))
 
 
 def command_files(name: str) -> list[Path]:

@@ -63,7 +63,7 @@ def world(
     """Measure the tiny world against the bands that make it worth studying."""
     from itscale.records import Unit, read_pool
     from itscale.tables import write_csv
-    from itscale.tinyworld.world import measure
+    from itscale.tinyworld.bands import measure
 
     table = measure(read_pool(test, Unit.SAMPLE), read_pool(chain, Unit.ROUND), read_pool(shifted, Unit.SAMPLE))
     write_csv(out, table)

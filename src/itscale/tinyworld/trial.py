@@ -12,7 +12,8 @@ from itscale.grading import grade_table
 from itscale.journal import fingerprint, scratch_folder
 from itscale.records import SAMPLES, Pool, Unit, join_by_key, make_pool, manifest_path, read_table
 from itscale.tinyworld import language_model, reward_model
-from itscale.tinyworld.world import BenchmarkSettings, build_benchmarks, measure
+from itscale.tinyworld.bands import measure
+from itscale.tinyworld.world import BenchmarkSettings, build_benchmarks
 from itscale.verifier import score_table
 
 
@@ -34,7 +35,7 @@ def trial(
         engine: the engine, its model aside.
 
     Returns:
-        The table of `world.measure` with the seed in front.
+        The table of `bands.measure` with the seed in front.
 
     Raises:
         UserError: the folder belongs to a trial with other settings, or to one that is under way.
