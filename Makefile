@@ -27,7 +27,7 @@ lock:  ## resolve pyproject.toml into envs/*.lock and envs/*.yaml anew (needs uv
 	@envs/lock.sh
 
 clean:  ## remove .venv, the workflow's bookkeeping and everything in results/ but its README
-	rm -rf .venv .snakemake
+	rm -rf .venv .snakemake src/itscale.egg-info .pytest_cache .hypothesis .ruff_cache
 	find results -mindepth 1 ! -name README.md -delete
 
 help:  ## list the targets

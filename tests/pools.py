@@ -1,5 +1,8 @@
 """What several tests share: random pools, and the mark of those that need CUDA."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,8 @@ from itscale.policies.calibration import Calibration, Difficulty, FirstScore, Mo
 from itscale.records import FEATURES, Pool, Unit
 from itscale.voting import VoteModel
 
+# Data that the authors of OptScale released; tests that read them are skipped where the folder is not there.
+RELEASED = Path(os.environ.get("ITSCALE_RELEASED", Path(__file__).resolve().parents[2] / "shared" / "official"))
 # Without the marker a test runs on whatever device there is; with it, it is reported as not run without CUDA.
 CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 ENGINES = ["transformers", "vllm"]

@@ -2,7 +2,6 @@
 
 import json
 import random
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,8 +12,9 @@ from hypothesis import strategies as st
 from itscale.answers import extract_answer
 from itscale.grading import Comparer, _equal, cluster_answers, grade_table
 from itscale.records import Problem
+from pools import RELEASED
 
-PROMPTS = Path(__file__).resolve().parents[2] / "shared" / "official" / "prompts"
+PROMPTS = RELEASED / "prompts"
 HOSTILE = "9^{9^{9^{9^{9}}}}"
 
 
@@ -98,7 +98,7 @@ def gold_answers(file: str) -> list[str]:
     return [g.rpartition("####")[2].strip() for g in golds] if file.startswith("gsm8k") else golds
 
 
-@pytest.mark.skipif(not PROMPTS.exists(), reason="the released benchmark prompts are not here")
+@pytest.mark.skipif(not PROMPTS.exists(), reason=f"no prompts of the released data in {RELEASED} (ITSCALE_RELEASED)")
 @pytest.mark.parametrize("file", ["aime24.json", "aime25.json", "amc23.json", "gsm8k_test.json", "math500_test.json"])
 def test_every_real_gold_answer_equals_itself(comparer, file):
     golds = gold_answers(file)

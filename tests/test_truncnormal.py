@@ -1,7 +1,6 @@
 """The truncated normal against scipy's quadrature and optimiser, and the printed decisions of the released code."""
 
 import json
-from pathlib import Path
 
 import mpmath
 import numpy as np
@@ -13,8 +12,9 @@ from scipy import integrate, optimize, stats
 from itscale import truncnormal
 from itscale.policies import make_policy
 from itscale.policies.protocol import Batch
+from pools import RELEASED
 
-CHECKS = Path(__file__).resolve().parents[2] / "shared" / "official" / "stopping_checks.json"
+CHECKS = RELEASED / "stopping_checks.json"
 X = st.one_of(st.floats(1e-9, 1 - 1e-9), st.sampled_from([1e-9, 1e-6, 1e-3, 0.999, 1 - 1e-6, 1 - 1e-9]))
 SIGMA = st.floats(np.log(1e-3), np.log(10)).map(np.exp)
 MU = st.one_of(st.floats(-100, 100), st.floats(-1, 2))
@@ -284,7 +284,7 @@ def released_number(mu, sigma, targets, percentiles, n_max=64):
     return number
 
 
-@pytest.mark.skipif(not CHECKS.exists(), reason="the released stopping decisions are not here")
+@pytest.mark.skipif(not CHECKS.exists(), reason=f"no stopping decisions of the released data in {RELEASED} (ITSCALE_RELEASED)")
 def test_number_of_samples_agrees_with_the_released_code():
     exact, near, left = [], [], []
     for dataset in json.loads(CHECKS.read_text())["datasets"]:

@@ -83,13 +83,14 @@ def disk_gb(config: dict[str, Any], costs: list[PoolCost]) -> tuple[float, float
     return sum(m.get("size_gb", 0.0) for m in used), sum(c.tokens for c in costs) * _BYTES_PER_TOKEN / 1e9
 
 
-def job_counts(files: list[Path], folder: Path) -> dict[str, int]:
-    """Jobs by rule, from a dry run of the workflow in `folder`.
+def job_counts(files: list[Path], folder: Path, targets: list[str] | None = None, generator: str | None = None) -> dict[str, int]:
+    """Jobs by rule, from a dry run of the workflow in `folder` for `targets` (all by default) and the generator, if one is named.
 
     Raises:
         UserError: the dry run fails; the message is its last line.
     """
-    done = _snakemake(files, folder, "--dry-run", "--quiet", "rules")
+    chosen = [] if generator is None else ["--config", f"models={{generator: {generator}}}"]
+    done = _snakemake(files, folder, "--dry-run", "--quiet", "rules", *chosen, targets=targets or [])
     lines = (done.stdout + done.stderr).splitlines()
     if "Job stats:" not in lines:
         return {}
@@ -113,9 +114,18 @@ def rule_graph(files: list[Path], folder: Path) -> list[tuple[str, str]]:
     return [(names[maker], names[reader]) for maker, reader in re.findall(r"^\s*(\d+) -> (\d+)", dot, re.MULTILINE)]
 
 
-def _snakemake(files: list[Path], folder: Path, *options: str) -> subprocess.CompletedProcess:
+def _snakemake(files: list[Path], folder: Path, *options: str, targets: list[str] | None = None) -> subprocess.CompletedProcess:
     """A call of Snakemake that runs no job; a UserError holds the last line of one that fails."""
-    command = [sys.executable, "-m", "snakemake", *options, "--configfile", *(str(f.resolve()) for f in files)]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        *options,
+        "--configfile",
+        *(str(f.resolve()) for f in files),
+        "--",
+        *(targets or []),
+    ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]

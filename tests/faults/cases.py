@@ -45,7 +45,7 @@ KILLS = {
         "The last of ten checkpoints; the same command ends with the same weights. No half-written model folder.",
     ),
     "predictor": Case(
-        "The predictor's training is cut off",
+        "SIGKILL of the predictor's training",
         "(the same command goes on)",
         "Every finished epoch; the same command ends with the same weights.",
         "test_predictor.py::test_a_killed_run_continues_to_the_same_end",

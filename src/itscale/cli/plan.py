@@ -11,6 +11,9 @@ from itscale.cli.options import app
 @app.command()
 def plan(
     configfile: Annotated[list[Path], typer.Option(help="Configuration laid over config/config.yaml; may be repeated.")],
+    targets: Annotated[
+        list[str] | None, typer.Argument(help="What is to be made, as for snakemake: optscale markovscale; all by default.")
+    ] = None,
     folder: Annotated[Path, typer.Option(help="Folder of the Snakefile.")] = Path(),
     generator: Annotated[str | None, typer.Option(help="Another of the configuration's generators.")] = None,
 ) -> None:
@@ -20,7 +23,7 @@ def plan(
     default = folder / "config" / "config.yaml"
     files = [default, *(f for f in configfile if f.resolve() != default.resolve())]
     config = read_configuration(files)
-    counts = job_counts(files, folder)
+    counts = job_counts(files, folder, targets, generator)
     print(f"{sum(n for rule, n in counts.items() if rule not in ('all', 'total'))} jobs that are not done yet:")
     print("  " + ", ".join(f"{count} {rule}" for rule, count in counts.items() if rule not in ("all", "total")))
     if not config["benchmarks"]:
@@ -40,3 +43,12 @@ def plan(
     models, pools = disk_gb(config, costs)
     print(f"\n{drawing + scoring:.0f} GPU-hours; disk: models {models:.0f} GB, results {pools:.1f} GB.")
     print("Beside that: grading (CPU), the predictor's training (one GPU, hours), calibration and replays (CPU, minutes).")
+    if training := sum(counts.get(rule, 0) for rule in ("train_on_votes", "try_learning_rate")):
+        steps, prompts = (config["testtime"]["settings"][key] for key in ("steps", "prompts"))
+        print(
+            f"Test-time training: {training} runs of {steps} steps of {prompts} prompts, one GPU each; the pools are not its own."
+        )
+    if counts.get("live_run"):
+        print(
+            f"Live: {config['live']['problems']} questions by {len(config['live']['methods'])} methods and their fixed budgets."
+        )
