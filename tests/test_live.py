@@ -178,7 +178,7 @@ def test_votes_on_a_real_engine_end_where_the_rule_says(engine, comparer):
     for row in run.rows:
         numbers = [json.loads(s.completion.request_id)[3] for s in row.samples]
         assert numbers == list(range(len(row.samples)))
-        votes = [s.verdict.cluster for s in row.samples]
+        votes = [s.judgement.cluster for s in row.samples]
         leads = []
         for n in range(1, len(votes) + 1):
             counts = [*sorted(Counter(v for v in votes[:n] if v >= 0).values(), reverse=True), 0, 0]
@@ -197,7 +197,7 @@ def test_chains_on_a_real_engine_see_the_last_answer(engine, comparer):
         previous = None
         for sample in row.samples:
             assert sample.completion.prompt_tokens == len(engine.encode(row.problem.question, previous))
-            previous = sample.verdict.answer or previous
+            previous = sample.judgement.answer or previous
 
 
 class ByLength:
@@ -228,7 +228,7 @@ def test_every_method_stops_a_real_engine_as_its_samples_say(engine, comparer, n
     cluster, score, tokens = np.full(shape, -1), np.full(shape, np.nan), np.zeros(shape, int)
     for i, row in enumerate(run.rows):
         for k, sample in enumerate(row.samples):
-            cluster[i, k], score[i, k] = sample.verdict.cluster, sample.verdict.score
+            cluster[i, k], score[i, k] = sample.judgement.cluster, sample.judgement.score
             tokens[i, k] = len(sample.completion.token_ids)
     ids = tuple(row.problem.problem_id for row in run.rows)
     pool = Pool(policy.unit, np.arange(len(ids)), ids, cluster, cluster == 0, score, tokens, tokens, tokens, tokens)

@@ -30,7 +30,7 @@ from itscale.engines.transformers import TransformersEngine
 from itscale.errors import UserError
 from itscale.grading import Comparer
 from itscale.importing import read_questions
-from itscale.judging import Verdict
+from itscale.judging import Judgement
 from itscale.ledger import Ledger
 from itscale.live import solve
 from itscale.live_study import Bench, arrival_bias, arrival_order, study
@@ -315,9 +315,9 @@ def test_an_answer_is_right_if_the_first_of_its_cluster_is():
     clusters = {"a": [0, 0, 0], "b": [0, 0, -1], "c": [-1, 0, 1]}
     rows = []
     for name, column in (("a", 1), ("b", 1), ("b", -1), ("c", 1), ("c", 2)):
-        verdicts = [Verdict(a, c, np.nan, np.nan, 0) for a, c in zip(answers[name], clusters[name], strict=True)]
+        judgements = [Judgement(a, c, np.nan, np.nan, 0) for a, c in zip(answers[name], clusters[name], strict=True)]
         done = Completion("", (), "", Finish.STOP, 1, 0, counted=1)
-        samples = tuple(Sample(done, verdict) for verdict in verdicts)
+        samples = tuple(Sample(done, judgement) for judgement in judgements)
         rows.append(Solved(Problem(name, "?", "\\frac{1}{3}"), 0, samples, column, Reason.FIXED, 0, 0, Ledger()))
     with Comparer(5.0) as comparer:
         assert right_answers(rows, comparer) == [False, True, False, False, True]

@@ -22,8 +22,8 @@ from itscale.engines.protocol import Completion, Finish, Sampling
 from itscale.engines.replaying import ReplayingEngine
 from itscale.errors import UserError
 from itscale.grading import Comparer
-from itscale.journal import Journal
-from itscale.judging import Verdict
+from itscale.journal import Journal, scratch_folder
+from itscale.judging import Judgement
 from itscale.ledger import Ledger
 from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import Reason
@@ -34,7 +34,7 @@ from itscale.testtime.ppo import Critic, advantages_and_returns, value_loss, whi
 from itscale.testtime.rewards import Vote, rewards, row_weights, step_figures
 from itscale.testtime.rollouts import Rollouts, make_schedule, trl_rows
 from itscale.testtime.settings import RunSettings
-from itscale.testtime.train import Job, Run, train
+from itscale.testtime.train import Job, Run, _identity, train
 from itscale.tinyworld import language_model
 from itscale.tinyworld import problems as arithmetic
 from itscale.tinyworld.tokenizer import build_tokenizer
@@ -176,7 +176,7 @@ def by_hand(tokenizer, groups, retain):
         for text, cluster in group:
             ids = (*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id)
             done = Completion(f"{number}", ids, text, Finish.STOP, 4, 0)
-            samples.append(Sample(done, Verdict(text, cluster, float("nan"), float("nan"), 0)))
+            samples.append(Sample(done, Judgement(text, cluster, float("nan"), float("nan"), 0)))
         problem = Problem(f"p{number}", ASKED[number], "0")
         solved.append(Solved(problem, 0, tuple(samples), 0, Reason.LEAD, 0, 0, Ledger()))
         prompts.append(tuple(tokenizer.encode(f"{ASKED[number]}=", add_special_tokens=False)))
@@ -529,7 +529,9 @@ def job_of(world, settings, problems=None):
         model=folder / "lm",
         trained=problems[:6],
         untouched=problems[6:],
-        settings=RunSettings(prompts=3, group=4, steps=4, vote=VOTE, learning_rate=1e-3, checkpoint_every=1, **settings),
+        settings=RunSettings(
+            **{"prompts": 3, "group": 4, "steps": 4, "vote": VOTE, "learning_rate": 1e-3, "checkpoint_every": 1, **settings}
+        ),
         evaluation=EvaluationSettings(samples=4, every=2),
         sampling=Sampling(max_tokens=24),
         engine=EngineSettings(str(folder / "lm"), "transformers", 64),
@@ -604,8 +606,14 @@ def test_no_training_is_an_evaluation(world, tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text() == ""
 
 
-def test_a_killed_run_ends_with_the_same_curve(world, ppo_run, tmp_path):
-    job = job_of(world, {"algorithm": "ppo", "updates": 2, "retain": "all"})
+@pytest.mark.parametrize(
+    "settings",
+    [{"algorithm": "ppo", "updates": 2, "retain": "all"}, {"algorithm": "grpo", "steps": 5, "checkpoint_every": 3}],
+    ids=["ppo", "grpo, steps between checkpoints"],
+)
+def test_a_killed_run_ends_with_the_same_curve(world, settings, tmp_path_factory, tmp_path):
+    job, whole = job_of(world, settings), tmp_path_factory.mktemp("whole")
+    train(job, whole)
     journal, rng = tmp_path / "partial" / "journal.jsonl", random.Random(0)
 
     def start():
@@ -627,9 +635,19 @@ def test_a_killed_run_ends_with_the_same_curve(world, ppo_run, tmp_path):
     process = start()
     process.join(timeout=300)
     assert process.exitcode == 0
-    one, two = results(ppo_run), results(tmp_path)
+    one, two = results(whole), results(tmp_path)
     assert one[0] == two[0]
     assert one[1:] == two[1:]
+
+
+def test_a_second_run_waits_and_touches_nothing(world, tmp_path):
+    job = job_of(world, {"algorithm": "grpo"})
+    half = tmp_path / "partial" / "step-000002.tmp"
+    with scratch_folder(tmp_path / "partial", _identity(job)):
+        half.mkdir()  # a checkpoint that the first run is writing
+        with pytest.raises(UserError, match="is being written by another process"):
+            train(job, tmp_path)
+        assert half.exists()
 
 
 def run_in_child(job, out, threads):

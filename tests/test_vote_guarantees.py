@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import integrate, stats
 
 from itscale import vote_study
 from itscale.figures import vote_sweep
@@ -54,6 +55,18 @@ def test_dirichlet_posterior_is_the_integral(counts, alpha):
 
     expected = mpmath.quad(integrand, [0, 10, 30, 100])
     assert dirichlet_mode_posterior(np.array([counts]), len(counts), alpha)[0] == pytest.approx(float(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("counts", [[128, 120], [256, 250, 3], [600, 500], [1000, 990]])
+def test_the_posterior_of_the_mode_is_exact_for_many_votes_too(counts):
+    first, others = counts[0], [*counts[1:], *[0] * (10 - len(counts))]
+
+    def density(x):
+        return np.exp(stats.gamma.logpdf(x, 1 + first) + sum(stats.gamma.logcdf(x, 1 + v) for v in others))
+
+    spread = np.sqrt(first)
+    expected, _ = integrate.quad(density, max(0, first - 14 * spread), first + 20 * spread, limit=400, epsabs=1e-12)
+    assert dirichlet_mode_posterior(np.array([counts]), 10)[0] == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize(("p0", "lead"), [(0.6, 1), (0.6, 3), (0.75, 2), (0.9, 2)])

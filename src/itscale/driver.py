@@ -22,7 +22,7 @@ from itscale.engines.protocol import Completion, Engine, Finish, Request, Sampli
 from itscale.generate import Key, request_seed
 from itscale.grading import Comparer
 from itscale.journal import Journal
-from itscale.judging import Judge, Verdict, right_clusters
+from itscale.judging import Judge, Judgement, right_clusters
 from itscale.ledger import Ledger
 from itscale.policies.protocol import Batch, Policy, Reason, join, take
 from itscale.progress import progress
@@ -37,7 +37,7 @@ class Sample:
     """A completion and what the judge says of it."""
 
     completion: Completion
-    verdict: Verdict
+    judgement: Judgement
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Solved:
 
     @property
     def answer(self) -> str | None:
-        return self.samples[self.column].verdict.answer if self.column >= 0 else None
+        return self.samples[self.column].judgement.answer if self.column >= 0 else None
 
     def saved(self, limit: int) -> float:
         """About how many completion tokens `limit` samples would have cost beyond what was drawn.
@@ -71,15 +71,15 @@ class Solved:
 
 
 def right_answers(rows: Sequence[Solved], comparer: Comparer) -> list[bool]:
-    """Whether each row's answer is right: the verdict on its cluster; no answer is wrong."""
-    right = right_clusters([(row.problem.answer, [s.verdict for s in row.samples]) for row in rows], comparer)
-    chosen = [row.samples[row.column].verdict.cluster if row.column >= 0 else -1 for row in rows]
+    """Whether each row's answer is right: the judgement on its cluster; no answer is wrong."""
+    right = right_clusters([(row.problem.answer, [s.judgement for s in row.samples]) for row in rows], comparer)
+    chosen = [row.samples[row.column].judgement.cluster if row.column >= 0 else -1 for row in rows]
     return [of.get(cluster, False) for of, cluster in zip(right, chosen, strict=True)]
 
 
 @dataclass(slots=True)
 class Clock:
-    """Seconds: in all (and of this process's processor time), in the engine, waiting for verdicts with an idle engine, deciding.
+    """Seconds: in all (and of this process's processor time), in the engine, waiting for the judge with an idle engine, deciding.
 
     `abort_latency` holds, per row that was stopped with requests in flight, the seconds from the arrival of the sample
     that decided it until the engine had dropped them.
@@ -164,7 +164,7 @@ class Driver:
         self.active = dict.fromkeys(range(len(self.rows)))  # a set that keeps its order
         self.wanting: list[int] = []  # heap of rows with columns to submit
         self.running: dict[str, int] = {}  # request -> row
-        self.verdicts: Future | None = None
+        self.judgements: Future | None = None
         self.handed: list[tuple[int, str, list[str]]] = []
         self.fresh: dict[int, None] = {}  # rows with columns for the judge
         if journal is not None:
@@ -183,7 +183,7 @@ class Driver:
                 self._refill()
                 if self.engine.outstanding:
                     self._receive()
-                elif self.active and self.verdicts is None and not self.fresh:
+                elif self.active and self.judgements is None and not self.fresh:
                     raise RuntimeError(f"nothing is under way for {len(self.active)} problems that have not stopped")
                 self._hand_over()
                 bar.set_postfix(self._totals(), refresh=False)
@@ -278,7 +278,7 @@ class Driver:
 
     def _hand_over(self) -> None:
         """Give the judge, if it is free, all columns that it has not had, up to each row's first gap."""
-        if self.verdicts is not None or not self.fresh:
+        if self.judgements is not None or not self.fresh:
             return
         for i in self.fresh:
             row, texts = self.rows[i], []
@@ -289,34 +289,34 @@ class Driver:
                 self.handed.append((i, row.problem.question, texts))
         self.fresh = {}
         if self.handed:
-            self.verdicts = self.judge.submit(self.handed)
+            self.judgements = self.judge.submit(self.handed)
 
     def _collect(self) -> None:
-        """Take the judge's verdicts if they are there, or wait for them if the engine has nothing to do; then decide."""
-        if self.verdicts is None or not (self.verdicts.done() or not self.engine.outstanding):
+        """Take the judge's judgements if they are there, or wait for them if the engine has nothing to do; then decide."""
+        if self.judgements is None or not (self.judgements.done() or not self.engine.outstanding):
             return
         began = time.perf_counter()
-        verdicts = self.verdicts.result()
+        judgements = self.judgements.result()
         self.clock.waiting += time.perf_counter() - began
         records = []
-        for (i, _, _), found in zip(self.handed, verdicts, strict=True):
-            for verdict in found:
-                records.append({"row": i, "column": len(self.rows[i].samples), "verdict": verdict})
-                self._judged(i, verdict)
+        for (i, _, _), found in zip(self.handed, judgements, strict=True):
+            for judgement in found:
+                records.append({"row": i, "column": len(self.rows[i].samples), "judgement": judgement})
+                self._judged(i, judgement)
         self._write(records)
         judged = [i for i, _, _ in self.handed]
-        self.verdicts, self.handed = None, []
+        self.judgements, self.handed = None, []
         self._decide(judged)
         self._hand_over()
 
-    def _judged(self, i: int, verdict: Verdict) -> None:
+    def _judged(self, i: int, judgement: Judgement) -> None:
         row = self.rows[i]
         column = len(row.samples)
         completion = row.arrived[column]
-        row.samples.append(Sample(completion, verdict))
-        row.verifier += verdict.verifier_tokens
-        self.seen.cluster[i, column] = verdict.cluster
-        self.seen.score[i, column] = verdict.score
+        row.samples.append(Sample(completion, judgement))
+        row.verifier += judgement.verifier_tokens
+        self.seen.cluster[i, column] = judgement.cluster
+        self.seen.score[i, column] = judgement.score
         self.seen.tokens[i, column] = completion.completion_tokens
 
     # What to decide: rows that have taken as many steps step together, as they do in a replay.
@@ -391,13 +391,13 @@ class Driver:
                 values = record["completion"]
                 values |= {"token_ids": tuple(values["token_ids"]), "finish": Finish(values["finish"])}
                 self._arrive(i, record["column"], Completion(**{**values, "lost": Usage(**values["lost"])}))
-            elif "verdict" in record:
-                self._judged(i, Verdict(**record["verdict"]))
+            elif "judgement" in record:
+                self._judged(i, Judgement(**record["judgement"]))
                 self.rows[i].handed += 1
             else:
                 self._cut(i, Usage(**record["cut"]))
         for i, row in enumerate(self.rows):
-            self.judge.recall(i, [sample.verdict for sample in row.samples])
+            self.judge.recall(i, [sample.judgement for sample in row.samples])
 
     # What it cost.
 

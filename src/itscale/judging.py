@@ -1,7 +1,7 @@
 """Judge samples while more are drawn: cluster their answers without sight of any gold answer, and score their steps.
 
-Verdicts are made in a thread beside the engine, all waiting samples in one batch: a hanging comparison or a slow verifier delays
-its own problem and leaves the engine running.
+Judgements are made in a thread beside the engine, all waiting samples in one batch: a hanging comparison or a slow verifier
+delays its own problem and leaves the engine running.
 """
 
 import sys
@@ -20,7 +20,7 @@ from itscale.verifier import Scores
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Judgement:
     """What a policy sees of one sample: its cluster (-1: no answer) and score (NaN: none); and what the score cost."""
 
     answer: str | None
@@ -60,22 +60,22 @@ class Judge:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._thread.shutdown(cancel_futures=True)
 
-    def recall(self, row: int, known: list[Verdict]) -> None:
+    def recall(self, row: int, known: list[Judgement]) -> None:
         """Take over the clusters of a row's first samples, judged before."""
         labels = self._labels.setdefault(row, {})
         self._judged[row] += len(known)
-        for verdict in known:
-            if verdict.answer is not None:
-                labels.setdefault(verdict.answer, verdict.cluster)
+        for judgement in known:
+            if judgement.answer is not None:
+                labels.setdefault(judgement.answer, judgement.cluster)
 
-    def submit(self, work: list[tuple[int, str, list[str]]]) -> "Future[list[list[Verdict]]]":
+    def submit(self, work: list[tuple[int, str, list[str]]]) -> "Future[list[list[Judgement]]]":
         """Begin to judge (row, question, its next texts)."""
         future = self._thread.submit(self._judge, work)
         if not self._background:
             future.exception()
         return future
 
-    def _judge(self, work: list[tuple[int, str, list[str]]]) -> list[list[Verdict]]:
+    def _judge(self, work: list[tuple[int, str, list[str]]]) -> list[list[Judgement]]:
         answers = [[extract_answer(text) for text in texts] for _, _, texts in work]
         labels = [self._labels.setdefault(row, {}) for row, _, _ in work]
         clusters = cluster_answers(answers, self._comparer, labels)
@@ -89,21 +89,21 @@ class Judge:
         self._judged.update({row: len(own) for row, _, own in work})
         flat = iter(zip(scores.mean.tolist(), scores.last.tolist(), scores.tokens.tolist(), strict=True))
         return [
-            [Verdict(answer, cluster, *next(flat)) for answer, cluster in zip(*row, strict=True)]
+            [Judgement(answer, cluster, *next(flat)) for answer, cluster in zip(*row, strict=True)]
             for row in zip(answers, clusters, strict=True)
         ]
 
 
-def right_clusters(rows: Sequence[tuple[str, Sequence[Verdict]]], comparer: Comparer) -> list[dict[int, bool]]:
-    """Of each row (gold answer, verdicts in submission order): whether each cluster is right, by its first member's answer.
+def right_clusters(rows: Sequence[tuple[str, Sequence[Judgement]]], comparer: Comparer) -> list[dict[int, bool]]:
+    """Of each row (gold answer, judgements in submission order): whether each cluster is right, by its first member's answer.
 
     As a pool is graded, so that a sample is as right live as in a replay.
     """
     found: list[dict[int, str]] = [{} for _ in rows]
-    for (_, verdicts), first in zip(rows, found, strict=True):
-        for verdict in verdicts:
-            if verdict.answer is not None:
-                first.setdefault(verdict.cluster, verdict.answer)
+    for (_, judgements), first in zip(rows, found, strict=True):
+        for judgement in judgements:
+            if judgement.answer is not None:
+                first.setdefault(judgement.cluster, judgement.answer)
     pairs = [(gold, answer) for (gold, _), first in zip(rows, found, strict=True) for answer in first.values()]
     same = iter(comparer.compare(pairs))
     return [{cluster: bool(next(same)) for cluster in first} for first in found]

@@ -122,7 +122,8 @@ def leader_posterior(counts: np.ndarray, log_r: np.ndarray | float, options: np.
 def _gamma_grid(votes: int, alpha: float) -> tuple[np.ndarray, np.ndarray]:
     """Log CDF and log density times weight, both [V + 1, Q], of gamma(alpha + v) on a Gauss-Legendre grid in sqrt(x)."""
     top = votes + alpha + 8 * np.sqrt(votes + alpha + 1) + 12
-    root, weight = np.polynomial.legendre.leggauss(64)
+    # sqrt(x) spreads by about a half whatever the shape, so that nodes lie as dense for many votes as for few.
+    root, weight = np.polynomial.legendre.leggauss(max(64, int(5 * np.sqrt(top))))
     root, weight = (root + 1) / 2 * np.sqrt(top), weight / 2 * np.sqrt(top)
     nodes, shape = root**2, alpha + np.arange(votes + 1)[:, None]
     log_cdf = np.log(np.maximum(special.gammainc(shape, nodes), 1e-300))

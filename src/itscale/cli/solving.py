@@ -114,8 +114,8 @@ def write_answers(out: Path, rows) -> None:
     for row in rows:
         samples = [
             {
-                "answer": s.verdict.answer,
-                "score": None if s.verdict.score != s.verdict.score else s.verdict.score,
+                "answer": s.judgement.answer,
+                "score": None if s.judgement.score != s.judgement.score else s.judgement.score,
                 "text": s.completion.text,
             }
             for s in row.samples

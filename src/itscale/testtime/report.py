@@ -109,7 +109,7 @@ def summary(steps: pd.DataFrame, evaluations: pd.DataFrame, runs: pd.DataFrame, 
             row |= {name: float(tokens.loc[run][name].mean()) for name in ("tokens", "training_tokens", "rollouts")}
         own_steps = steps[steps["run"] == run]
         for name, window in (("first", own_steps["step"] <= 5), ("final", own_steps["step"] > own_steps["step"].max() - 5)):
-            for figure in ("label_accuracy", "reward_accuracy", "vote_entropy"):
+            for figure in ("label_accuracy", "reward_accuracy", "vote_entropy", "stopped"):
                 row[f"{figure}_{name}"] = float(own_steps[window][figure].mean()) if len(own_steps) else np.nan
         rows.append(row)
     return pd.DataFrame(rows)
@@ -175,6 +175,7 @@ def markdown(table: pd.DataFrame) -> str:
                 "rollout tokens of baseline": percent("token_share"),
                 "label accuracy first, final": first_and_final("label_accuracy", lambda v: f"{100 * v:.0f} %"),
                 "vote entropy first, final": first_and_final("vote_entropy", "{:.2f}".format),
+                "votes that stop before their limit first, final": first_and_final("stopped", lambda v: f"{100 * v:.0f} %"),
             }
         ).to_markdown(index=False, disable_numparse=True)
         + "\n"

@@ -81,9 +81,9 @@ class Rollouts:
 def judge_votes(problems: Sequence[Problem], solved: Sequence[Solved], comparer: Comparer, kept: int | None) -> list[Vote]:
     """Votes of live rows; each cluster is compared with the gold answer by its first member (for analysis, or gold rewards)."""
     votes = []
-    rows = [(p.answer, [s.verdict for s in row.samples]) for p, row in zip(problems, solved, strict=True)]
-    for (_, verdicts), right in zip(rows, right_clusters(rows, comparer), strict=True):
-        cluster = np.array([verdict.cluster for verdict in verdicts], int)
+    rows = [(p.answer, [s.judgement for s in row.samples]) for p, row in zip(problems, solved, strict=True)]
+    for (_, judgements), right in zip(rows, right_clusters(rows, comparer), strict=True):
+        cluster = np.array([judgement.cluster for judgement in judgements], int)
         correct = np.array([right.get(c, False) for c in cluster.tolist()])
         votes.append(Vote(cluster, correct, min(kept or len(cluster), len(cluster))))
     return votes
