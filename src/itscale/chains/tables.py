@@ -239,13 +239,13 @@ def _returned(chains: Pool, known: Calibration, policy: Policy) -> tuple[np.ndar
 
 
 def _share(right: np.ndarray, count: np.ndarray) -> Interval:
-    """Share of answers that are right, from both per question [Q]; where all or none are, Wilson's interval over questions."""
-    seen = ratio_interval(right, count)
-    if 0 < seen.mean < 1:
+    """Share of answers that are right, from both per question [Q]; where all or none are, or one question has all, Wilson's
+    interval over questions."""
+    seen, questions = ratio_interval(right, count), int((count > 0).sum())
+    if 0 < seen.mean < 1 and questions > 1:
         return seen
-    questions = int((count > 0).sum())
-    ends = binomtest(round(seen.mean) * questions, questions).proportion_ci(method="wilson")
-    return Interval(seen.mean, ends.low, ends.high)
+    ends = binomtest(round(seen.mean * questions), questions).proportion_ci(method="wilson")
+    return Interval(seen.mean, min(ends.low, seen.mean), max(ends.high, seen.mean))
 
 
 def traces(chains: Pool, known: Calibration, policy: Policy, *, benchmark: str) -> pd.DataFrame:

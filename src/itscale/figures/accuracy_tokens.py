@@ -45,11 +45,13 @@ def draw(main: pd.DataFrame, benchmark: str, out: Path) -> None:
 
 
 def _points(axis: Axes, group: pd.DataFrame, quantity: str, index: int) -> None:
+    x, left, right = (group[f"{quantity}{end}"].to_numpy() for end in ("", "_low", "_high"))
+    y, low, high = (100 * group[f"accuracy{end}"].to_numpy() for end in ("", "_low", "_high"))
     axis.errorbar(
-        group[quantity],
-        100 * group["accuracy"],
-        xerr=[group[quantity] - group[f"{quantity}_low"], group[f"{quantity}_high"] - group[quantity]],
-        yerr=[100 * (group["accuracy"] - group["accuracy_low"]), 100 * (group["accuracy_high"] - group["accuracy"])],
+        x,
+        y,
+        xerr=[x - left, right - x],
+        yerr=[y - low, high - y],
         label=group["method"].iloc[0],
         elinewidth=0.5,
         linewidth=1,

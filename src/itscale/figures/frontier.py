@@ -21,7 +21,7 @@ def draw(frontier: pd.DataFrame, benchmark: str, out: Path) -> None:
     rows = frontier[frontier["benchmark"] == benchmark]
     methods = list(dict.fromkeys(rows["method"]))
     left = [m for m in methods if m in SCORES or m.startswith("OptScale")] + [BOUND] * (BOUND in methods)
-    right = [m for m in methods if m in ("self-consistency", "ESC", "ASC") or m.startswith(("DSC", "OptPO"))]
+    right = [m for m in methods if m in ("self-consistency", "ESC", "ASC") or m.startswith(("DSC", "OptPO", "Dirichlet"))]
     with figure(out, CAPTION.format(benchmark=benchmark), columns=2, width=11, height=4.4) as (_, axes):
         for axis, chosen, title in zip(axes, (left, right), ("best-scored sample", "vote"), strict=True):
             for index, method in enumerate(chosen):

@@ -26,11 +26,11 @@ def draw(questions: pd.DataFrame, benchmark: str, out: Path) -> None:
             mine = rows[rows["effect"] == effect]
             some = mine[mine.index % 5 == 0]
             axis.errorbar(
-                some["p0"],
-                some["pi"],
+                some["p0"].to_numpy(),
+                some["pi"].to_numpy(),
                 # A mean of a very skewed posterior may lie outside its central interval.
-                xerr=[(some["p0"] - some["p0_low"]).clip(0), (some["p0_high"] - some["p0"]).clip(0)],
-                yerr=[(some["pi"] - some["pi_low"]).clip(0), (some["pi_high"] - some["pi"]).clip(0)],
+                xerr=[(some["p0"] - some["p0_low"]).clip(0).to_numpy(), (some["p0_high"] - some["p0"]).clip(0).to_numpy()],
+                yerr=[(some["pi"] - some["pi_low"]).clip(0).to_numpy(), (some["pi_high"] - some["pi"]).clip(0).to_numpy()],
                 fmt="none",
                 color=colour,
                 alpha=0.3,

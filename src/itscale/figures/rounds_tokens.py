@@ -25,12 +25,13 @@ def draw(methods: pd.DataFrame, benchmark: str, out: Path) -> None:
             axis.plot(x, 100 * group["accuracy"], style, color="0.4", lw=1.3, label=f"{method} (parallel)")
         for index, (method, group) in enumerate(points.groupby("method", sort=False)):
             group = group.sort_values("total_tokens")
-            y = 100 * group["accuracy"]
+            x, left, right = (group[f"total_tokens{end}"].to_numpy() for end in ("", "_low", "_high"))
+            y, low, high = (100 * group[f"accuracy{end}"].to_numpy() for end in ("", "_low", "_high"))
             axis.errorbar(
-                group["total_tokens"],
+                x,
                 y,
-                xerr=[group["total_tokens"] - group["total_tokens_low"], group["total_tokens_high"] - group["total_tokens"]],
-                yerr=[y - 100 * group["accuracy_low"], 100 * group["accuracy_high"] - y],
+                xerr=[x - left, right - x],
+                yerr=[y - low, high - y],
                 linestyle="-" if len(group) > 1 else "none",
                 lw=1,
                 elinewidth=0.7,
