@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -65,6 +66,42 @@ def test_live_runs_of_the_paper_use_its_engine_and_verifier():
     assert given["--options"]["engines"] == ["vllm"]
     job = said[said.index("rule live_run:") :]
     assert "gpu=1" in job and "mem_mb=128000" in job
+
+
+def test_a_benchmark_that_is_not_compared_is_refused(tmp_path):
+    overlay = {"compare": {"benchmarks": ["math500"]}, "markovscale": {"benchmarks": ["math500", "gsm8k"]}}
+    (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(overlay))
+    asked = ["--dry-run", "--configfile", *PAPER, str(tmp_path / "overlay.yaml"), "--", "markovscale"]
+    done = subprocess.run([sys.executable, "-m", "snakemake", *asked], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0 and "'gsm8k' is named in markovscale.benchmarks" in done.stdout + done.stderr
+
+
+def test_jobs_ask_for_what_their_texts_and_answers_need():
+    asked = ["--dry-run", "--printshellcmds", "--configfile", *PAPER, "--", "optscale", "optpo"]
+    said = subprocess.run(
+        [sys.executable, "-m", "snakemake", *asked], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    ).stdout
+
+    def needs(rule, **wildcards):
+        wanted = ", ".join(f"{name}={value}" for name, value in wildcards.items())
+        job = next(j for j in said.split("\n\n") if re.search(rf"^rule {rule}:", j, re.M) and wanted in j)
+        return {name: int(value) for name, value in re.findall(r"(mem_mb|runtime|gpu)=(\d+)", job)}
+
+    # 4,000 questions x 16 samples x 3,500 tokens, of four bytes and in four copies; the verifier reads 15,000 a second.
+    tokens = 4000 * 16 * 3500
+    assert needs("gather", benchmark="predictor_train", kind="parallel")["mem_mb"] == 2000 + tokens * 16 // 1000**2
+    assert needs("scores", benchmark="predictor_train", kind="parallel")["runtime"] == max(720, 2 * tokens // 15000 // 60)
+    drawn = needs("samples", benchmark="math500", kind="parallel", shard=0)
+    assert drawn == {"mem_mb": 64000, "runtime": 120, "gpu": 1}  # 93 minutes of drawing, two hours at least
+    # 80 steps of 8 prompts with up to 64 rollouts, and ten evaluations of 30 + 40 questions x 16; as long again for updates.
+    rollouts = 80 * 8 * 64 + 10 * 16 * (30 + 40)
+    training = needs("train_on_votes", run="optpo", seed=1)
+    assert training["runtime"] == 2 * 2 * rollouts * 3072 // 2500 // 60 and training["mem_mb"] == 128000
+    # Published figures stand beside ours where there are any; four options are m = 4.
+    studies = re.findall(r"itscale optscale --benchmark (\w+) .*", said)
+    lines = dict(zip(studies, re.findall(r".*itscale optscale --benchmark \w+ .*", said), strict=True))
+    assert "--published-on AIME24 --same" in lines["aime24"] and "--published-on" not in lines["gpqa"]
+    assert "--choices 4" in lines["gpqa"] and "--choices" not in lines["math500"]
 
 
 def test_everything_of_the_hub_is_pinned_to_a_commit():

@@ -22,22 +22,6 @@ if config["testtime"]["trained"] == config["testtime"]["untouched"]:
     raise WorkflowError(
         f"testtime.untouched is {config['testtime']['untouched']!r}, which is trained on: name another benchmark."
     )
-if not TINY:
-    # Questions of these alone are kept out of what is trained and calibrated on.
-    named = {
-        "markovscale.benchmarks": config["markovscale"]["benchmarks"],
-        "testtime.trained": [config["testtime"]["trained"]],
-        "testtime.untouched": [config["testtime"]["untouched"]],
-    }
-    for key, names in named.items():
-        known = [*config["compare"]["benchmarks"]]
-        if key != "markovscale.benchmarks":
-            known += ["calibration", "predictor_train", "predictor_validation"]
-        for name in names:
-            if name not in known:
-                raise WorkflowError(
-                    f"{key} in the configuration names {name!r}, which is not compared: choose from {', '.join(known)}."
-                )
 # What is judged; training splits keep clear of it.
 EVALUATED = [*config["compare"]["benchmarks"], "calibration"]
 
@@ -233,6 +217,11 @@ def before(wildcards):
     if wildcards.benchmark in config["compare"]["benchmarks"]:
         return []
     training = ["calibration", "predictor_train", "predictor_validation"]
+    if wildcards.benchmark not in training:
+        raise WorkflowError(
+            f"{wildcards.benchmark!r} is named in markovscale.benchmarks or testtime, and not in compare.benchmarks, whose "
+            "questions alone are kept out of what is trained on: compare it, or name another."
+        )
     names = [
         *config["compare"]["benchmarks"],
         *training[: training.index(wildcards.benchmark)],
