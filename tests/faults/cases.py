@@ -264,6 +264,16 @@ QUESTIONS = {
         "sample ('p0', 0, 0, 0) is in two of the shards: give every shard once.",
         "The shards.",
     ),
+    "a shard missing": Case(
+        "A shard of a pool is missing when they are gathered",
+        "shard 1 of 2 is not among …samples.parquet: give all shards.",
+        "The shards.",
+    ),
+    "shards of two pools": Case(
+        "Shards that were drawn with different settings are gathered",
+        "samples.parquet and …other.parquet differ in seed: give the shards of one pool, or draw them anew.",
+        "The shards.",
+    ),
     "strangers": Case(
         "Samples and problems are of different splits",
         "the samples name the problem p0, which is not among the problems: give the split they were drawn from.",

@@ -18,7 +18,18 @@ from commands import drawing, grading, scoring, training
 from processes import Done, itscale
 from safetensors.torch import load_file, save_file
 
-from itscale.records import POOL, SAMPLES, SCORES, Problem, read_table, sort_by_key, write_problems, write_table
+from itscale.records import (
+    POOL,
+    SAMPLES,
+    SCORES,
+    Problem,
+    read_json,
+    read_table,
+    sort_by_key,
+    write_json,
+    write_problems,
+    write_table,
+)
 from pools import random_pool
 from test_live import table_of
 
@@ -216,6 +227,16 @@ def strike(own: Path, name: str) -> list[object]:
             return grade
         case "a shard twice":
             return ["gather", samples, samples, "--out", own / "all.parquet"]
+        case "a shard missing":
+            manifest = read_json(samples.with_suffix(".json"))
+            write_json(samples.with_suffix(".json"), {**manifest, "plan": {**manifest["plan"], "shards": 2}})
+            return ["gather", samples, "--out", own / "all.parquet"]
+        case "shards of two pools":
+            manifest, table = read_json(samples.with_suffix(".json")), read_table(samples, SAMPLES)
+            other = table.assign(problem_id="q" + table["problem_id"])
+            plan = {**manifest["plan"], "seed": manifest["plan"]["seed"] + 1}
+            write_table(own / "other.parquet", other, SAMPLES, {"drawn_with": manifest["drawn_with"], "plan": plan})
+            return ["gather", samples, own / "other.parquet", "--out", own / "all.parquet"]
         case "strangers":
             write_problems(problems, [Problem("q0", "1+1", "2")])
             return grade
