@@ -42,45 +42,33 @@ def trial(
     """
     settings = [seed, *(asdict(s) for s in (benchmarks, language, reward, engine)), [asdict(plan) for plan in plans.values()]]
     with scratch_folder(folder, fingerprint(settings)):
-        return _trial(seed, folder, benchmarks, language, reward, plans, engine)
+        splits = build_benchmarks(seed, benchmarks)
+        models = {"language": folder / "language_model", "reward": folder / "reward_model"}
+        exclude = {p.question for split in splits.values() for p in split}
+        if not models["language"].exists():
+            language_model.train(models["language"], seed, language, exclude)
+        with open_engine(replace(engine, model=str(models["language"]))) as opened:
+            for (split, kind), plan in plans.items():
+                path = folder / f"{split}_{kind}.parquet"
+                if not manifest_path(path).exists():  # written last
+                    generate_shard(splits[split], opened, plan, path, {})
 
+        def samples(split: str, kind: str) -> pd.DataFrame:
+            return read_table(folder / f"{split}_{kind}.parquet", SAMPLES)
 
-def _trial(
-    seed: int,
-    folder: Path,
-    benchmarks: BenchmarkSettings,
-    language: language_model.LanguageModelSettings,
-    reward: reward_model.RewardModelSettings,
-    plans: dict[tuple[str, str], Plan],
-    engine: EngineSettings,
-) -> pd.DataFrame:
-    splits = build_benchmarks(seed, benchmarks)
-    models = {"language": folder / "language_model", "reward": folder / "reward_model"}
-    exclude = {p.question for split in splits.values() for p in split}
-    if not models["language"].exists():
-        language_model.train(models["language"], seed, language, exclude)
-    with open_engine(replace(engine, model=str(models["language"]))) as opened:
-        for (split, kind), plan in plans.items():
-            path = folder / f"{split}_{kind}.parquet"
-            if not manifest_path(path).exists():  # written last
-                generate_shard(splits[split], opened, plan, path, {})
+        if not models["reward"].exists():
+            drawn, problems = samples("predictor_train", "parallel"), splits["predictor_train"]
+            reward_model.train(models["reward"], models["language"], drawn, problems, seed, reward, exclude)
 
-    def samples(split: str, kind: str) -> pd.DataFrame:
-        return read_table(folder / f"{split}_{kind}.parquet", SAMPLES)
+        def pool(split: str, kind: str, unit: Unit) -> Pool:
+            table, problems = samples(split, kind), splits[split]
+            graded = join_by_key(table, grade_table(table, problems), "grades")
+            return make_pool(join_by_key(graded, score_table(table, problems, models["reward"], 256)[0], "scores"), unit)
 
-    if not models["reward"].exists():
-        drawn, problems = samples("predictor_train", "parallel"), splits["predictor_train"]
-        reward_model.train(models["reward"], models["language"], drawn, problems, seed, reward, exclude)
-
-    def pool(split: str, kind: str, unit: Unit) -> Pool:
-        table, problems = samples(split, kind), splits[split]
-        graded = join_by_key(table, grade_table(table, problems), "grades")
-        return make_pool(join_by_key(graded, score_table(table, problems, models["reward"], 256)[0], "scores"), unit)
-
-    measured = measure(
-        pool("test", "parallel", Unit.SAMPLE), pool("test", "chain", Unit.ROUND), pool("shifted", "parallel", Unit.SAMPLE)
-    )
-    return measured.assign(seed=seed)[["seed", *measured.columns]]
+        measured = measure(
+            pool("test", "parallel", Unit.SAMPLE), pool("test", "chain", Unit.ROUND), pool("shifted", "parallel", Unit.SAMPLE)
+        )
+        return measured.assign(seed=seed)[["seed", *measured.columns]]
 
 
 def plans_of(pools: dict[str, dict[str, dict[str, int]]], sampling: Sampling, seed: int) -> dict[tuple[str, str], Plan]:
