@@ -9,13 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from itscale.engines import EngineSettings
+from itscale.engines.protocol import Sampling
 from itscale.errors import UserError
+from itscale.journal import scratch_folder
 from itscale.prompts import SEPARATOR, split_steps
 from itscale.records import Pool, Problem, Unit
 from itscale.tinyworld import bands, language_model, reward_model, world
 from itscale.tinyworld import problems as arithmetic
 from itscale.tinyworld.tokenizer import build_tokenizer
 from itscale.tinyworld.training import bucketed
+from itscale.tinyworld.trial import plans_of, trial
 
 REANSWER = "\nThe assistant's previous answer is: $\\boxed{15}$, and please re-answer."
 operations = st.lists(st.tuples(st.sampled_from("+-*"), st.integers(1, 9)), min_size=1, max_size=10)
@@ -272,3 +276,24 @@ def test_auc_is_the_share_of_ordered_pairs(rows):
         return
     gap = good[:, None] - bad
     assert value == pytest.approx(((gap > 0) + 0.5 * (gap == 0)).mean())
+
+
+def test_a_trial_measures_a_world_and_leaves_nothing(tmp_path):
+    sizes = world.BenchmarkSettings(test=4, calibration=1, shifted=3, predictor_train=3, predictor_validation=1)
+    language = language_model.LanguageModelSettings(layers=1, hidden=32, heads=1, intermediate=48, steps=5, batch_size=4)
+    reward = reward_model.RewardModelSettings(extra_layers=2, steps=5, batch_size=4)
+    pools = {
+        "test": {"parallel": {"samples": 3, "shards": 2}, "chain": {"chains": 1, "rounds": 2, "shards": 1}},
+        "shifted": {"parallel": {"samples": 3, "shards": 1}},
+        "predictor_train": {"parallel": {"samples": 2, "shards": 1}},
+    }
+    plans, engine = plans_of(pools, Sampling(max_tokens=24), 1), EngineSettings("", "transformers", 16)
+    folder = tmp_path / "partial"
+    found = trial(1, folder, sizes, language, reward, plans, engine)
+    assert found["quantity"].tolist() == [band.name for band in bands.BANDS] and (found["seed"] == 1).all()
+    assert not folder.exists()
+    # Another setting is another trial, also where an earlier one was killed.
+    with pytest.raises(UserError), scratch_folder(folder, "another trial's"):
+        raise UserError("killed")
+    with pytest.raises(UserError, match="begun with other settings"):
+        trial(1, folder, sizes, language, reward, plans, engine)
