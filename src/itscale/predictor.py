@@ -21,7 +21,19 @@ from itscale.hub import model_files, weights_digest
 from itscale.journal import fingerprint, last_checkpoint, scratch_folder
 from itscale.progress import progress
 from itscale.prompts import render
-from itscale.records import FEATURES, PREDICTIONS, Pool, Problem, read_json, refuse_full_folder, write_folder, write_json
+from itscale.records import (
+    FEATURES,
+    PREDICTIONS,
+    Pool,
+    Problem,
+    Unit,
+    read_json,
+    read_pool,
+    read_problems,
+    refuse_full_folder,
+    write_folder,
+    write_json,
+)
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -127,6 +139,12 @@ def labels_of(parallel: Pool, chain: Pool | None = None) -> Labels:
         },
         count={"score_mean": count, "score_sd": count, **{name: n for name, (_, n) in rates.items()}},
     )
+
+
+def labelled(problems: Path, parallel: Path, chain: Path | None) -> tuple[list[Problem], Labels]:
+    """Problems, and the labels that their pools (of samples, and of chains where there are any) give them."""
+    chains = read_pool(chain, Unit.ROUND) if chain is not None else None
+    return read_problems(problems), labels_of(read_pool(parallel, Unit.SAMPLE), chains)
 
 
 class ParameterPredictor(nn.Module):

@@ -119,3 +119,15 @@ def quality(
             gain = spearman_gain(mine["predictor"], prediction if name in others else np.full(len(kept), np.nan), label)
             rows.append({**row, **score(prediction, label), **gain})
     return pd.DataFrame(rows)
+
+
+def labels_beside(labels: dict[str, np.ndarray], predictions: pd.DataFrame, benchmark: str) -> pd.DataFrame:
+    """A row per question and head: prediction and label; `labels` are {head: [P]} in the order of the predictions (NaN: none)."""
+    frames = [
+        pd.DataFrame(
+            {"benchmark": benchmark, "problem_id": predictions["problem_id"], "head": head, "prediction": predictions[head]}
+        ).assign(label=values)
+        for head, values in labels.items()
+        if predictions[head].notna().any()
+    ]
+    return pd.concat(frames, ignore_index=True).dropna(subset=["label"])

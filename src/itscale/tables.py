@@ -34,9 +34,9 @@ def concat(paths: list[Path]) -> pd.DataFrame:
 
 
 def interval_cells(table: pd.DataFrame, name: str, scale: float, digits: int) -> pd.Series:
-    """Cells `mean [low, high]` from the columns NAME, NAME_low and NAME_high, times `scale`."""
-    values = [scale * table[f"{name}{end}"] for end in ("", "_low", "_high")]
-    return pd.Series([f"{m:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" for m, low, high in zip(*values, strict=True)])
+    """Cells `mean [low, high]` from the columns NAME, NAME_low and NAME_high, times `scale`; empty where there is no mean."""
+    cells = zip(*(scale * table[f"{name}{end}"] for end in ("", "_low", "_high")), strict=True)
+    return pd.Series(["" if m != m else f"{m:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" for m, low, high in cells])
 
 
 def readable(main: pd.DataFrame) -> pd.DataFrame:

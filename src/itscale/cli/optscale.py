@@ -83,15 +83,10 @@ def predictor_quality(
     """Correlations and errors of the predictor on held-out labels, beside the mean, the prompt's length, and TF-IDF + ridge."""
     import numpy as np
 
-    from itscale.optscale_study import labels_beside
-    from itscale.predictor import labels_of
-    from itscale.predictor_quality import quality
-    from itscale.records import PREDICTIONS, Unit, read_pool, read_problems, read_table
+    from itscale.predictor import labelled
+    from itscale.predictor_quality import labels_beside, quality
+    from itscale.records import PREDICTIONS, read_table
     from itscale.tables import write_csv
-
-    def labelled(problems: Path, parallel: Path, chain: Path | None) -> tuple:
-        chains = read_pool(chain, Unit.ROUND) if chain is not None else None
-        return read_problems(problems), labels_of(read_pool(parallel, Unit.SAMPLE), chains)
 
     held_out, table = labelled(problems, parallel, chain), read_table(predictions, PREDICTIONS)
     training = labelled(training_problems, training_parallel, training_chain)

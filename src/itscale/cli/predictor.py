@@ -24,12 +24,8 @@ def train_predictor(
 ) -> None:
     """Train a predictor of a question's score moments and transition rates; a killed run continues."""
     from itscale.benchmarks import refuse_overlap
-    from itscale.predictor import PredictorSettings, labels_of, train
-    from itscale.records import Unit, read_pool, read_problems
-
-    def labelled(problems: Path, parallel: Path, chain: Path | None) -> tuple:
-        chains = read_pool(chain, Unit.ROUND) if chain is not None else None
-        return read_problems(problems), labels_of(read_pool(parallel, Unit.SAMPLE), chains)
+    from itscale.predictor import PredictorSettings, labelled, train
+    from itscale.records import read_problems
 
     training = labelled(problems, parallel, chain)
     validation = labelled(validation_problems, validation_parallel, validation_chain)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from itscale.intervals import mean_interval, paired_difference
 from itscale.records import read_json
-from itscale.tables import read_csv
+from itscale.tables import interval_cells, read_csv
 from itscale.testtime.evaluation import METRICS
 
 TOKENS = ("prompt_tokens", "completion_tokens", "unused_tokens", "training_tokens")
@@ -146,11 +146,8 @@ def learning_rates(folders: Sequence[Path], used: float) -> pd.DataFrame:
 def markdown(table: pd.DataFrame) -> str:
     """The summary for people."""
 
-    def cell(name: str) -> pd.Series:
-        if name not in table:
-            return pd.Series(["" for _ in range(len(table))])
-        ends = [100 * table[f"{name}{end}"] for end in ("", "_low", "_high")]
-        return pd.Series(["" if np.isnan(m) else f"{m:.1f} [{a:.1f}, {b:.1f}]" for m, a, b in zip(*ends, strict=True)])
+    def cell(name: str) -> pd.Series | str:
+        return interval_cells(table, name, 100, 1) if name in table else ""
 
     def percent(name: str) -> pd.Series:
         return table[name].map(lambda v: "" if np.isnan(v) else f"{100 * v:.0f} %") if name in table else ""
