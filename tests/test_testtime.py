@@ -749,7 +749,7 @@ def test_tables_compare_runs_as_pairs():
                 "label_accuracy": 0.5,
                 "reward_accuracy": 0.5,
             }
-            | {"vote_entropy": 1.0}
+            | {"vote_entropy": 1.0, "stopped": float(run == "optpo")}
             for run, n in (("ttrl", 32), ("optpo", 16))
             for seed in (1, 2)
             for s in range(1, 5)
@@ -774,4 +774,4 @@ def test_tables_compare_runs_as_pairs():
     assert curves[curves["step"] == 4]["rollout_tokens"].tolist() == [12800, 6400]
     assert curves["gain"].tolist() == pytest.approx([0, 0.1, 0, 0.15, 0])
     text = report.markdown(table.reset_index())
-    assert "| optpo" in text and "nan" not in text
+    assert "| optpo" in text and "nan" not in text and "100 %, 100 %" in text
