@@ -254,6 +254,6 @@ def test_votes_on_a_server_stop_it_and_every_token_is_counted(served):
     spent = ledger.prompt, ledger.completion + ledger.speculative, ledger.aborted
     assert spent == (usage.prompt, usage.completion, usage.aborted)
     for row in run.rows:
-        answered = [s.verdict.cluster >= 0 for s in row.samples]
+        answered = [s.judgement.cluster >= 0 for s in row.samples]
         assert not any(answered[:-1]) and (answered[-1] or len(answered) == 12)
     assert sum(row.speculative + row.aborted for row in run.rows) > 0
