@@ -303,7 +303,7 @@ def test_the_study_draws_and_scores_as_the_configuration_says(desk, monkeypatch)
         seed=0,
         out=out,
     )
-    settings = {**engine, "name": "transformers", "batch_size": 4, "model": str(models / "language_model")}
+    settings = {**engine, "name": "transformers", "batch_size": 4, "gpu_memory": 0.5, "model": str(models / "language_model")}
     assert opened == [EngineSettings(**settings)]
     assert loaded == [(models / "reward_model", 3, "\n\n")]
     assert (out / "live.csv").exists()

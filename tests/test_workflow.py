@@ -94,24 +94,25 @@ def test_one_figure_needs_one_job_even_without_the_pools(results, tmp_path):
             shutil.move(tmp_path / "pools", results / "pools")
 
 
-def test_an_edited_module_reruns_what_depends_on_it(results):
-    source = ROOT / "src" / "itscale" / "figures" / "accuracy_n.py"
-    before = source.stat()
+@pytest.mark.parametrize(
+    ("module", "rerun"),
+    [
+        ("figures/accuracy_n", {"figure_accuracy_n"}),
+        (
+            "vote_study",
+            {"vote_guarantees", "vote_study", "figure_vote_guarantees", "figure_vote_sweep", "figure_votes_to_stop"},
+        ),
+    ],
+)
+def test_an_edited_module_reruns_what_depends_on_it(results, module, rerun):
+    source = ROOT / "src" / "itscale" / f"{module}.py"
+    content = source.read_bytes()
     try:
-        os.utime(source)
+        source.write_bytes(content + b"# edited\n")  # of a file that is only newer the content is compared
         dry = snakemake("-n")
-        assert jobs(dry.stdout + dry.stderr) == {"all": 1, "figure_accuracy_n": 1, "total": 2}
     finally:
-        os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
-    source = ROOT / "src" / "itscale" / "vote_study.py"
-    before = source.stat()
-    try:
-        os.utime(source)
-        dry = snakemake("-n")
-        figures = {"figure_vote_guarantees", "figure_vote_sweep", "figure_votes_to_stop"}
-        assert set(jobs(dry.stdout + dry.stderr)) == {"all", "vote_guarantees", "vote_study", "total"} | figures
-    finally:
-        os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+        source.write_bytes(content)
+    assert set(jobs(dry.stdout + dry.stderr)) == {"all", "total"} | rerun
 
 
 def test_report_is_one_self_contained_page(results, tmp_path):
