@@ -175,7 +175,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(own):
     one, two = own / "one.parquet", own / "two.parquet"
     few = {"samples": 768, "sampling": {"max_tokens": 2}}
     assert itscale(own, *drawing(own, one, batch=96, **few)).code == 0
-    done = itscale(own, *drawing(own, two, batch=768, **few), memory=150 << 20)
+    done = itscale(own, *drawing(own, two, batch=768, **few), memory=240 << 20)
     assert done.code == 0 and MODELS["out of memory"].matches(done.said), done.said
     sizes = [int(n) for n in re.findall(r"going on with (\d+)", done.said)]
     assert sizes == sorted(sizes, reverse=True) and sizes[0] == 384 and len(set(sizes)) == len(sizes)
