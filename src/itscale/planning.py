@@ -51,6 +51,11 @@ def read_configuration(files: list[Path]) -> dict[str, Any]:
     return merged
 
 
+def samples_of(pool: dict[str, int], questions: int) -> int:
+    """Samples of a pool (`pools.{name}.{kind}` of the configuration) of so many questions."""
+    return questions * pool.get("samples", 1) * pool.get("chains", 1) * pool.get("rounds", 1)
+
+
 def pool_costs(config: dict[str, Any]) -> list[PoolCost]:
     """What each pool that the comparison needs will cost.
 
@@ -68,7 +73,7 @@ def pool_costs(config: dict[str, Any]) -> list[PoolCost]:
         questions, length = (_of(source, key, f"benchmarks.{name}") for key in ("questions", "answer_tokens"))
         for kind in ("parallel", "chain"):
             of = _of(_of(config["pools"], name, "pools"), kind, f"pools.{name}")
-            samples = questions * of.get("samples", 1) * of.get("chains", 1) * of.get("rounds", 1)
+            samples = samples_of(of, questions)
             tokens = float(samples * length)
             read = tokens + samples * _PROMPT_TOKENS
             hours = tokens / speed * generator.get("gpus", 1) / 3600, read / verifying / 3600

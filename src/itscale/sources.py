@@ -32,19 +32,51 @@ def files_of(*modules: str) -> list[Path]:
     return sorted(map(file_of, found | packages))
 
 
+@cache
+def _statements(module: str) -> tuple[ast.stmt, ...]:
+    return tuple(ast.parse(file_of(module).read_text()).body)
+
+
+@cache
+def _commands() -> dict[str, tuple[str, str]]:
+    """(module, function) of every command by its name."""
+    return {
+        name: (module, function.name)
+        for module in sorted(m for m in _graph().modules if m.startswith(_COMMANDS))
+        for function in _statements(module)
+        if isinstance(function, ast.FunctionDef)
+        for name in _command_names(function)
+    }
+
+
 def command_files(name: str) -> list[Path]:
-    """The files of a command (`itscale NAME`).
+    """The files of a command (`itscale NAME`): those of its function and of the functions of command files that it names.
 
     Raises:
         ValueError: there is no such command.
     """
-    for path in sorted((PACKAGE / "cli").glob("*.py")):
-        for function in ast.parse(path.read_text()).body:
-            if isinstance(function, ast.FunctionDef) and name in _command_names(function):
-                files, modules = set(), set()
-                _collect(f"{_COMMANDS}{path.stem}", function.name, files, modules, set())
-                return sorted(files | set(files_of(*modules)))
-    raise ValueError(f"itscale has no command {name!r}")
+    if name not in _commands():
+        raise ValueError(f"itscale has no command {name!r}")
+    modules: set[str] = set()
+    waiting, seen = [_commands()[name]], set()
+    while waiting:
+        module, function = place = waiting.pop()
+        if place in seen:
+            continue
+        seen.add(place)
+        body = next((s for s in _statements(module) if getattr(s, "name", None) == function), None)
+        if body is None:  # a constant
+            continue
+        modules |= {found for node in ast.walk(body) for _, found in _imports(node) if not found.startswith(_COMMANDS)}
+        used = {node.id for node in ast.walk(body) if isinstance(node, ast.Name)}
+        known = {s.name: module for s in _statements(module) if hasattr(s, "name")}
+        known |= {alias.asname or alias.name: found for s in _statements(module) for alias, found in _imports(s)}
+        for other in used & known.keys():
+            if known[other].startswith(_COMMANDS):
+                waiting.append((known[other], other))
+            else:
+                modules.add(known[other])
+    return sorted({file_of(module) for module, _ in seen} | set(files_of(*modules)))
 
 
 def _command_names(function: ast.FunctionDef) -> set[str]:
@@ -52,29 +84,6 @@ def _command_names(function: ast.FunctionDef) -> set[str]:
     calls = [d for d in function.decorator_list if isinstance(d, ast.Call) and getattr(d.func, "attr", "") == "command"]
     given = {a.value for call in calls for a in call.args if isinstance(a, ast.Constant)}
     return given or ({function.name.replace("_", "-")} if calls else set())
-
-
-def _collect(module: str, function: str, files: set[Path], modules: set[str], seen: set[tuple[str, str]]) -> None:
-    """Add the command files, and the modules that they import, of a function and of the functions that it names."""
-    if (module, function) in seen:
-        return
-    seen.add((module, function))
-    files.add(file_of(module))
-    tree = ast.parse(file_of(module).read_text())
-    bodies = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    above = {alias.asname or alias.name: found for node in tree.body for alias, found in _imports(node)}
-    body = bodies.get(function)
-    if body is None:  # a constant
-        return
-    inside = {alias.asname or alias.name: found for node in ast.walk(body) for alias, found in _imports(node)}
-    used = {node.id for node in ast.walk(body) if isinstance(node, ast.Name)}
-    modules |= {found for found in inside.values() if not found.startswith(_COMMANDS)}
-    for name in used:
-        found = above.get(name, module if name in bodies else None)
-        if found is not None and found.startswith(_COMMANDS):
-            _collect(found, name, files, modules, seen)
-        elif found is not None:
-            modules.add(found)
 
 
 def _imports(node: ast.AST) -> list[tuple[ast.alias, str]]:

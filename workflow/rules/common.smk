@@ -60,6 +60,7 @@ ENGINE = {
 # Rules ask this repository's package, wherever Snakemake runs and whatever is installed there.
 sys.path.insert(0, str(Path(workflow.basedir, "src")))
 
+from itscale.planning import samples_of
 from itscale.sources import command_files, files_of
 
 
@@ -129,13 +130,7 @@ def stated_tokens(benchmark, kind):
     of, source = config["pools"].get(benchmark), config["benchmarks"].get(benchmark, {})
     if of is None or not {"questions", "answer_tokens"} <= source.keys():
         return 0
-    answers = of[kind].get("samples", 1) * of[kind].get("chains", 1)
-    return (
-        source["questions"]
-        * answers
-        * of[kind].get("rounds", 1)
-        * source["answer_tokens"]
-    )
+    return samples_of(of[kind], source["questions"]) * source["answer_tokens"]
 
 
 def minutes_at(tokens, model, least):

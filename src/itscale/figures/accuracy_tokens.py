@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.axes import Axes
 
-from itscale.figures.style import figure, look
+from itscale.figures.style import figure, points
 
 CAPTION = (
     "Accuracy on the {benchmark} benchmark against tokens per question; left: completion tokens, right: all computed tokens "
@@ -36,26 +35,10 @@ def draw(main: pd.DataFrame, benchmark: str, out: Path) -> None:
                     band = 100 * fixed["accuracy_low"], 100 * fixed["accuracy_high"]
                     axis.fill_between(fixed[quantity], *band, color="0.6", alpha=0.12, lw=0)
                 for index, method in enumerate(methods):
-                    _points(axis, table[table["method"] == method].sort_values(quantity), quantity, index)
+                    group = table[table["method"] == method].sort_values(quantity)
+                    points(axis, group, quantity, index, elinewidth=0.5, markersize=4)
                 axis.set_xscale("log")
                 axis.set_xlabel(f"{label} tokens per question (log scale)")
                 axis.set_ylabel("accuracy (%)")
                 axis.set_title(title, fontsize=9)
             axes[2 * row + 1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7)
-
-
-def _points(axis: Axes, group: pd.DataFrame, quantity: str, index: int) -> None:
-    x, left, right = (group[f"{quantity}{end}"].to_numpy() for end in ("", "_low", "_high"))
-    y, low, high = (100 * group[f"accuracy{end}"].to_numpy() for end in ("", "_low", "_high"))
-    axis.errorbar(
-        x,
-        y,
-        xerr=[x - left, right - x],
-        yerr=[y - low, high - y],
-        label=group["method"].iloc[0],
-        elinewidth=0.5,
-        linewidth=1,
-        markersize=4,
-        linestyle="-" if len(group) > 1 else "none",
-        **look(index, beside_grey=True),
-    )

@@ -10,6 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -35,6 +36,26 @@ def look(index: int, *, beside_grey: bool = False) -> dict[str, str]:
     if beside_grey:  # one colour fewer than markers, so that pairs repeat late
         return {"color": COLOURS[index % (len(COLOURS) - 1)], "marker": MARKERS[index % len(MARKERS)]}
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]}
+
+
+def points(axis: Axes, group: pd.DataFrame, quantity: str, index: int, **style: float) -> None:
+    """A method's accuracy (%) against tokens, bars both ways, a line where it has several budgets; beside grey.
+
+    `group`: its rows of a table, with the columns method, accuracy and `quantity`, each with its ends.
+    """
+    x, left, right = (group[f"{quantity}{end}"].to_numpy() for end in ("", "_low", "_high"))
+    y, low, high = (100 * group[f"accuracy{end}"].to_numpy() for end in ("", "_low", "_high"))
+    axis.errorbar(
+        x,
+        y,
+        xerr=[x - left, right - x],
+        yerr=[y - low, high - y],
+        label=group["method"].iloc[0],
+        lw=1,
+        linestyle="-" if len(group) > 1 else "none",
+        **look(index, beside_grey=True),
+        **style,
+    )
 
 
 @contextmanager

@@ -37,13 +37,16 @@ BANDS = (
 
 def majority_accuracy(pool: Pool) -> float:
     """Share of rows whose largest cluster is correct; ties go to the cluster that came first."""
-    column = plurality(pool.cluster)
-    return float((pool.correct[np.arange(pool.rows), column] & (column >= 0)).mean())
+    return _share_right(pool, plurality(pool.cluster))
 
 
 def best_accuracy(pool: Pool) -> float:
     """Share of rows whose best-scored sample is correct, as best-of-N has it: one without an answer or a score never wins."""
-    column = best_scored(Batch(np.full(pool.rows, pool.size), pool.cluster, pool.score, pool.completion_tokens))
+    return _share_right(pool, best_scored(Batch(np.full(pool.rows, pool.size), pool.cluster, pool.score, pool.completion_tokens)))
+
+
+def _share_right(pool: Pool, column: np.ndarray) -> float:
+    """Share of rows that are right in a column [R] of theirs; -1 is no answer."""
     return float((pool.correct[np.arange(pool.rows), column] & (column >= 0)).mean())
 
 
