@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from itscale.figures.style import figure, look
 
@@ -10,7 +11,8 @@ CAPTION = (
     "Accuracy on the {benchmark} benchmark against completion tokens per question, one point a budget N, with 95 % "
     "bootstrap bands over questions. Left: rules that return the best-scored sample; dashed: the clairvoyant stop, which "
     "knows the answers and uses the fewest tokens that lose nothing that best-of-N solves, a bound for every such rule that "
-    "loses nothing. Right: rules that vote. A rule earns its keep only where it lies above the line of the fixed budgets."
+    "loses nothing. Right: rules that vote. Grey: the fixed budgets, best-of-N and self-consistency; a rule earns its keep "
+    "only where it lies above them."
 )
 SCORES = ("best-of-N", "weighted best-of-N", "threshold", "reservation")
 BOUND = "clairvoyant stop"
@@ -27,7 +29,8 @@ def draw(frontier: pd.DataFrame, benchmark: str, out: Path) -> None:
             for index, method in enumerate(chosen):
                 group = rows[rows["method"] == method].sort_values("completion_tokens")
                 bound = method == BOUND
-                style = {"color": "black", "marker": ""} if bound else look(index)
+                own = {BOUND: {"color": "black", "marker": ""}, chosen[0]: {"color": "0.5", "marker": "o"}}
+                style = own.get(method, look(index - 1, beside_grey=True))
                 axis.plot(
                     group["completion_tokens"],
                     100 * group["accuracy"],
@@ -45,7 +48,16 @@ def draw(frontier: pd.DataFrame, benchmark: str, out: Path) -> None:
                     alpha=0.08,
                     lw=0,
                 )
+            early = rows[rows["method"].isin(chosen[1:])]
+            if len(early):  # what lies left of all that stops early is not worth the room
+                start = 0.6 * early["completion_tokens"].min()
+                seen = rows[rows["method"].isin(chosen) & (rows["completion_tokens"] >= start)]
+                axis.set_xlim(left=start)
+                axis.set_ylim(100 * seen["accuracy_low"].min() - 1, 100 * seen["accuracy_high"].max() + 1)
             axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter(NullFormatter())
             axis.set_title(title, fontsize=9)
             axis.set_xlabel("completion tokens per question (log scale)")
             if chosen:
