@@ -12,7 +12,7 @@ import time
 
 from itscale.engines import EngineSettings, open_engine
 from itscale.engines.protocol import Request, Sampling
-from itscale.records import read_problems
+from itscale.data.records import read_problems
 
 ENGINES = ("transformers", "vllm")
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from itscale.records import Pool, Unit
+from itscale.data.records import Pool, Unit
 
 
 def generated_pool(problems: int, samples: int, *, seed: int = 0, unit: Unit = Unit.SAMPLE, chains: int = 1) -> Pool:

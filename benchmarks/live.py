@@ -12,16 +12,16 @@ import importlib.util
 import os
 import time
 
-from itscale.calibrate import frozen_policies
+from itscale.studies.calibrate import frozen_policies
 from itscale.engines import EngineSettings, open_engine
 from itscale.engines.protocol import Request, Sampling
 from itscale.engines.replaying import ReplayingEngine
-from itscale.grading import Comparer
-from itscale.live import solve
-from itscale.live_study import Bench, adaptive, arrival_bias, study
+from itscale.grading.comparison import Comparer
+from itscale.drivers.live import solve
+from itscale.studies.live import Bench, adaptive, arrival_bias, study
 from itscale.policies import make_policy
-from itscale.records import POOL, Unit, read_json, read_pool, read_problems, read_table
-from itscale.verifier import Verifier
+from itscale.data.records import POOL, Unit, read_json, read_pool, read_problems, read_table
+from itscale.models.verifier import Verifier
 
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_tokens=96)
 METHODS = ("threshold", "OptScale^0 (paper)", "OptScale^0 (ours)", "OptPO vote lead", "MarkovScale gate")

@@ -11,14 +11,14 @@ from functools import partial
 import numpy as np
 from scipy import stats
 
-from itscale import markov
-from itscale.emissions import GRID, normalise
+from itscale.theory import markov
+from itscale.theory.emissions import GRID, normalise
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration, Rounds, Strata
 from itscale.policies.rounds import posteriors
-from itscale.rates import fit_chains
-from itscale.records import Pool, Unit
-from itscale.replay import replay
+from itscale.theory.rates import fit_chains
+from itscale.data.records import Pool, Unit
+from itscale.drivers.replay import replay
 
 QUESTIONS, CHAINS, ROUNDS = 1319, 8, 64
 

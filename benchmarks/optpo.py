@@ -17,15 +17,15 @@ from statistics import median
 
 from itscale.engines import EngineSettings, open_engine
 from itscale.engines.protocol import Sampling
-from itscale.grading import Comparer
-from itscale.live import solve
+from itscale.grading.comparison import Comparer
+from itscale.drivers.live import solve
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration
-from itscale.records import Unit, read_pool, read_problems
+from itscale.data.records import Unit, read_pool, read_problems
 from itscale.testtime.evaluation import EvaluationSettings
 from itscale.testtime.settings import RunSettings
 from itscale.testtime.train import Job, train
-from itscale.voting import estimate_model
+from itscale.theory.voting import estimate_model
 
 SLOTS = 384
 SAMPLING = Sampling(max_tokens=96)

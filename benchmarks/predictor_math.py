@@ -30,10 +30,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
-from itscale.benchmarks import normalise
-from itscale.predictor import Labels, PredictorSettings, predict, train
-from itscale.predictor_quality import baselines, score
-from itscale.records import Problem
+from itscale.sources.benchmarks import normalise
+from itscale.models.predictor import Labels, PredictorSettings, predict, train
+from itscale.studies.predictor_quality import baselines, score
+from itscale.data.records import Problem
 
 Model = Callable[["Data", np.ndarray, np.ndarray], np.ndarray]
 SEED = 0

@@ -14,11 +14,11 @@ from functools import partial
 
 import numpy as np
 
-from itscale.calibrate import frozen_policies, known_from_json
+from itscale.studies.calibrate import frozen_policies, known_from_json
 from itscale.policies import make_policy
 from itscale.policies.protocol import Batch
-from itscale.records import PREDICTIONS, Pool, Unit, read_json, read_pool, read_table, with_predictions
-from itscale.replay import replay
+from itscale.data.records import PREDICTIONS, Pool, Unit, read_json, read_pool, read_table, with_predictions
+from itscale.drivers.replay import replay
 
 PREFIXES = 1000
 

@@ -17,12 +17,12 @@ from typing import Any
 
 from generated import generated_pool
 
-from itscale import calibrate as calibration
-from itscale import compare
-from itscale.methods import read_methods
-from itscale.planning import job_counts, read_configuration
+from itscale.studies import calibrate as calibration
+from itscale.studies import compare
+from itscale.studies.methods import read_methods
+from itscale.dag.planning import job_counts, read_configuration
 from itscale.policies.protocol import Policy
-from itscale.records import Unit
+from itscale.data.records import Unit
 
 BENCHMARKS = {"math500": 500, "gsm8k": 1319, "aime24": 30, "aime25": 30, "amc23": 40}
 CHAINS, ROUNDS = 8, 8

@@ -14,11 +14,11 @@ import numpy as np
 from scipy import optimize
 from scipy.stats import norm
 
-from itscale import truncnormal
+from itscale.theory import truncnormal
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration, Moments
-from itscale.records import Pool, Unit
-from itscale.replay import replay
+from itscale.data.records import Pool, Unit
+from itscale.drivers.replay import replay
 
 QUESTIONS = 1319
 TARGETS = np.array([0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.99])

@@ -8,10 +8,10 @@ import pytest
 import torch
 from scipy import stats
 
-from itscale.emissions import GRID, normalise
+from itscale.data.records import FEATURES, Pool, Unit
 from itscale.policies.calibration import Calibration, Difficulty, FirstScore, Moments, Rounds, Strata
-from itscale.records import FEATURES, Pool, Unit
-from itscale.voting import VoteModel
+from itscale.theory.emissions import GRID, normalise
+from itscale.theory.voting import VoteModel
 
 # Data that the authors of OptScale released; tests that read them are skipped where the folder is not there.
 RELEASED = Path(os.environ.get("ITSCALE_RELEASED", Path(__file__).resolve().parents[2] / "shared" / "official"))

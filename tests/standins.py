@@ -12,8 +12,8 @@ from transformers import (
     Qwen2ForTokenClassification,
 )
 
-from itscale.tinyworld.tokenizer import build_tokenizer
-from itscale.verifier import Qwen2ForProcessRewardModel
+from itscale.models.verifier import Qwen2ForProcessRewardModel
+from itscale.toytask.tokenizer import build_tokenizer
 
 FAMILIES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
 

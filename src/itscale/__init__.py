@@ -14,14 +14,14 @@ from typing import Any
 
 _HOME = {
     "EngineSettings": "engines",
-    "Problem": "records",
+    "Problem": "data.records",
     "Sampling": "engines.protocol",
-    "Verifier": "verifier",
+    "Verifier": "models.verifier",
     "make_policy": "policies",
     "open_engine": "engines",
-    "read_questions": "importing",
-    "replay": "replay",
-    "solve": "live",
+    "read_questions": "sources.samples",
+    "replay": "drivers.replay",
+    "solve": "drivers.live",
 }
 
 __all__ = sorted(_HOME)

@@ -8,7 +8,7 @@ import pytest
 from commands import drawing
 from processes import itscale
 
-from itscale.records import Problem, write_problems
+from itscale.data.records import Problem, write_problems
 from standins import language_model, reward_model
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 # The process starts from one that has imported torch: a real process, without its seconds.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["itscale.cli", "itscale.generate", "itscale.engines.transformers", "itscale.verifier", "transformers.trainer"]
+    ["itscale.cli", "itscale.drivers.generate", "itscale.engines.transformers", "itscale.models.verifier", "transformers.trainer"]
 )
 _NUMBERS = count()
 

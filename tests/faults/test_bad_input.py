@@ -17,8 +17,9 @@ from cases import CONFIGURATION, DISK, MODELS, QUESTIONS, TABLES
 from commands import drawing, grading, scoring, training
 from processes import Done, itscale
 from safetensors.torch import load_file, save_file
+from test_live import table_of
 
-from itscale.records import (
+from itscale.data.records import (
     POOL,
     SAMPLES,
     SCORES,
@@ -31,7 +32,6 @@ from itscale.records import (
     write_table,
 )
 from pools import random_pool
-from test_live import table_of
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -18,7 +18,7 @@ from commands import SMALL, drawing, scoring, training
 from processes import Job, itscale
 from safetensors.numpy import load_file
 
-from itscale.records import SAMPLES, SCORES, read_problems, read_table
+from itscale.data.records import SAMPLES, SCORES, read_problems, read_table
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -60,8 +60,8 @@ ENGINE = {
 # Rules ask this repository's package, wherever Snakemake runs and whatever is installed there.
 sys.path.insert(0, str(Path(workflow.basedir, "src")))
 
-from itscale.planning import samples_of
-from itscale.sources import command_files, files_of
+from itscale.dag.planning import samples_of
+from itscale.dag.rerun import command_files, files_of
 
 
 wildcard_constraints:

@@ -5,7 +5,7 @@ What a command needs is imported inside it, so that `--help` and the light comma
 
 import sys
 
-from itscale.cli import comparison, markovscale, optscale, plan, pools, predictor, report, solving, votes, world
+from itscale.cli import comparison, markovscale, optscale, plan, pools, predictor, report, solving, toytask, votes
 from itscale.cli.options import app
 from itscale.errors import sentence_of
 
@@ -20,8 +20,8 @@ __all__ = [
     "predictor",
     "report",
     "solving",
+    "toytask",
     "votes",
-    "world",
 ]
 
 

@@ -13,7 +13,7 @@ Predictions = Annotated[Path | None, typer.Option(help="Predicted parameters of 
 
 def read_pools(parallel: Path, chain: Path, predictions: Path | None) -> dict:
     """Both pools of a benchmark by their unit, with predicted features where there are any."""
-    from itscale.records import PREDICTIONS, Unit, read_pool, read_table, with_predictions
+    from itscale.data.records import PREDICTIONS, Unit, read_pool, read_table, with_predictions
 
     pools = {Unit.SAMPLE: read_pool(parallel, Unit.SAMPLE), Unit.ROUND: read_pool(chain, Unit.ROUND)}
     if predictions is None:
@@ -33,9 +33,9 @@ def calibrate(
     predictions: Predictions = None,
 ) -> None:
     """Choose every knob on the calibration split and write down what was tried."""
-    from itscale import calibrate as stage
-    from itscale.methods import read_methods
-    from itscale.records import write_json
+    from itscale.data.records import write_json
+    from itscale.studies import calibrate as stage
+    from itscale.studies.methods import read_methods
 
     options = parse_object(compare, "--compare", "strata", "strength", "calibration_orders")
     pools = read_pools(parallel, chain, predictions)
@@ -62,10 +62,10 @@ def replay(
     choices: Choices = None,
 ) -> None:
     """Replay every method, knobs frozen, over a benchmark and write its tables."""
-    from itscale import compare as stage
-    from itscale.calibrate import choose_published, frozen_policies, read_calibration
-    from itscale.records import Unit
-    from itscale.tables import write_csv
+    from itscale.data.records import Unit
+    from itscale.data.tables import write_csv
+    from itscale.studies import compare as stage
+    from itscale.studies.calibrate import choose_published, frozen_policies, read_calibration
 
     frozen = read_calibration(calibration, choices)
     pools = read_pools(parallel, chain, predictions)
@@ -98,7 +98,7 @@ def compare(
     half-widths that face each other. Of two runs that share nothing but the truth, one number in twenty disagrees by
     chance; reruns share their questions, so that fewer do.
     """
-    from itscale.agreement import disagreements, references
+    from itscale.studies.agreement import disagreements, references
 
     results = {folder: disagreements(folder, tables) for folder in references(reference)}
     nearest = min(results, key=lambda folder: len(results[folder][1]))
@@ -113,7 +113,7 @@ def compare(
 @app.command()
 def concat(tables: Annotated[list[Path], typer.Argument(help="The same table of several benchmarks.")], out: Out) -> None:
     """Put the same table of several benchmarks under each other."""
-    from itscale import tables as stage
+    from itscale.data import tables as stage
 
     stage.write_csv(out, stage.concat(tables))
 
@@ -121,8 +121,8 @@ def concat(tables: Annotated[list[Path], typer.Argument(help="The same table of 
 @app.command()
 def markdown(table: Annotated[Path, typer.Option(help="The main table (CSV).")], out: Out) -> None:
     """Write the main table for people."""
-    from itscale import tables as stage
-    from itscale.records import write_atomic
+    from itscale.data import tables as stage
+    from itscale.data.records import write_atomic
 
     text = stage.markdown(stage.read_csv(table))
     write_atomic(out, text.encode())
@@ -141,7 +141,7 @@ def figure(
     import pkgutil
 
     from itscale import figures
-    from itscale.tables import read_csv
+    from itscale.data.tables import read_csv
 
     names = sorted(m.name for m in pkgutil.iter_modules(figures.__path__) if m.name != "style")
     if name not in names:

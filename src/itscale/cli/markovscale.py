@@ -31,12 +31,12 @@ def markovscale(
     """
     import pandas as pd
 
-    from itscale.calibrate import frozen_policies, known_from_json, read_calibration
-    from itscale.chains import comparison, tables
+    from itscale.data.records import Unit, read_problems
+    from itscale.data.tables import write_csv
     from itscale.policies import make_policy
     from itscale.policies.rounds import Filter
-    from itscale.records import Unit, read_problems
-    from itscale.tables import write_csv
+    from itscale.studies.calibrate import frozen_policies, known_from_json, read_calibration
+    from itscale.studies.chains import comparison, tables
 
     frozen = read_calibration(calibration)
     known = known_from_json(frozen["known"])
@@ -63,9 +63,9 @@ def markovscale(
 @app.command()
 def markovscale_markdown(table: Annotated[Path, typer.Option(help="The table of methods (CSV).")], out: Out) -> None:
     """Write the table of sequential methods for people."""
-    from itscale.chains.comparison import markdown
-    from itscale.records import write_atomic
-    from itscale.tables import read_csv
+    from itscale.data.records import write_atomic
+    from itscale.data.tables import read_csv
+    from itscale.studies.chains.comparison import markdown
 
     text = markdown(read_csv(table))
     write_atomic(out, text.encode())

@@ -31,10 +31,10 @@ def optscale(
     """Bounds, reliability of the fitted confidence, the effect of selection, and the published table beside ours."""
     import pandas as pd
 
-    from itscale import optscale_study as stage
-    from itscale.calibrate import frozen_policies, known_from_json, read_calibration
-    from itscale.records import Unit
-    from itscale.tables import read_csv, write_csv
+    from itscale.data.records import Unit
+    from itscale.data.tables import read_csv, write_csv
+    from itscale.studies import optscale as stage
+    from itscale.studies.calibrate import frozen_policies, known_from_json, read_calibration
 
     frozen, pools, table = read_calibration(calibration, choices), read_pools(parallel, chain, predictions), read_csv(main)
     known, pool = known_from_json(frozen["known"]), pools[Unit.SAMPLE]
@@ -61,8 +61,8 @@ def optscale_theory(
     n_max: Annotated[int, typer.Option(min=1, help="Largest number of samples.")] = 64,
 ) -> None:
     """N* over (mu, sigma), and how often the best score reaches s_min, parameters known and estimated (simulated)."""
-    from itscale import optscale_study as stage
-    from itscale.tables import write_csv
+    from itscale.data.tables import write_csv
+    from itscale.studies import optscale as stage
 
     write_csv(out / "number_of_samples.csv", stage.number_of_samples(0.9, 0.9, n_max))
     write_csv(out / "reached_confidence.csv", stage.reached_confidence(rows=rows, seed=seed, n_max=n_max))
@@ -83,10 +83,10 @@ def predictor_quality(
     """Correlations and errors of the predictor on held-out labels, beside the mean, the prompt's length, and TF-IDF + ridge."""
     import numpy as np
 
-    from itscale.predictor import labelled
-    from itscale.predictor_quality import labels_beside, quality
-    from itscale.records import PREDICTIONS, read_table
-    from itscale.tables import write_csv
+    from itscale.data.records import PREDICTIONS, read_table
+    from itscale.data.tables import write_csv
+    from itscale.models.predictor import labelled
+    from itscale.studies.predictor_quality import labels_beside, quality
 
     held_out, table = labelled(problems, parallel, chain), read_table(predictions, PREDICTIONS)
     training = labelled(training_problems, training_parallel, training_chain)

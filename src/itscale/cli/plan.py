@@ -18,7 +18,7 @@ def plan(
     generator: Annotated[str | None, typer.Option(help="Another of the configuration's generators.")] = None,
 ) -> None:
     """Print jobs, tokens, GPU-hours and disk of a configuration, from the lengths and speeds that it states; run nothing."""
-    from itscale.planning import disk_gb, job_counts, pool_costs, read_configuration
+    from itscale.dag.planning import disk_gb, job_counts, pool_costs, read_configuration
 
     default = folder / "config" / "config.yaml"
     files = [default, *(f for f in configfile if f.resolve() != default.resolve())]

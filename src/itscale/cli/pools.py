@@ -31,10 +31,10 @@ def generate(
     engine: Annotated[str, typer.Option(help="EngineSettings as JSON, but for the model.")] = "{}",
 ) -> None:
     """Draw parallel samples or sequential chains; a killed job resumes where it stopped."""
+    from itscale.data.records import read_problems
+    from itscale.drivers.generate import Plan, generate_shard
     from itscale.engines import EngineSettings, open_engine
     from itscale.engines.protocol import Sampling
-    from itscale.generate import Plan, generate_shard
-    from itscale.records import read_problems
 
     values = parse_object(plan, "--plan", "kind")
     sampling = build(Sampling, values.get("sampling", {}), "--plan sampling")
@@ -49,7 +49,7 @@ def gather(shards: Annotated[list[Path], typer.Argument(help="Sample tables of a
     """Put the shards of one pool together."""
     import pandas as pd
 
-    from itscale.records import KEY, SAMPLES, first_key, manifest_path, read_json, read_table, sort_by_key, write_table
+    from itscale.data.records import KEY, SAMPLES, first_key, manifest_path, read_json, read_table, sort_by_key, write_table
 
     table = sort_by_key(pd.concat([read_table(path, SAMPLES) for path in shards], ignore_index=True))
     twice = table.duplicated(list(KEY))
@@ -89,8 +89,8 @@ def score(
 
     A killed job resumes where it stopped.
     """
-    from itscale.records import SAMPLES, SCORES, read_problems, read_table, write_table
-    from itscale.verifier import score_table
+    from itscale.data.records import SAMPLES, SCORES, read_problems, read_table, write_table
+    from itscale.models.verifier import score_table
 
     pieces = parse_step_break(step_break)
     partial = Path(f"{out}.partial")
@@ -107,8 +107,8 @@ def grade(
     time_limit: Annotated[float, typer.Option(min=0.1, help="Seconds that one comparison may take.")] = 5.0,
 ) -> None:
     """Extract answers, cluster them without sight of the gold answer, and compare each cluster with it."""
-    from itscale.grading import grade_table
-    from itscale.records import GRADES, SAMPLES, read_problems, read_table, write_table
+    from itscale.data.records import GRADES, SAMPLES, read_problems, read_table, write_table
+    from itscale.grading.comparison import grade_table
 
     grades = grade_table(read_table(samples, SAMPLES), read_problems(problems), time_limit)
     write_table(out, grades, GRADES, {"time_limit_s": time_limit})
@@ -123,7 +123,7 @@ def pool(
     out: Out,
 ) -> None:
     """Join samples, grades and scores into a pool."""
-    from itscale.records import GRADES, POOL, SAMPLES, SCORES, join_by_key, manifest_path, read_json, read_table, write_table
+    from itscale.data.records import GRADES, POOL, SAMPLES, SCORES, join_by_key, manifest_path, read_json, read_table, write_table
 
     table = read_table(samples, SAMPLES)
     for path, schema in ((grades, GRADES), (scores, SCORES)):
@@ -139,7 +139,7 @@ def fetch_model(
     out: Out,
 ) -> None:
     """Make a model of the hub (pinned revision, hashes compared) or of a local folder a folder of the results."""
-    from itscale.hub import ModelSource, fetch_model
+    from itscale.models.hub import ModelSource, fetch_model
 
     fetch_model(settings_of(ModelSource, source, "--source"), what, out)
     print(f"{out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
@@ -153,8 +153,8 @@ def benchmark(
     exclude: Annotated[list[Path] | None, typer.Option(help="Problems that must not come again; may be repeated.")] = None,
 ) -> None:
     """Read a benchmark from the hub (pinned revision) or from a local folder."""
-    from itscale.benchmarks import BenchmarkSource, load_benchmark, normalise
-    from itscale.records import read_problems, write_problems
+    from itscale.data.records import read_problems, write_problems
+    from itscale.sources.benchmarks import BenchmarkSource, load_benchmark, normalise
 
     seen = frozenset(normalise(p.question) for path in exclude or () for p in read_problems(path))
     found = load_benchmark(settings_of(BenchmarkSource, source, "--source"), label, seen)
@@ -174,8 +174,8 @@ def import_(
     Columns: problem_id, question, gold, text, completion_tokens; and where there are: sample, score_mean, score_last,
     prompt_tokens, cached_prompt_tokens, verifier_tokens, finish_reason.
     """
-    from itscale.importing import import_samples
-    from itscale.records import SAMPLES, SCORES, write_problems, write_table
+    from itscale.data.records import SAMPLES, SCORES, write_problems, write_table
+    from itscale.sources.samples import import_samples
 
     if not file.exists():
         raise UserError(f"{file} does not exist: give the file of your samples.")
@@ -198,8 +198,8 @@ def import_official(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad entries out and list them.")] = False,
 ) -> None:
     """Read the released OptScale pools: every method can then be replayed on the authors' own samples, without a GPU."""
-    from itscale.importing_official import import_official as stage
-    from itscale.records import SAMPLES, SCORES, Unit, write_problems, write_table
+    from itscale.data.records import SAMPLES, SCORES, Unit, write_problems, write_table
+    from itscale.sources.official import import_official as stage
 
     if kind not in ("parallel", "chain"):
         raise UserError(f"the kind {kind!r} is not known: choose parallel or chain.")

@@ -23,9 +23,9 @@ def train_predictor(
     settings: Annotated[str, typer.Option(help="PredictorSettings as JSON.")] = "{}",
 ) -> None:
     """Train a predictor of a question's score moments and transition rates; a killed run continues."""
-    from itscale.benchmarks import refuse_overlap
-    from itscale.predictor import PredictorSettings, labelled, train
-    from itscale.records import read_problems
+    from itscale.data.records import read_problems
+    from itscale.models.predictor import PredictorSettings, labelled, train
+    from itscale.sources.benchmarks import refuse_overlap
 
     training = labelled(problems, parallel, chain)
     validation = labelled(validation_problems, validation_parallel, validation_chain)
@@ -44,7 +44,7 @@ def predict(
     batch_size: Annotated[int, typer.Option(min=1, help="Questions per forward pass.")] = 64,
 ) -> None:
     """Predict every question's parameters from its text alone."""
-    from itscale.predictor import predict as stage
-    from itscale.records import PREDICTIONS, read_problems, write_table
+    from itscale.data.records import PREDICTIONS, read_problems, write_table
+    from itscale.models.predictor import predict as stage
 
     write_table(out, stage(read_problems(problems), model, batch_size), PREDICTIONS, {"predictor": str(model)})

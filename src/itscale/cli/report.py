@@ -24,8 +24,8 @@ def report(
     ] = None,
 ) -> None:
     """Write one self-contained HTML page: graph of the rules, figures, sortable tables, tokens and time, manifests."""
-    from itscale.planning import read_configuration
-    from itscale.records import write_atomic
+    from itscale.dag.planning import read_configuration
+    from itscale.data.records import write_atomic
     from itscale.report.page import build
 
     files = configfile or [folder / "config" / "config.yaml"]

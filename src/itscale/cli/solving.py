@@ -43,15 +43,15 @@ def solve(
     seed: Seed = 0,
 ) -> None:
     """See SOLVE."""
-    from itscale.advice import named_policy
-    from itscale.calibrate import read_calibration
+    from itscale.data.records import PREDICTIONS, read_table
+    from itscale.drivers.live import Interrupted
+    from itscale.drivers.live import solve as stage
     from itscale.engines import EngineSettings, open_engine
     from itscale.engines.protocol import Sampling
-    from itscale.hub import weights_digest
-    from itscale.importing import read_questions
-    from itscale.live import Interrupted
-    from itscale.live import solve as stage
-    from itscale.records import PREDICTIONS, read_table
+    from itscale.models.hub import weights_digest
+    from itscale.sources.samples import read_questions
+    from itscale.studies.advice import named_policy
+    from itscale.studies.calibrate import read_calibration
 
     if out.is_dir():
         raise UserError(f"--out {out} is a folder: give the name of a file.")
@@ -66,7 +66,7 @@ def solve(
             raise UserError(
                 f"policy {policy!r} reads verifier scores: give the folder of a process reward model with --verifier."
             )
-        from itscale.verifier import Verifier
+        from itscale.models.verifier import Verifier
 
         pieces = parse_step_break(step_break)
         scorer = Verifier(prm, verifier_batch_size, pieces)
@@ -108,7 +108,7 @@ def write_answers(out: Path, rows) -> None:
     """One JSON object a row: its answer, why it stopped, what it cost, and its samples."""
     from dataclasses import asdict
 
-    from itscale.records import write_atomic
+    from itscale.data.records import write_atomic
 
     lines = []
     for row in rows:
@@ -142,9 +142,9 @@ def accuracy(rows) -> str:
     """Share of right answers with its interval over problems."""
     import numpy as np
 
-    from itscale.driver import right_answers
-    from itscale.grading import Comparer
-    from itscale.intervals import mean_interval
+    from itscale.drivers.driver import right_answers
+    from itscale.grading.comparison import Comparer
+    from itscale.theory.intervals import mean_interval
 
     with Comparer(5.0) as comparer:
         right = right_answers(rows, comparer)
@@ -178,10 +178,10 @@ def advise(
     seed: Seed = 0,
 ) -> None:
     """See ADVISE."""
-    from itscale import advice as stage
-    from itscale.methods import read_methods
-    from itscale.records import POOL, PREDICTIONS, Unit, make_pool, read_table, with_predictions
-    from itscale.tables import write_csv
+    from itscale.data.records import POOL, PREDICTIONS, Unit, make_pool, read_table, with_predictions
+    from itscale.data.tables import write_csv
+    from itscale.studies import advice as stage
+    from itscale.studies.methods import read_methods
 
     if not 0 < accuracy <= 1:
         raise UserError(f"--accuracy is {accuracy}: give a share between 0 and 1.")
@@ -221,13 +221,13 @@ def live(
     choices: Choices = None,
 ) -> None:
     """Run methods live against their fixed budgets; measure tokens, clock, and the bias of the order of arrival."""
-    from itscale.calibrate import frozen_policies, read_calibration
+    from itscale.data.records import PREDICTIONS, Unit, read_pool, read_problems, read_table, with_predictions
+    from itscale.data.tables import write_csv
     from itscale.engines import EngineSettings
     from itscale.engines.protocol import Sampling
-    from itscale.live_study import adaptive, arrival_bias, study_engines
-    from itscale.records import PREDICTIONS, Unit, read_pool, read_problems, read_table, with_predictions
-    from itscale.tables import write_csv
-    from itscale.verifier import Verifier
+    from itscale.models.verifier import Verifier
+    from itscale.studies.calibrate import frozen_policies, read_calibration
+    from itscale.studies.live import adaptive, arrival_bias, study_engines
 
     predicted = readable(predictions, lambda path: read_table(path, PREDICTIONS))
     needed = ("methods", "budget", "problems", "engines", "batch_size", "look_ahead", "gpu_memory")

@@ -11,8 +11,8 @@ from itscale.cli.options import Choices, Out, Seed, app, settings_of
 @app.command()
 def vote_guarantees(seed: Seed, out: Out) -> None:
     """Simulate what a vote's guarantee is worth where wrong answers cluster, which its model says they do not."""
-    from itscale.tables import write_csv
-    from itscale.vote_study import guarantees
+    from itscale.data.tables import write_csv
+    from itscale.studies.votes import guarantees
 
     table = guarantees(seed)
     write_csv(out, table)
@@ -34,13 +34,13 @@ def vote_study(
 
     The sweep votes on half of a question's samples and judges the vote by the plurality of the other half.
     """
+    from itscale.data.records import Unit, read_pool, read_votes
+    from itscale.data.tables import write_csv
     from itscale.errors import UserError
     from itscale.policies import make_policy
     from itscale.policies.calibration import Calibration
-    from itscale.records import Unit, read_pool, read_votes
-    from itscale.tables import write_csv
-    from itscale.vote_study import lead_sweep, votes_to_stop
-    from itscale.voting import estimate_model
+    from itscale.studies.votes import lead_sweep, votes_to_stop
+    from itscale.theory.voting import estimate_model
 
     samples = read_pool(pool, Unit.SAMPLE)
     known = estimate_model(read_votes(calibration), choices)
@@ -78,14 +78,14 @@ def train_on_votes(
     A killed run goes on from its last checkpoint with the same curve. Writes metrics.jsonl (a line a step), evaluation.csv (a
     row a problem, step and benchmark), run.json, and the model after the last and after the best step.
     """
-    from itscale.benchmarks import refuse_overlap
+    from itscale.data.records import read_problems, read_votes
     from itscale.engines import EngineSettings
     from itscale.engines.protocol import Sampling
     from itscale.policies.calibration import Calibration
-    from itscale.records import read_problems, read_votes
+    from itscale.sources.benchmarks import refuse_overlap
     from itscale.testtime.evaluation import EvaluationSettings
     from itscale.testtime.settings import RunSettings
-    from itscale.voting import estimate_model
+    from itscale.theory.voting import estimate_model
 
     trained, others = read_problems(problems), read_problems(untouched)
     # What is forgotten is measured on questions that were not trained on.
@@ -116,8 +116,8 @@ def training_tables(
     baseline: Annotated[str, typer.Option(help="The run that the others are compared with.")] = "ttrl",
 ) -> None:
     """Put runs together: summary, evaluations against tokens, figures of every step, and every seed alone."""
-    from itscale.records import write_atomic
-    from itscale.tables import write_csv
+    from itscale.data.records import write_atomic
+    from itscale.data.tables import write_csv
     from itscale.testtime import report
 
     steps, evaluations, table = report.read_runs(runs)
@@ -141,7 +141,7 @@ def choose_learning_rate(
 
     Calibration problems have answers, so they may be read for this; the benchmark that is trained on later is not touched.
     """
-    from itscale.tables import write_csv
+    from itscale.data.tables import write_csv
     from itscale.testtime import report
 
     table = report.learning_rates(runs, used)

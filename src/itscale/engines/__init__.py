@@ -8,7 +8,7 @@ from typing import Any
 
 from itscale.engines.protocol import Engine
 from itscale.errors import UserError, refuse_below
-from itscale.hub import weights_digest
+from itscale.models.hub import weights_digest
 
 # Settings that say how fast samples come, and change none.
 _SPEED = ("batch_size", "tensor_parallel", "gpu_memory")

@@ -18,7 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from itscale.engines.protocol import Completion, Finish, Request, Usage
 from itscale.errors import UserError
-from itscale.prompts import user_turn
+from itscale.models.prompts import user_turn
 
 _ATTEMPTS = 6
 _POLL_S = 0.05

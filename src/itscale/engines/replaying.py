@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from itscale.data.records import KEY
 from itscale.engines.protocol import Completion, Finish, Request, Usage
-from itscale.records import KEY
 
 Arrival = Literal["length", "submission", "reverse", "random"]
 

@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import DynamicCache
 
 from itscale.engines.protocol import Completion, Request, Usage, completion, refuse_long
-from itscale.hub import model_files
-from itscale.memory import fitting
-from itscale.prompts import render
+from itscale.models.hub import model_files
+from itscale.models.memory import fitting
+from itscale.models.prompts import render
 
 
 class TransformersEngine:

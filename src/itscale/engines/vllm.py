@@ -7,8 +7,8 @@ from typing import Any
 
 from itscale.engines.protocol import Completion, Request, Usage, completion, refuse_long
 from itscale.errors import UserError
-from itscale.hub import model_files
-from itscale.prompts import render
+from itscale.models.hub import model_files
+from itscale.models.prompts import render
 
 
 def _pack_tied_head(worker: Any) -> None:

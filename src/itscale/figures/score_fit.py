@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from itscale.figures.style import COLOURS, figure
-from itscale.truncnormal import density
+from itscale.theory.truncnormal import density
 
 CAPTION = (
     "Verifier scores of all samples of three questions of the {benchmark} benchmark (at the lower quartile, median and upper "

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from itscale.voting import VoteModel
+from itscale.theory.voting import VoteModel
 
 
 @dataclass(frozen=True, slots=True)

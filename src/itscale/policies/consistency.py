@@ -5,11 +5,11 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from itscale.data.records import Pool, Unit
 from itscale.errors import UserError
 from itscale.policies.calibration import Calibration, Difficulty
 from itscale.policies.protocol import CODE, Batch, Decision, NoState, Reason, check_counts, decide, stop_or_limit
-from itscale.records import Pool, Unit
-from itscale.voting import Tally, asc_confidence, empty_tally, plurality, vote
+from itscale.theory.voting import Tally, asc_confidence, empty_tally, plurality, vote
 
 
 @dataclass(frozen=True, slots=True)

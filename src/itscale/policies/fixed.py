@@ -5,10 +5,10 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from itscale.data.records import Unit
 from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import Batch, Decision, NoState, Reason, best_scored, check_counts, decide
-from itscale.records import Unit
-from itscale.voting import heaviest, plurality
+from itscale.theory.voting import heaviest, plurality
 
 
 @dataclass(frozen=True, slots=True)

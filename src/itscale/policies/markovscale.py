@@ -11,14 +11,14 @@ import numpy as np
 from scipy import special
 from scipy.optimize import isotonic_regression
 
-from itscale import markov
-from itscale.emissions import look_up
+from itscale.data.records import Pool, Unit
 from itscale.errors import UserError
 from itscale.policies.calibration import Calibration, FirstScore, Rounds, Strata
 from itscale.policies.fixed import last_round
 from itscale.policies.protocol import CODE, Batch, Decision, NoState, Reason, check_counts
-from itscale.rates import fit_rates
-from itscale.records import Pool, Unit
+from itscale.theory import markov
+from itscale.theory.emissions import look_up
+from itscale.theory.rates import fit_rates
 
 
 @dataclass(frozen=True, slots=True)

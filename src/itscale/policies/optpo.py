@@ -12,12 +12,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from scipy import special
 
+from itscale.data.records import Unit
 from itscale.errors import UserError
 from itscale.policies.calibration import Calibration
 from itscale.policies.consistency import count_votes
 from itscale.policies.protocol import Batch, Decision, Reason, check_counts, stop_or_limit, take
-from itscale.records import Unit
-from itscale.voting import (
+from itscale.theory.voting import (
     Tally,
     VoteModel,
     asc_confidence,

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 
-from itscale import truncnormal
+from itscale.data.records import Pool, Unit
 from itscale.errors import UserError
 from itscale.policies.calibration import Calibration, Moments
 from itscale.policies.protocol import (
@@ -21,7 +21,7 @@ from itscale.policies.protocol import (
     take,
     usable_scores,
 )
-from itscale.records import Pool, Unit
+from itscale.theory import truncnormal
 
 # How many scores the released code fits, by its maximum number of samples.
 _PEEK = {8: 3, 16: 5, 32: 10, 64: 20}

@@ -13,9 +13,9 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from itscale.data.records import Unit
 from itscale.errors import UserError
 from itscale.policies.calibration import Calibration
-from itscale.records import Unit
 
 
 class Reason(StrEnum):

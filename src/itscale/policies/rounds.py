@@ -5,14 +5,14 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from itscale import roundfilter
-from itscale.emissions import choose, tabulate
+from itscale.data.records import Pool, Unit
 from itscale.errors import UserError
 from itscale.policies.calibration import Calibration, Rounds, Strata
 from itscale.policies.fixed import BestOfN, SelfConsistency
 from itscale.policies.markovscale import fit_strata, rising
 from itscale.policies.protocol import CODE, Batch, Decision, Reason, check_counts
-from itscale.records import Pool, Unit
+from itscale.theory import roundfilter
+from itscale.theory.emissions import choose, tabulate
 
 _EXPONENTS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
 _FOLDS = 5

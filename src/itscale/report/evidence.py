@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from itscale.ledger import Ledger
-from itscale.records import manifest_path, read_json
-from itscale.tables import read_csv
+from itscale.data.ledger import Ledger
+from itscale.data.records import manifest_path, read_json
+from itscale.data.tables import read_csv
 
 # The ledger's purposes, and the evaluations of test-time training, which no method pays for.
 _TOKENS = [*(f.name for f in fields(Ledger)), "evaluation"]

@@ -12,10 +12,10 @@ import networkx as nx
 import pandas as pd
 import yaml
 
+from itscale.dag.planning import rule_graph
+from itscale.data.tables import read_csv, readable
 from itscale.errors import UserError
-from itscale.planning import rule_graph
 from itscale.report import evidence, graph
-from itscale.tables import read_csv, readable
 
 MAX_ROWS = 500
 _FIRST = ("frontier", "accuracy_tokens")  # figures of the main comparison

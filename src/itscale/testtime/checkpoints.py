@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from itscale.records import read_json, write_folder, write_json
+from itscale.data.records import read_json, write_folder, write_json
 
 if TYPE_CHECKING:
     import torch

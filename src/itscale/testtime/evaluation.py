@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from itscale.data.records import Problem
+from itscale.drivers.live import solve
 from itscale.engines.protocol import Engine, Sampling
-from itscale.grading import Comparer
-from itscale.live import solve
+from itscale.grading.comparison import Comparer
 from itscale.policies import make_policy
-from itscale.records import Problem
 from itscale.testtime.rollouts import judge_votes
 
 METRICS = ("mean", "majority", "pass")

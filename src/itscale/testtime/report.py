@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from itscale.intervals import mean_interval, paired_difference
-from itscale.records import read_json
-from itscale.tables import interval_cells, read_csv
+from itscale.data.records import read_json
+from itscale.data.tables import interval_cells, read_csv
 from itscale.testtime.evaluation import METRICS
+from itscale.theory.intervals import mean_interval, paired_difference
 
 TOKENS = ("prompt_tokens", "completion_tokens", "unused_tokens", "training_tokens")
 

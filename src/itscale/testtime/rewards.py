@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from itscale.voting import plurality
+from itscale.theory.voting import plurality
 
 
 @dataclass(frozen=True, slots=True)

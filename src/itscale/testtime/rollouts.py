@@ -19,16 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from itscale.driver import Solved
+from itscale.data.ledger import Ledger
+from itscale.data.records import Problem
+from itscale.drivers.assess import right_clusters
+from itscale.drivers.driver import Solved
+from itscale.drivers.generate import request_seed
+from itscale.drivers.live import solve
 from itscale.engines.protocol import ReloadingEngine, Sampling
 from itscale.errors import UserError
-from itscale.generate import request_seed
-from itscale.grading import Comparer
-from itscale.judging import right_clusters
-from itscale.ledger import Ledger
-from itscale.live import solve
+from itscale.grading.comparison import Comparer
 from itscale.policies.protocol import Policy, Reason
-from itscale.records import Problem
 from itscale.testtime.rewards import Vote, rewards, row_weights, step_figures
 
 

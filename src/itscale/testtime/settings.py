@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from itscale.data.records import Unit
 from itscale.errors import UserError
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import Batch, Policy
-from itscale.records import Unit
 
 ALGORITHMS = ("grpo", "rloo", "ppo", "sft")
 

@@ -23,17 +23,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, T
 from transformers.utils.logging import disable_progress_bar
 from trl import GRPOConfig, RLOOConfig, SFTConfig
 
+from itscale.data.journal import Journal, fingerprint, scratch_folder
+from itscale.data.ledger import Ledger
+from itscale.data.records import Problem, write_atomic, write_json
+from itscale.drivers.generate import request_seed
 from itscale.engines import EngineSettings, open_engine
 from itscale.engines.protocol import ReloadingEngine, Sampling
 from itscale.errors import UserError
-from itscale.generate import request_seed
-from itscale.grading import Comparer
-from itscale.hub import model_files
-from itscale.journal import Journal, fingerprint, scratch_folder
-from itscale.ledger import Ledger
+from itscale.grading.comparison import Comparer
+from itscale.models.hub import model_files
 from itscale.policies.calibration import Calibration
 from itscale.progress import progress
-from itscale.records import Problem, write_atomic, write_json
 from itscale.testtime import checkpoints
 from itscale.testtime.evaluation import METRICS, EvaluationSettings, averages, evaluate
 from itscale.testtime.ppo import Critic, CriticGradient, VotePPO

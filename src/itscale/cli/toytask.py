@@ -1,0 +1,101 @@
+"""Commands of the tiny world: its problems, its two models, its measurement."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from itscale.cli.options import Out, Problems, Samples, Seed, app, build, parse_object, settings_of
+
+
+@app.command()
+def problems(seed: Seed, out: Out, settings: Annotated[str, typer.Option(help="BenchmarkSettings as JSON.")] = "{}") -> None:
+    """Make the tiny world's benchmarks: test, calibration, shifted and the predictor's splits, disjoint by text."""
+    from itscale.data.records import write_problems
+    from itscale.toytask.world import BenchmarkSettings, build_benchmarks
+
+    for split, members in build_benchmarks(seed, settings_of(BenchmarkSettings, settings, "--settings")).items():
+        write_problems(out / f"{split}.parquet", members, {"seed": seed, "split": split})
+        print(f"{split}: {len(members)} problems")
+
+
+@app.command()
+def train_language_model(
+    problems: Annotated[list[Path], typer.Argument(help="Benchmarks whose questions the corpus must not contain.")],
+    seed: Seed,
+    out: Out,
+    settings: Annotated[str, typer.Option(help="LanguageModelSettings as JSON.")] = "{}",
+) -> None:
+    """Train the tiny world's causal language model into a Hugging Face folder."""
+    from itscale.data.records import read_problems
+    from itscale.toytask.language_model import LanguageModelSettings, train
+
+    exclude = {p.question for path in problems for p in read_problems(path)}
+    train(out, seed, settings_of(LanguageModelSettings, settings, "--settings"), exclude)
+
+
+@app.command()
+def train_reward_model(
+    evaluated: Annotated[list[Path], typer.Argument(help="Benchmarks whose questions no generated solution may answer.")],
+    model: Annotated[Path, typer.Option(help="Language model folder to start from.")],
+    problems: Problems,
+    samples: Samples,
+    seed: Seed,
+    out: Out,
+    settings: Annotated[str, typer.Option(help="RewardModelSettings as JSON.")] = "{}",
+) -> None:
+    """Train the tiny world's process reward model on solutions whose step truth the generator knows."""
+    from itscale.data.records import SAMPLES, read_problems, read_table
+    from itscale.toytask.reward_model import RewardModelSettings, train
+
+    chosen = settings_of(RewardModelSettings, settings, "--settings")
+    exclude = {p.question for path in evaluated for p in read_problems(path)}
+    train(out, model, read_table(samples, SAMPLES), read_problems(problems), seed, chosen, exclude)
+
+
+@app.command()
+def world(
+    test: Annotated[Path, typer.Option(help="Parallel pool of the test split.")],
+    chain: Annotated[Path, typer.Option(help="Chain pool of the test split.")],
+    shifted: Annotated[Path, typer.Option(help="Parallel pool of the shifted benchmark.")],
+    out: Out,
+) -> None:
+    """Measure the tiny world against the bands that make it worth studying."""
+    from itscale.data.records import Unit, read_pool
+    from itscale.data.tables import write_csv
+    from itscale.toytask.bands import measure
+
+    table = measure(read_pool(test, Unit.SAMPLE), read_pool(chain, Unit.ROUND), read_pool(shifted, Unit.SAMPLE))
+    write_csv(out, table)
+    print(table.to_string(index=False))
+
+
+@app.command()
+def world_trial(
+    seed: Seed,
+    world: Annotated[str, typer.Option(help="The configuration's section `world` as JSON.")],
+    pools: Annotated[str, typer.Option(help="The configuration's section `pools` as JSON.")],
+    sampling: Annotated[str, typer.Option(help="The configuration's section `sampling` as JSON.")],
+    engine: Annotated[str, typer.Option(help="The configuration's section `engine` as JSON.")],
+    folder: Annotated[
+        Path, typer.Option(help="Where models and samples lie until the trial is done; a killed one goes on from it.")
+    ],
+    out: Out,
+) -> None:
+    """Make and measure a whole tiny world from another seed."""
+    from itscale.data.tables import write_csv
+    from itscale.engines import EngineSettings
+    from itscale.engines.protocol import Sampling
+    from itscale.toytask.language_model import LanguageModelSettings
+    from itscale.toytask.reward_model import RewardModelSettings
+    from itscale.toytask.trial import plans_of, trial
+    from itscale.toytask.world import BenchmarkSettings
+
+    parts = parse_object(world, "--world")
+    classes = {"benchmarks": BenchmarkSettings, "language_model": LanguageModelSettings, "reward_model": RewardModelSettings}
+    settings = [build(cls, parts.get(name, {}), f"--world {name}") for name, cls in classes.items()]
+    plans = plans_of(parse_object(pools, "--pools"), settings_of(Sampling, sampling, "--sampling"), seed)
+    chosen = settings_of(EngineSettings, engine, "--engine", model="")
+    table = trial(seed, folder, *settings, plans, chosen)
+    write_csv(out, table)
+    print(table.to_string(index=False))

@@ -1,0 +1,1 @@
+"""A policy over a stored pool or a running engine; drawing and assessing samples."""

@@ -1,0 +1,422 @@
+"""The loop of a live run: what to submit next, what to judge, what to decide, what to abort.
+
+A row is a problem (parallel samples) or one chain of it (sequential rounds). Decisions are taken in submission order, whatever
+order the samples arrive in: the first to arrive are the short ones. Freed slots of the engine go to the rows that want samples,
+in their order (so new problems begin before anything is guessed), and only then to samples that nobody has asked for yet,
+at most `look_ahead` of a row. Scheduling inside the engine is the engine's own.
+"""
+
+import heapq
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from itscale.data.journal import Journal
+from itscale.data.ledger import Ledger
+from itscale.data.records import Problem, Unit
+from itscale.drivers.assess import Judge, Judgement, right_clusters
+from itscale.drivers.generate import Key, request_seed
+from itscale.drivers.replay import visible
+from itscale.engines.protocol import Completion, Engine, Finish, Request, Sampling, Usage
+from itscale.grading.answers import extract_answer
+from itscale.grading.comparison import Comparer
+from itscale.policies.protocol import Batch, Policy, Reason, join, take
+from itscale.progress import progress
+
+_REASONS = list(Reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A completion and what the judge says of it."""
+
+    completion: Completion
+    judgement: Judgement
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """What was done for one problem (or one of its chains).
+
+    `samples` are those that the decision rests on, in submission order; `column` is the chosen one of them (-1: no answer).
+    `speculative` counts the completions that finished and were not needed, `aborted` the requests that were cut short.
+    """
+
+    problem: Problem
+    chain: int
+    samples: tuple[Sample, ...]
+    column: int
+    reason: Reason
+    speculative: int
+    aborted: int
+    ledger: Ledger
+
+    @property
+    def answer(self) -> str | None:
+        return self.samples[self.column].judgement.answer if self.column >= 0 else None
+
+    def saved(self, limit: int) -> float:
+        """About how many completion tokens `limit` samples would have cost beyond what was drawn.
+
+        An estimate: the samples that were not drawn are taken to be as long as those that were.
+        """
+        used = len(self.samples)
+        return self.ledger.completion * (limit - used) / used - self.ledger.speculative - self.ledger.aborted if used else 0.0
+
+
+def right_answers(rows: Sequence[Solved], comparer: Comparer) -> list[bool]:
+    """Whether each row's answer is right: the judgement on its cluster; no answer is wrong."""
+    right = right_clusters([(row.problem.answer, [s.judgement for s in row.samples]) for row in rows], comparer)
+    chosen = [row.samples[row.column].judgement.cluster if row.column >= 0 else -1 for row in rows]
+    return [of.get(cluster, False) for of, cluster in zip(right, chosen, strict=True)]
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds: in all (and of this process's processor time), in the engine, waiting for the judge with an idle engine, deciding.
+
+    `abort_latency` holds, per row that was stopped with requests in flight, the seconds from the arrival of the sample
+    that decided it until the engine had dropped them.
+    """
+
+    total: float = 0.0
+    processor: float = 0.0
+    engine: float = 0.0
+    waiting: float = 0.0
+    deciding: float = 0.0
+    decisions: int = 0
+    abort_latency: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Row:
+    """Columns of a row: `asked` were submitted, `arrived` came back, `samples` are judged, `want` are granted to the policy,
+    which has seen `n` of them in `steps` steps."""
+
+    problem: Problem
+    chain: int
+    state: Any
+    steps: int = 0
+    n: int = 0
+    want: int = 0
+    asked: int = 0
+    handed: int = 0
+    arrived: dict[int, Completion] = field(default_factory=dict)
+    times: dict[int, float] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+    running: dict[str, int] = field(default_factory=dict)
+    previous: str | None = None
+    prompt: tuple[int, ...] | str | None = None
+    column: int = -1
+    reason: Reason | None = None
+    aborted: int = 0
+    cut: Usage = field(default_factory=Usage)
+    verifier: int = 0
+
+    @property
+    def stopped(self) -> bool:
+        return self.reason is not None
+
+
+class Driver:
+    """One run. `session` is the engine's usage as this driver counted it, without what a journal brought along."""
+
+    def __init__(
+        self,
+        problems: list[Problem],
+        engine: Engine,
+        policy: Policy,
+        *,
+        sampling: Sampling,
+        seed: int,
+        chains: int,
+        look_ahead: int,
+        judge: Judge,
+        journal: Journal | None,
+        features: dict[str, np.ndarray],
+        shown: bool = True,
+    ) -> None:
+        self.engine, self.policy, self.judge, self.journal = engine, policy, judge, journal
+        self.sampling, self.seed = sampling, seed
+        self.sequential = policy.unit is Unit.ROUND
+        self.look_ahead = 0 if self.sequential else look_ahead
+        self.clock = Clock()
+        self.shown = shown
+        self.session = Usage()
+        self.saved = 0.0
+        state = policy.init(len(problems) * chains)
+        places = [(problem, chain) for problem in problems for chain in range(chains)]
+        self.rows = [_Row(*place, take(state, np.array([i]))) for i, place in enumerate(places)]
+        shape = (len(self.rows), policy.limit)
+        self.seen = Batch(
+            n=np.zeros(len(self.rows), np.int64),
+            cluster=np.full(shape, -1, np.int64),
+            score=np.full(shape, np.nan),
+            tokens=np.zeros(shape, np.int64),
+            features={name: np.repeat(values, chains) for name, values in features.items()},
+        )
+        self.active = dict.fromkeys(range(len(self.rows)))  # a set that keeps its order
+        self.wanting: list[int] = []  # heap of rows with columns to submit
+        self.running: dict[str, int] = {}  # request -> row
+        self.judgements: Future | None = None
+        self.handed: list[tuple[int, str, list[str]]] = []
+        self.fresh: dict[int, None] = {}  # rows with columns for the judge
+        if journal is not None:
+            self._recall(journal.rows)
+
+    def run(self, interrupted: Callable[[], bool]) -> bool:
+        """Drive until every row has stopped; False if it was interrupted before."""
+        began, busy = time.perf_counter(), time.process_time()
+        with progress(description="solving", unit="problem", total=len(self.rows), shown=self.shown) as bar:
+            self._decide(list(self.active))
+            while self.active or self.engine.outstanding:
+                if interrupted():
+                    self._abort([i for i, row in enumerate(self.rows) if row.running])
+                    return False
+                self._collect()
+                self._refill()
+                if self.engine.outstanding:
+                    self._receive()
+                elif self.active and self.judgements is None and not self.fresh:
+                    raise RuntimeError(f"nothing is under way for {len(self.active)} problems that have not stopped")
+                self._hand_over()
+                bar.set_postfix(self._totals(), refresh=False)
+                bar.update(len(self.rows) - len(self.active) - bar.n)
+        self.clock.total, self.clock.processor = time.perf_counter() - began, time.process_time() - busy
+        return True
+
+    def solved(self, predictor_tokens: np.ndarray) -> tuple[Solved, ...]:
+        """Every row's outcome; predictor_tokens [problems] are charged to each row of a problem."""
+        chains = len(self.rows) // max(1, len(predictor_tokens))
+        return tuple(self._solved(row, int(predictor_tokens[i // chains])) for i, row in enumerate(self.rows))
+
+    # What to submit: first what is wanted, by row; then what may be wanted, the row that is least ahead first.
+
+    def _refill(self) -> None:
+        free = self.engine.slots - self.engine.outstanding
+        requests = []
+        while free > len(requests) and self.wanting:
+            i = self.wanting[0]
+            if self._may_ask(i):
+                requests.append(self._request(i))
+            else:
+                heapq.heappop(self.wanting)
+        if free > len(requests) and self.look_ahead:
+            ahead = [(row.asked - row.want, i) for i in self.active if (row := self.rows[i]).asked < self._horizon(row)]
+            heapq.heapify(ahead)
+            while free > len(requests) and ahead:
+                depth, i = ahead[0]
+                row = self.rows[i]
+                self._skip_arrived(row)
+                if row.asked < self._horizon(row):
+                    requests.append(self._request(i))
+                    heapq.heapreplace(ahead, (depth + 1, i))
+                else:
+                    heapq.heappop(ahead)
+        self.engine.submit(requests)
+
+    def _horizon(self, row: _Row) -> int:
+        return min(self.policy.limit, row.want + self.look_ahead)
+
+    def _skip_arrived(self, row: _Row) -> None:
+        while row.asked in row.arrived:  # it came out of the journal
+            row.asked += 1
+
+    def _may_ask(self, i: int) -> bool:
+        row = self.rows[i]
+        self._skip_arrived(row)
+        # The next round's prompt needs this round's answer.
+        return not row.stopped and row.asked < row.want and (not self.sequential or row.asked == len(row.arrived))
+
+    def _key(self, row: _Row, column: int) -> Key:
+        return (row.problem.problem_id, row.chain, *((column, 0) if self.sequential else (0, column)))
+
+    def _request(self, i: int) -> Request:
+        row = self.rows[i]
+        key = self._key(row, row.asked)
+        request_id = json.dumps(key)
+        row.running[request_id] = row.asked
+        self.running[request_id] = i
+        row.asked += 1
+        if row.prompt is None or self.sequential:
+            row.prompt = self.engine.encode(row.problem.question, row.previous)
+        return Request(request_id, row.prompt, self.sampling, request_seed(self.seed, key))
+
+    # What came back.
+
+    def _receive(self) -> None:
+        began = time.perf_counter()
+        completions = self.engine.poll()
+        now = time.perf_counter()
+        self.clock.engine += now - began
+        records = []
+        for completion in completions:
+            i = self.running.pop(completion.request_id)
+            column = self.rows[i].running.pop(completion.request_id)
+            self.rows[i].times[column] = now
+            self._arrive(i, column, completion)
+            spent = Usage(completion.prompt_tokens, completion.cached_prompt_tokens, completion.completion_tokens)
+            self.session += spent + completion.lost
+            records.append({"row": i, "column": column, "completion": completion})
+        self._write(records)
+
+    def _arrive(self, i: int, column: int, completion: Completion) -> None:
+        row = self.rows[i]
+        row.arrived[column] = completion
+        row.cut += completion.lost
+        if self.sequential:
+            row.previous = extract_answer(completion.text) or row.previous
+            heapq.heappush(self.wanting, i)
+        if not row.stopped:
+            self.fresh[i] = None
+
+    def _hand_over(self) -> None:
+        """Give the judge, if it is free, all columns that it has not had, up to each row's first gap."""
+        if self.judgements is not None or not self.fresh:
+            return
+        for i in self.fresh:
+            row, texts = self.rows[i], []
+            while not row.stopped and row.handed in row.arrived:
+                texts.append(row.arrived[row.handed].text)
+                row.handed += 1
+            if texts:
+                self.handed.append((i, row.problem.question, texts))
+        self.fresh = {}
+        if self.handed:
+            self.judgements = self.judge.submit(self.handed)
+
+    def _collect(self) -> None:
+        """Take the judge's judgements if they are there, or wait for them if the engine has nothing to do; then decide."""
+        if self.judgements is None or not (self.judgements.done() or not self.engine.outstanding):
+            return
+        began = time.perf_counter()
+        judgements = self.judgements.result()
+        self.clock.waiting += time.perf_counter() - began
+        records = []
+        for (i, _, _), found in zip(self.handed, judgements, strict=True):
+            for judgement in found:
+                records.append({"row": i, "column": len(self.rows[i].samples), "judgement": judgement})
+                self._judged(i, judgement)
+        self._write(records)
+        judged = [i for i, _, _ in self.handed]
+        self.judgements, self.handed = None, []
+        self._decide(judged)
+        self._hand_over()
+
+    def _judged(self, i: int, judgement: Judgement) -> None:
+        row = self.rows[i]
+        column = len(row.samples)
+        completion = row.arrived[column]
+        row.samples.append(Sample(completion, judgement))
+        row.verifier += judgement.verifier_tokens
+        self.seen.cluster[i, column] = judgement.cluster
+        self.seen.score[i, column] = judgement.score
+        self.seen.tokens[i, column] = completion.completion_tokens
+
+    # What to decide: rows that have taken as many steps step together, as they do in a replay.
+
+    def _decide(self, rows: list[int]) -> None:
+        began = time.perf_counter()
+        stopped = []
+        while ready := [i for i in rows if not (row := self.rows[i]).stopped and len(row.samples) >= row.want]:
+            groups = defaultdict(list)
+            for i in ready:
+                groups[self.rows[i].steps].append(i)
+            rows = ready
+            for members in groups.values():
+                stopped += self._step(members)
+        self.clock.deciding += time.perf_counter() - began
+        self._abort([i for i in stopped if self.rows[i].running])
+        self.saved += sum(self._solved(self.rows[i], 0).saved(self.policy.limit) for i in stopped)
+
+    def _step(self, members: list[int]) -> list[int]:
+        """One step of some rows; returns those that stopped."""
+        rows, index = [self.rows[i] for i in members], np.array(members)
+        n, seen = np.array([row.want for row in rows]), np.array([row.n for row in rows])
+        batch = visible(self.seen, index, n)
+        state, decision = self.policy.step(join([row.state for row in rows]), batch, seen)
+        want = np.minimum(decision.want, self.policy.limit)
+        finished = np.flatnonzero(want <= n)
+        if len(finished):
+            columns = self.policy.select(take(state, finished), batch.rows(finished))
+            for j, column in zip(finished.tolist(), columns.tolist(), strict=True):
+                rows[j].column, rows[j].reason = column, _REASONS[decision.reason[j]]
+                del self.active[members[j]]
+        for j, row in enumerate(rows):
+            row.n, row.want, row.steps = int(n[j]), int(max(want[j], n[j])), row.steps + 1
+            if not row.stopped:
+                row.state = take(state, np.array([j]))
+                heapq.heappush(self.wanting, members[j])
+        self.clock.decisions += len(rows)
+        return [members[j] for j in finished]
+
+    def _abort(self, rows: list[int]) -> None:
+        if not rows:
+            return
+        cut = self.engine.abort([request_id for i in rows for request_id in self.rows[i].running])
+        now = time.perf_counter()
+        records = []
+        for i in rows:
+            row = self.rows[i]
+            gone = [request_id for request_id in row.running if request_id in cut]  # the others have finished: they will come
+            if gone and row.stopped and (arrived := [t for c, t in row.times.items() if c < row.n]):
+                self.clock.abort_latency.append(now - max(arrived))
+            for request_id in gone:
+                del row.running[request_id], self.running[request_id]
+                self._cut(i, cut[request_id])
+                self.session += cut[request_id]
+                records.append({"row": i, "cut": cut[request_id]})
+        self._write(records)
+
+    def _cut(self, i: int, usage: Usage) -> None:
+        self.rows[i].aborted += 1
+        self.rows[i].cut += usage
+
+    # What is on disk.
+
+    def _write(self, records: list[dict[str, Any]]) -> None:
+        if self.journal is not None and records:
+            self.journal.append([{k: asdict(v) if is_dataclass(v) else v for k, v in record.items()} for record in records])
+
+    def _recall(self, records: list[dict[str, Any]]) -> None:
+        for record in records:
+            i = record["row"]
+            if "completion" in record:
+                values = record["completion"]
+                values |= {"token_ids": tuple(values["token_ids"]), "finish": Finish(values["finish"])}
+                self._arrive(i, record["column"], Completion(**{**values, "lost": Usage(**values["lost"])}))
+            elif "judgement" in record:
+                self._judged(i, Judgement(**record["judgement"]))
+                self.rows[i].handed += 1
+            else:
+                self._cut(i, Usage(**record["cut"]))
+        for i, row in enumerate(self.rows):
+            self.judge.recall(i, [sample.judgement for sample in row.samples])
+
+    # What it cost.
+
+    def _totals(self) -> dict[str, str]:
+        spent = self.session.completion + self.session.aborted
+        return {"tokens": f"{spent}", "saved": f"≈{self.saved:.0f}"}
+
+    def _solved(self, row: _Row, predictor: int) -> Solved:
+        if row.reason is None:
+            raise ValueError(f"problem {row.problem.problem_id} has not stopped")
+        used = tuple(row.samples[: row.n])
+        unused = [c for column, c in row.arrived.items() if column >= row.n]
+        ledger = Ledger(
+            prompt=row.cut.prompt + sum(c.prompt_tokens for c in row.arrived.values()),
+            cached_prompt=row.cut.cached_prompt + sum(c.cached_prompt_tokens for c in row.arrived.values()),
+            completion=sum(s.completion.completion_tokens for s in used),
+            speculative=sum(c.completion_tokens for c in unused),
+            aborted=row.cut.aborted,
+            verifier=row.verifier,
+            predictor=predictor,
+        )
+        return Solved(row.problem, row.chain, used, row.column, row.reason, len(unused), row.aborted, ledger)

@@ -1,0 +1,176 @@
+"""Solve problems with a policy over an engine: the rule objects of a replay, but what is no longer needed is never drawn."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from itscale.data.journal import Journal, fingerprint
+from itscale.data.ledger import Ledger
+from itscale.data.records import Problem, Unit, features_of, refuse_twins
+from itscale.drivers.assess import Judge, Scorer
+from itscale.drivers.driver import Clock, Driver, Solved
+from itscale.engines.protocol import Engine, Sampling
+from itscale.errors import UserError
+from itscale.grading.comparison import Comparer
+from itscale.policies.protocol import Policy, scores_read
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Every row's outcome, in the order of the problems and their chains, and where the time went."""
+
+    rows: tuple[Solved, ...]
+    limit: int
+    clock: Clock
+
+    @property
+    def ledger(self) -> Ledger:
+        """Tokens of all rows."""
+        return sum((row.ledger for row in self.rows), Ledger())
+
+    @property
+    def saved(self) -> float:
+        """About how many completion tokens the policy's whole budget would have cost beyond what was drawn (an estimate)."""
+        return sum(row.saved(self.limit) for row in self.rows)
+
+    @property
+    def answers(self) -> dict[str, str | None]:
+        """The answer to each problem (of its first chain)."""
+        return {row.problem.problem_id: row.answer for row in self.rows if row.chain == 0}
+
+    def summary(self) -> str:
+        """Two lines: what was drawn, and about what the whole budget would have cost."""
+        ledger, used = self.ledger, sum(len(row.samples) for row in self.rows)
+        share = 100 * self.saved / max(ledger.drawn + self.saved, 1)
+        return (
+            f"{len(self.rows)} rows, {used} samples used of a budget of {len(self.rows) * self.limit}, {self.clock.total:.1f} s\n"
+            f"{ledger.drawn} completion tokens drawn ({ledger.speculative} finished unused, {ledger.aborted} cut short), "
+            f"about {self.saved:.0f} saved ({share:.0f} % of the whole budget; an estimate, from the samples that were drawn)"
+        )
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C: requests in flight were aborted, and what had finished is in the journal."""
+
+
+def solve(
+    problems: list[Problem],
+    engine: Engine,
+    policy: Policy,
+    *,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    chains: int = 1,
+    look_ahead: int = 8,
+    verifier: Scorer | None = None,
+    comparer: Comparer | None = None,
+    predictions: pd.DataFrame | None = None,
+    journal: Path | None = None,
+    meta: dict[str, Any] | None = None,
+    background: bool = True,
+    shown: bool = True,
+) -> Run:
+    """Draw samples of every problem until the policy stops, and answer.
+
+    Args:
+        problems: gold answers are not looked at.
+        engine: open, with nothing outstanding.
+        policy: any rule over samples or rounds, bound to its calibration if it needs one.
+        sampling: of every request.
+        seed: with the problem's id and the sample's number it decides the request's seed, as in `generate`.
+        chains: of every problem, for rules that count rounds.
+        look_ahead: samples of one problem that may be begun before they are asked for, when slots are free.
+        verifier: scores samples, for the rules that read scores.
+        comparer: compares answers; without one, one is opened for this call, which takes seconds.
+        predictions: what the predictor says of each problem (schema PREDICTIONS), for the rules that read features.
+        journal: file for what has finished; the run continues from one that is there. The caller removes it when the answers
+            are safe.
+        meta: what else the journal belongs to (the models).
+        background: judge samples beside the engine; without, the batches do not depend on the clock.
+        shown: show a progress bar.
+
+    Raises:
+        UserError: two problems of one id, a policy that exists only in replays, or scores or features that nobody gives.
+        Interrupted: Ctrl-C.
+    """
+    ids = [p.problem_id for p in problems]
+    refuse_twins("the problems to solve", ids)
+    name = type(policy).__name__
+    if getattr(policy, "replay_only", False):
+        raise UserError(f"{name} reads all samples of a stored pool and exists only in replays: choose another policy.")
+    if policy.needs_scores and verifier is None:
+        raise UserError(f"{name} reads verifier scores: give a verifier, or choose a policy that counts votes only.")
+    features, predictor_tokens = _features(policy, ids, predictions)
+    sampling = sampling or Sampling()
+    with ExitStack() as stack:
+        comparer = comparer or stack.enter_context(Comparer(5.0))
+        judge = stack.enter_context(Judge(comparer, verifier, scores_read(policy), background=background))
+        written = None
+        if journal is not None:
+            settings = [repr(policy), asdict(sampling), seed, chains, [asdict(p) for p in problems], meta or {}]
+            written = Journal(journal, fingerprint(settings))
+            stack.callback(written.close)
+        before = engine.usage()
+        driver = Driver(
+            problems,
+            engine,
+            policy,
+            sampling=sampling,
+            seed=seed,
+            chains=chains if policy.unit is Unit.ROUND else 1,
+            look_ahead=look_ahead,
+            judge=judge,
+            journal=written,
+            features=features,
+            shown=shown,
+        )
+        finished = driver.run(stack.enter_context(_interrupts()))
+        if driver.session != (used := engine.usage() - before):
+            raise RuntimeError(f"the driver counted {driver.session}, the engine {used}")
+    if not finished:
+        done = len(driver.rows) - len(driver.active)
+        kept = f"what had finished is in {journal}" if journal is not None else "nothing was kept, since no journal was given"
+        raise Interrupted(f"stopped after {done} of {len(driver.rows)} problems; {kept}")
+    return Run(driver.solved(predictor_tokens), policy.limit, driver.clock)
+
+
+def _features(policy: Policy, ids: list[str], predictions: pd.DataFrame | None) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Feature name -> [problems], and the predictor's tokens [problems]."""
+    if not policy.needs_features:
+        return {}, np.zeros(len(ids), np.int64)
+    if predictions is None:
+        raise UserError(f"{type(policy).__name__} reads what a predictor says of each question: give predictions.")
+    found, tokens = features_of(ids, predictions)
+    for name in policy.needs_features:
+        if name not in found:
+            raise UserError(f"the predictions lack {name!r}, which {type(policy).__name__} reads: train the predictor on it.")
+    return {name: found[name] for name in policy.needs_features}, tokens
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed; a second time it interrupts at once. Elsewhere than in the main thread it is left alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    pressed = []
+
+    def handle(number: int, frame: Any) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+        print("\nstopping after the engine's current step; press Ctrl-C again to stop at once", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,185 @@
+"""Drive a policy over a stored pool, many orders of each problem's samples at once.
+
+I.i.d. samples have no order, so parallel pools are replayed over seeded permutations of each problem's samples; chains
+have one, so each is replayed as it was drawn. The driver shows a policy only the columns it asked for.
+
+Rows never depend on each other, so they are replayed in blocks that fit the processor's cache: memory stays that of a block.
+"""
+
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from itscale.data.ledger import Ledger
+from itscale.data.records import Pool, Unit
+from itscale.errors import UserError
+from itscale.policies.consistency import mean_scores
+from itscale.policies.protocol import Batch, Policy, Reason, scores_read, take
+
+_BLOCK = 1 << 18  # entries of one array of a block: 2 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What a policy did in B replays (problem x order, or problem x chain).
+
+    `column` is the column of the pool it answered with (-1: no answer), `used` the samples or rounds it paid for.
+    """
+
+    problem: np.ndarray  # [B] int, index into the pool's problem_ids
+    used: np.ndarray  # [B] int
+    column: np.ndarray  # [B] int
+    correct: np.ndarray  # [B] bool
+    reason: np.ndarray  # [B] int8, index into list(Reason)
+    ledger: Ledger  # arrays of [B]
+
+
+def orders_of(pool: Pool, orders: int, seed: int) -> np.ndarray:
+    """Column permutations [R, orders, K]; one order, or a pool of rounds, is the submission order itself."""
+    identity = np.broadcast_to(np.arange(pool.size), (pool.rows, 1, pool.size))
+    if pool.unit is Unit.ROUND or orders == 1:
+        return identity
+    return _permutations(pool.rows, orders, pool.size, seed)
+
+
+@lru_cache(maxsize=1)
+def _permutations(rows: int, orders: int, size: int, seed: int) -> np.ndarray:
+    """Random permutations [rows, orders, size], kept for the next policy, which is replayed over the same; read only."""
+    keys = np.random.default_rng(seed).random((rows, orders, size), dtype=np.float32)
+    drawn = np.argsort(keys, axis=-1)
+    drawn.flags.writeable = False
+    return drawn
+
+
+def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0, block: int = _BLOCK) -> Outcomes:
+    """Replay a bound policy over a pool; nothing of the gold answers reaches the policy.
+
+    `block` entries of an array are replayed at once (speed and memory, not results); a policy whose state holds something of
+    every row beforehand needs all of them.
+
+    Raises:
+        UserError: the policy counts rounds and the pool samples (or the reverse), it asks for more than the pool has, or it
+            reads scores or features that the pool lacks.
+    """
+    name = type(policy).__name__
+    if policy.unit is not pool.unit:
+        raise UserError(f"the rule {name} counts {policy.unit}s and the pool has {pool.unit}s: give it a pool of its kind.")
+    if policy.limit > pool.size:
+        raise UserError(
+            f"the rule {name} may use {policy.limit} {policy.unit}s and the pool has {pool.size}: lower its limit, or draw more."
+        )
+    if policy.needs_scores and pool.rows and np.isnan(pool.score).all():
+        raise UserError(
+            f"the rule {name} reads verifier scores and the pool has none: score the samples, or take rules that count votes."
+        )
+    # What a rule that exists in a replay only may know: the pool that it is tested on.
+    oracle = {"oracle_score_mean": mean_scores(pool)} if getattr(policy, "replay_only", False) else {}
+    available = {**pool.features, **oracle}
+    missing = [feature for feature in policy.needs_features if feature not in available]
+    if missing:
+        raise UserError(
+            f"the rule {name} reads the predicted feature {missing[0]!r}, which these questions lack: train a "
+            "predictor with that head, or leave the method out."
+        )
+    order = orders_of(pool, orders, seed)
+    repeats = order.shape[1]
+    order = order.reshape(-1, pool.size)[:, : policy.limit]
+    row = np.repeat(np.arange(pool.rows), repeats)
+    features = {feature: available[feature] for feature in policy.needs_features}
+    predicted = bool(features) and not oracle
+    blocks = np.array_split(np.arange(len(row)), max(1, -(-order.size // block)))
+    return _joined([_replay_rows(policy, pool, features, predicted, row[block], order[block]) for block in blocks])
+
+
+def _replay_rows(
+    policy: Policy, pool: Pool, features: dict[str, np.ndarray], predicted: bool, row: np.ndarray, order: np.ndarray
+) -> Outcomes:
+    """Replay rows [B] of a pool, each in its order [B, limit] of columns; `predicted`: the features cost predictor tokens."""
+    columns = np.arange(policy.limit)
+    scored = columns < scores_read(policy)
+    cluster = pool.cluster[row[:, None], order]
+    score = np.where(scored, pool.score[row[:, None], order], np.nan)
+    tokens = pool.completion_tokens[row[:, None], order]
+    known = {name: values[row] for name, values in features.items()}
+    used, column, reason = drive(policy, Batch(np.zeros(len(row), np.int64), cluster, score, tokens, known))
+
+    paid = columns < used[:, None]
+
+    def spent(field: np.ndarray) -> np.ndarray:
+        return np.where(paid, field[row[:, None], order], 0).sum(axis=1)
+
+    picked = np.where(column >= 0, order[np.arange(len(row)), np.maximum(column, 0)], -1)
+    return Outcomes(
+        problem=pool.problem[row],
+        used=used,
+        column=picked,
+        correct=np.where(picked >= 0, pool.correct[row, np.maximum(picked, 0)], False),
+        reason=reason,
+        ledger=Ledger(
+            prompt=spent(pool.prompt_tokens),
+            cached_prompt=spent(pool.cached_prompt_tokens),
+            completion=np.where(paid, tokens, 0).sum(axis=1),
+            verifier=np.where(scored & paid, pool.verifier_tokens[row[:, None], order], 0).sum(axis=1),
+            predictor=np.broadcast_to(pool.predictor_tokens, pool.rows)[row] if predicted else 0,
+        ),
+    )
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Outcomes (or ledgers) of several blocks as one; what is no array is the same in all."""
+    first = parts[0]
+    if isinstance(first, np.ndarray):
+        return np.concatenate(parts)
+    if not isinstance(first, Outcomes | Ledger):
+        return first
+    return type(first)(**{f.name: _joined([getattr(part, f.name) for part in parts]) for f in fields(first)})
+
+
+def drive(policy: Policy, whole: Batch) -> tuple[np.ndarray, ...]:
+    """Step a policy until every row has stopped; returns used[B], column[B] (in the replayed order) and reason[B]."""
+    rows, limit = whole.cluster.shape
+    used = np.zeros(rows, np.int64)
+    column = np.full(rows, -1, np.int64)
+    reason = np.zeros(rows, np.int8)
+    active = np.arange(rows)
+    n = np.zeros(rows, np.int64)
+    seen = n
+    state = policy.init(rows)
+    while len(active):
+        batch = visible(whole, active, n)
+        state, decision = policy.step(state, batch, seen)
+        want = np.minimum(decision.want, limit)
+        done = want <= n
+        if done.any():
+            finished = np.flatnonzero(done)
+            used[active[finished]] = n[finished]
+            column[active[finished]] = policy.select(take(state, finished), batch.rows(finished))
+            reason[active[finished]] = decision.reason[finished]
+            going = np.flatnonzero(~done)
+            active, state, n, want = active[going], take(state, going), n[going], want[going]
+        seen, n = n, want
+    return used, column, reason
+
+
+def visible(whole: Batch, rows: np.ndarray, n: np.ndarray) -> Batch:
+    """The first n columns of some rows; what lies beyond is hidden."""
+    width = int(n.max(initial=0))
+    cluster, score, tokens = (values[rows, :width] for values in (whole.cluster, whole.score, whole.tokens))
+    if (ragged := np.flatnonzero(n < width)).size:
+        hidden = np.arange(width) >= n[ragged, None]
+        for values, nothing in ((cluster, -1), (score, np.nan), (tokens, 0)):
+            values[ragged] = np.where(hidden, nothing, values[ragged])
+    return Batch(n, cluster, score, tokens, {name: values[rows] for name, values in whole.features.items()})
+
+
+def reason_shares(outcomes: Outcomes) -> dict[str, float]:
+    """The share of replays that stopped for each reason, reasons that never occurred left out."""
+    counts = np.bincount(outcomes.reason, minlength=len(Reason))
+    return {str(r): float(c / counts.sum()) for r, c in zip(Reason, counts, strict=True) if c}
+
+
+def per_problem(values: np.ndarray, outcomes: Outcomes, problems: int) -> np.ndarray:
+    """The mean of values [B] over each problem's replays, [problems]."""
+    return np.bincount(outcomes.problem, weights=values, minlength=problems) / np.bincount(outcomes.problem, minlength=problems)

@@ -1,0 +1,146 @@
+"""Models of the hub (at a pinned revision, hashes compared) or of a local folder, and errors that say what to do."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from itscale.data.records import read_json
+from itscale.errors import UserError
+
+_REVISION = re.compile(r"[0-9a-f]{40}")
+# No pickles, no code.
+_WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Where a model lies: a local folder, or a hub id with the 40 digits of a commit as its revision."""
+
+    path: str
+    revision: str | None = None
+
+
+def pinned(what: str, path: str, revision: str | None) -> bool:
+    """Whether a source is one of the hub; a local folder needs no revision.
+
+    Raises:
+        UserError: it is neither a local folder nor pinned to a commit.
+    """
+    if Path(path).is_dir():
+        return False
+    if not _REVISION.fullmatch(revision or ""):
+        raise UserError(
+            f"{what}: {path!r} is no local folder, and what comes from the hub needs the 40 digits of a commit as its revision: "
+            "set revision."
+        )
+    return True
+
+
+@contextmanager
+def hub_errors(what: str, path: str) -> Iterator[None]:
+    """Turn what goes wrong between here and the hub into one sentence that says what to do."""
+    import httpx
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError:
+        raise UserError(
+            f"{what}: {path} is gated: accept its terms at https://huggingface.co/{path} and log in with `hf auth login` "
+            "(or set HF_TOKEN)."
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise UserError(f"{what}: {path} has no such revision: correct revision.") from None
+    except errors.RepositoryNotFoundError:
+        raise UserError(
+            f"{what}: {path} does not exist on the hub, or is private: correct the name, or log in with `hf auth login` "
+            "(or set HF_TOKEN)."
+        ) from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx.TransportError, ConnectionError):
+        raise UserError(
+            f"{what}: {path} is not in the cache and the hub cannot be reached from this machine: run this step where there is a "
+            "network, or give the path of a local folder."
+        ) from None
+    except errors.HfHubHTTPError as error:
+        raise UserError(f"{what}: {path} cannot be read from the hub ({str(error).splitlines()[0]}): try again later.") from None
+
+
+def fetch_model(source: ModelSource, what: str, out: Path) -> None:
+    """Make `out` a folder of links to a model's files: a local folder's, or the hub cache's at the pinned revision.
+
+    Files of the hub that have a published SHA-256 (the weights) are compared with it.
+
+    Raises:
+        UserError: not pinned, gated, missing, no network, an incomplete folder, or a file whose hash differs.
+    """
+    folder = _snapshot(source, what) if pinned(what, source.path, source.revision) else Path(source.path).resolve()
+    if lacking := what_lacks(folder):
+        raise UserError(f"{what}: {source.path} lacks {lacking}: it is no whole model folder, complete it.")
+    out.mkdir(parents=True, exist_ok=True)
+    for file in sorted({file for pattern in _WANTED for file in folder.glob(pattern)}):
+        link = out / file.name
+        link.unlink(missing_ok=True)
+        link.symlink_to(file.resolve())
+
+
+def _snapshot(source: ModelSource, what: str) -> Path:
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    with hub_errors(what, source.path):
+        folder = Path(snapshot_download(source.path, revision=source.revision, allow_patterns=list(_WANTED)))
+        if constants.HF_HUB_OFFLINE:  # nothing to compare with
+            return folder
+        published = HfApi().model_info(source.path, revision=source.revision, files_metadata=True).siblings or []
+    for entry in published:
+        file = folder / entry.rfilename
+        if entry.lfs is not None and file.exists() and _sha256(file) != entry.lfs.sha256:
+            raise UserError(f"{what}: {file} is not the file that the hub has (SHA-256 differs): delete it and run again.")
+    return folder
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def weights_digest(model: Path | str) -> str | None:
+    """SHA-256 over the weights of a model folder, None for what is no folder: what a resumed job must find as it was."""
+    files = sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
+    return hashlib.sha256("".join(map(_sha256, files)).encode()).hexdigest() if files else None
+
+
+def what_lacks(folder: Path) -> str | None:
+    """The first file that a model folder lacks; libraries make do without some, and read nonsense."""
+    if not (folder / "config.json").exists():
+        return "config.json"
+    if not any((folder / name).exists() for name in _TOKENIZERS):
+        return _TOKENIZERS[0]
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        return None if any(folder.glob("*.safetensors")) else "model.safetensors"
+    shards = sorted(set(read_json(index)["weight_map"].values()))
+    return next((shard for shard in shards if not (folder / shard).exists()), None)
+
+
+@contextmanager
+def model_files(model: Path | str) -> Iterator[None]:
+    """Turn what is wrong with a model folder into one sentence that names the folder and the fault."""
+    from safetensors import SafetensorError
+
+    folder = Path(model)
+    if not folder.is_dir():
+        raise UserError(
+            f"model {model} is no folder: give the path of one, or make one from the hub at a pinned revision with "
+            "`itscale fetch-model`."
+        )
+    if lacking := what_lacks(folder):
+        raise UserError(f"model folder {folder} lacks {lacking}: restore it, or delete the folder and rerun.")
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"model folder {folder} cannot be read ({reason}): restore it, or delete it and rerun.") from None

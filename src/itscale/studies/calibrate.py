@@ -1,0 +1,168 @@
+"""Choose every knob on the calibration split by one stated criterion, and write down what was tried.
+
+Criterion (docs/optscale.md): the fewest completion tokens among the settings whose accuracy is within
+one point of the same family's full budget (best-of-N, self-consistency, or the whole chain); if none is, the most accurate.
+"""
+
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+
+from itscale.data.records import Pool, Unit, read_json
+from itscale.drivers.replay import replay
+from itscale.errors import UserError
+from itscale.policies import make_policy
+from itscale.policies.calibration import Calibration
+from itscale.policies.consistency import measure_difficulty
+from itscale.policies.markovscale import fit_first_score, fit_strata
+from itscale.policies.optscale import average_moments
+from itscale.policies.protocol import Policy
+from itscale.policies.rounds import fit_rounds
+from itscale.studies.methods import Method
+from itscale.theory.voting import estimate_model
+
+TOLERANCE = 0.01
+CRITERION = (
+    "fewest completion tokens among the settings whose accuracy on the calibration split is within 1 point of the same "
+    "family's full budget; the most accurate where none is"
+)
+# What "the whole budget" means in each family, and the setting that holds the budget.
+REFERENCES = {"best_of_n": "n", "self_consistency": "n", "mr_thinking": "rounds"}
+
+
+def reference(policy: Policy) -> Policy:
+    """The fixed-budget policy of the same family with the same limit."""
+    return make_policy(policy.family, **{REFERENCES[policy.family]: policy.limit})
+
+
+def measure(policy: Policy, pools: dict[Unit, Pool], orders: int, seed: int) -> tuple[float, float]:
+    """Mean accuracy and mean completion tokens of a bound policy on the calibration pools."""
+    outcomes = replay(policy, pools[policy.unit], orders=orders, seed=seed)
+    return float(outcomes.correct.mean()), float(np.mean(outcomes.ledger.completion))
+
+
+def calibrate(
+    methods: list[Method], pools: dict[Unit, Pool], known: Calibration, *, orders: int, seed: int
+) -> list[dict[str, Any]]:
+    """One record per method and swept variant: the chosen knobs, every candidate's measurement, the reference's.
+
+    Returns:
+        JSON-ready records with keys method, settings, knobs, reference_accuracy, within_tolerance, candidates.
+    """
+    records = []
+    for method in methods:
+        for settings in method.variants():
+            candidates = method.candidates(settings)
+            record: dict[str, Any] = {"method": method.name, "policy": method.policy, "settings": settings}
+            if len(candidates) == 1:
+                records.append({**record, "knobs": candidates[0][0], "candidates": []})
+                continue
+            full, _ = measure(reference(candidates[0][1]), pools, orders, seed)
+            tried = []
+            for knobs, policy in candidates:
+                accuracy, tokens = measure(policy.bind(known), pools, orders, seed)
+                tried.append({"knobs": knobs, "accuracy": accuracy, "completion_tokens": tokens})
+            near = [t for t in tried if t["accuracy"] >= full - TOLERANCE]
+            best = min(near, key=lambda t: t["completion_tokens"]) if near else max(tried, key=lambda t: t["accuracy"])
+            records.append(
+                {
+                    **record,
+                    "knobs": best["knobs"],
+                    "reference_accuracy": full,
+                    "within_tolerance": bool(near),
+                    "candidates": tried,
+                }
+            )
+    return records
+
+
+def known_from_pools(pools: dict[Unit, Pool], *, strata: int, strength: float) -> Calibration:
+    """What the calibration split says beforehand; a part is None where the kind of pool that it needs is missing."""
+    samples, rounds = pools.get(Unit.SAMPLE), pools.get(Unit.ROUND)
+    return Calibration(
+        moments=average_moments(samples) if samples else None,
+        difficulty=measure_difficulty(samples) if samples else None,
+        strata=fit_strata(rounds, strata) if rounds else None,
+        first_score=fit_first_score(rounds, strength) if rounds else None,
+        rounds=fit_rounds(rounds, strata) if rounds else None,
+        votes=estimate_model(samples.cluster) if samples else None,
+    )
+
+
+def read_calibration(path: Path, choices: int | None = None) -> dict[str, Any]:
+    """What `itscale calibrate` wrote; `choices` is the m of a vote over multiple choice, in place of the estimated one.
+
+    Raises:
+        UserError: the file is missing or something else.
+    """
+    record = read_json(path)
+    if not isinstance(record, dict) or not {"known", "methods"} <= record.keys():
+        raise UserError(f"{path} is no calibration: give the file that `itscale calibrate` wrote.")
+    if choices is not None:
+        record["known"]["votes"]["options"] = choices
+    return record
+
+
+def known_to_json(known: Calibration) -> dict[str, Any]:
+    """The calibration split's statistics as JSON values."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(v) for name, v in value.items()}
+        # JSON knows no NaN.
+        return np.where(np.isnan(value), None, value).tolist() if isinstance(value, np.ndarray) else value
+
+    return plain(asdict(known))
+
+
+def known_from_json(values: dict[str, Any]) -> Calibration:
+    """The reverse of `known_to_json`.
+
+    Raises:
+        UserError: a part lacks a value, or has one that is not known: another version wrote it.
+    """
+
+    def part(kind: type, content: dict[str, Any] | None) -> Any:
+        if content is None:
+            return None
+        cls = next(c for c in get_args(kind) if c is not type(None))
+        types = get_type_hints(cls)
+        if strange := sorted(set(content) ^ {f.name for f in fields(cls)}):
+            raise UserError(
+                f"the calibration's {cls.__name__} does not agree on {strange[0]!r}: another version wrote it, run "
+                "`itscale calibrate` anew."
+            )
+        return cls(**{k: np.asarray(v, float) if types[k] is np.ndarray else v for k, v in content.items()})
+
+    hints = get_type_hints(Calibration)
+    return Calibration(**{f.name: part(hints[f.name], values.get(f.name)) for f in fields(Calibration)})
+
+
+def frozen_policies(record: dict[str, Any]) -> list[tuple[str, Policy]]:
+    """(method, bound policy) of every row of a calibration file, knobs as chosen there."""
+    known = known_from_json(record["known"])
+    return [
+        (entry["method"], make_policy(entry["policy"], **entry["settings"], **entry["knobs"]).bind(known))
+        for entry in record["methods"]
+    ]
+
+
+def choose_published(record: dict[str, Any], pools: dict[Unit, Pool]) -> list[tuple[str, Policy | None]]:
+    """(method, bound policy) with the knobs that are best on these pools themselves: the papers' protocol, not ours.
+
+    The most accurate candidate in the one order of submission, ties to the fewest completion tokens. A method without
+    candidates has None.
+    """
+    known = known_from_json(record["known"])
+    chosen: list[tuple[str, Policy | None]] = []
+    for entry in record["methods"]:
+        best, policy = None, None
+        for candidate in entry["candidates"]:
+            tried = make_policy(entry["policy"], **entry["settings"], **candidate["knobs"]).bind(known)
+            accuracy, tokens = measure(tried, pools, orders=1, seed=0)
+            if best is None or (accuracy, -tokens) > best:
+                best, policy = (accuracy, -tokens), tried
+        chosen.append((entry["method"], policy))
+    return chosen

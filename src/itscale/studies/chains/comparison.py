@@ -1,0 +1,119 @@
+"""Sequential methods beside the first answer alone, and beside parallel samples that cost as many tokens (docs/optscale.md)."""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from itscale.data.records import Pool, Unit
+from itscale.data.tables import interval_cells
+from itscale.drivers.replay import per_problem, replay
+from itscale.policies import make_policy
+from itscale.policies.protocol import Policy
+from itscale.studies.compare import compare
+from itscale.theory.intervals import mean_interval, paired_difference
+
+PARALLEL = {"self-consistency": "self_consistency", "best-of-N": "best_of_n"}
+# What is held equal, and how the table's columns of it end: the prompt is paid again in each round, but decoding takes the time.
+EQUAL = {"total": "", "completion": " at equal completion"}
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Accuracy and tokens (of one kind) per problem of a parallel method at each number of samples, [N, P]."""
+
+    accuracy: np.ndarray
+    tokens: np.ndarray
+
+    def at(self, tokens: float) -> np.ndarray:
+        """Accuracy per problem [P] where the method may spend `tokens` per problem on average.
+
+        Between two numbers of samples it draws the one or the other by chance, so that it spends exactly as much; below
+        one sample and beyond the pool it is at the nearest end.
+        """
+        spent = self.tokens.mean(1)
+        n = int(np.clip(np.searchsorted(spent, tokens, side="right") - 1, 0, max(len(spent) - 2, 0)))
+        if len(spent) == 1:
+            return self.accuracy[0]
+        share = np.clip((tokens - spent[n]) / (spent[n + 1] - spent[n]), 0, 1)
+        return (1 - share) * self.accuracy[n] + share * self.accuracy[n + 1]
+
+
+def parallel_curves(policy: str, pool: Pool, *, orders: int, seed: int) -> dict[str, Curve]:
+    """The curves of a fixed-budget parallel policy over 1 to all samples, by the tokens that are held EQUAL."""
+    accuracy: list[np.ndarray] = []
+    tokens: dict[str, list[np.ndarray]] = {kind: [] for kind in EQUAL}
+    for n in range(1, pool.size + 1):
+        outcomes = replay(make_policy(policy, n=n), pool, orders=orders, seed=seed)
+        accuracy.append(per_problem(outcomes.correct, outcomes, len(pool.problem_ids)))
+        for kind, spent in tokens.items():
+            spent.append(per_problem(getattr(outcomes.ledger, kind), outcomes, len(pool.problem_ids)))
+    return {kind: Curve(np.array(accuracy), np.array(spent)) for kind, spent in tokens.items()}
+
+
+def compare_rounds(
+    policies: list[tuple[str, Policy]], pools: dict[Unit, Pool], *, benchmark: str, orders: int, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Replay every sequential method over the chains, beside parallel samples at as many total and at as many completion tokens.
+
+    Returns:
+        The table (a row per method: the main table's columns and more), the stops as `compare` counts them, and the curves
+        of the parallel methods (method, budget, accuracy, total and completion tokens with intervals).
+    """
+    chains, samples = pools[Unit.ROUND], pools[Unit.SAMPLE]
+    if chains.problem_ids != samples.problem_ids:
+        raise ValueError(f"{benchmark}: the two pools hold different problems")
+    problems = len(chains.problem_ids)
+    curves = {name: parallel_curves(policy, samples, orders=orders, seed=seed) for name, policy in PARALLEL.items()}
+    main, stops = compare(policies, pools, benchmark=benchmark, orders=orders, seed=seed)
+
+    def accuracy_of(policy: Policy) -> np.ndarray:
+        outcomes = replay(policy, chains)
+        return per_problem(outcomes.correct, outcomes, problems)
+
+    first = accuracy_of(make_policy("mr_thinking", rounds=1))
+    rows = []
+    for i, (_, policy) in enumerate(policies):
+        accuracy = accuracy_of(policy)
+        row = paired_difference(accuracy, first).columns("gain")
+        for name, kind in product(curves, EQUAL):
+            equal, label = curves[name][kind].at(main[f"{kind}_tokens"].iloc[i]), f"{name}{EQUAL[kind]}"
+            row |= mean_interval(equal).columns(label) | paired_difference(accuracy, equal).columns(f"minus {label}")
+        rows.append(row)
+    return pd.concat([main, pd.DataFrame(rows)], axis=1), stops, _curve_table(curves, benchmark)
+
+
+def _curve_table(curves: dict[str, dict[str, Curve]], benchmark: str) -> pd.DataFrame:
+    rows = []
+    for name, by_kind in curves.items():
+        for i, accuracy in enumerate(by_kind["total"].accuracy):
+            row = {"benchmark": benchmark, "method": name, "budget": i + 1, **mean_interval(accuracy).columns("accuracy")}
+            for kind, curve in by_kind.items():
+                row |= mean_interval(curve.tokens[i]).columns(f"{kind}_tokens")
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table for people: a row per benchmark and method, cells `mean [low, high]`.
+
+    Parallel methods appear as differences; what they reach at as many tokens is in the CSV.
+    """
+    shown = pd.DataFrame(
+        {
+            "benchmark": table["benchmark"],
+            "method": table["method"],
+            "rounds used": [f"{used:.1f} of {budget}" for used, budget in zip(table["used"], table["budget"], strict=True)],
+            "accuracy (%)": interval_cells(table, "accuracy", 100, 1),
+            "against the first answer (points)": interval_cells(table, "gain", 100, 1),
+            "total tokens": interval_cells(table, "total_tokens", 1, 0),
+            "completion tokens": interval_cells(table, "completion_tokens", 1, 0),
+            **{
+                f"against {name}, equal {kind} tokens (points)": interval_cells(table, f"minus {name}{EQUAL[kind]}", 100, 1)
+                for name, kind in product(PARALLEL, EQUAL)
+            },
+            "stops by reason": table["stops"],
+        }
+    )
+    return shown.to_markdown(index=False, disable_numparse=True) + "\n"

@@ -1,0 +1,182 @@
+"""What stopping early saves on a real engine, in tokens and on the clock, against the fixed budget of the same family.
+
+Also what it would cost to decide in order of arrival: an engine that runs a problem's samples together delivers short ones first.
+"""
+
+import heapq
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from itscale.data.records import Pool, Problem, Unit
+from itscale.drivers.assess import Scorer
+from itscale.drivers.driver import right_answers
+from itscale.drivers.live import Run, solve
+from itscale.drivers.replay import orders_of, per_problem, replay
+from itscale.engines import EngineSettings, open_engine
+from itscale.engines.protocol import Engine, Sampling
+from itscale.errors import UserError
+from itscale.grading.comparison import Comparer
+from itscale.policies.protocol import Policy
+from itscale.studies.calibrate import reference
+from itscale.theory.intervals import mean_interval, paired_difference, ratio_interval
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The engine and what every run on it shares; no run finds what another has drawn or compared."""
+
+    engine: Engine
+    sampling: Sampling
+    verifier: Scorer | None
+    predictions: pd.DataFrame | None = None
+    seed: int = 0
+    chains: int = 1
+    look_ahead: int = 8
+
+    def run(self, problems: list[Problem], policy: Policy) -> Run:
+        options = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "engine"}
+        if hasattr(self.engine, "drop_caches"):
+            self.engine.drop_caches()
+        with Comparer(5.0) as comparer:
+            comparer.start()
+            return solve(problems, self.engine, policy, comparer=comparer, **options)
+
+
+def study(problems: list[Problem], policies: list[tuple[str, Policy]], bench: Bench, engine: str) -> pd.DataFrame:
+    """A row per fixed budget and per policy, all on the same problems with the same seeds.
+
+    Columns: engine, method, family, unit, budget, problems, used; per problem accuracy, drawn (completion tokens, those of no
+    use included), each with _low and _high, and speculative_tokens, aborted_tokens, verifier_tokens; seconds; against the fixed
+    budget token_saving (with _low and _high) and wall_saving, both as shares, and wall_per_token, their ratio; the same of this
+    process's processor time (for an engine on the CPU: what the clock would say if nothing else ran); milliseconds per
+    decision, and per abort (median and 95th percentile) from the arrival of the deciding sample.
+    """
+    bench.run(problems[:4], policies[0][1])  # warms the engine up
+    fixed: dict[Policy, Run] = {}
+    rows = []
+    with Comparer(5.0) as comparer:
+        for method, policy in policies:
+            whole = reference(policy)
+            if whole not in fixed:
+                fixed[whole] = bench.run(problems, whole)
+                rows.append(_row(f"fixed {whole.family}", whole, fixed[whole], fixed[whole], comparer))
+            rows.append(_row(method, policy, bench.run(problems, policy), fixed[whole], comparer))
+    return pd.DataFrame(rows).assign(engine=engine)
+
+
+def _row(method: str, policy: Policy, run: Run, whole: Run, comparer: Comparer) -> dict[str, Any]:
+    drawn, full = (_per_problem(r, [row.ledger.drawn for row in r.rows]) for r in (run, whole))
+    right = _per_problem(run, right_answers(run.rows, comparer))
+    saving = ratio_interval(full - drawn, full)
+    wall = 1 - run.clock.total / whole.clock.total
+    aborts = 1000 * np.array(run.clock.abort_latency) if run.clock.abort_latency else np.array([np.nan])
+    row: dict[str, Any] = {"method": method, "family": policy.family, "unit": str(policy.unit), "budget": policy.limit}
+    row |= {"problems": len(drawn), "used": float(np.mean([len(r.samples) for r in run.rows]))}
+    for name, values in (("accuracy", right), ("drawn", drawn)):
+        found = mean_interval(values)
+        row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+    for name in ("speculative", "aborted", "verifier"):
+        row[f"{name}_tokens"] = _per_problem(run, [getattr(r.ledger, name) for r in run.rows]).mean()
+    row |= {"seconds": run.clock.total, **saving.columns("token_saving")}
+    row |= {"wall_saving": wall, "wall_per_token": wall / saving.mean if saving.mean > 0 else np.nan}
+    row |= {"processor_seconds": run.clock.processor, "processor_saving": 1 - run.clock.processor / whole.clock.processor}
+    row |= {"decision_ms": 1000 * run.clock.deciding / max(1, run.clock.decisions)}
+    return row | {"abort_ms": float(np.median(aborts)), "abort_ms_95": float(np.quantile(aborts, 0.95))}
+
+
+def _per_problem(run: Run, values: list[float]) -> np.ndarray:
+    """Mean over the chains of each problem."""
+    chains = 1 + max(row.chain for row in run.rows)
+    return np.asarray(values, float).reshape(-1, chains).mean(axis=1)
+
+
+def arrival_order(tokens: np.ndarray, slots: int) -> np.ndarray:
+    """Order [K] in which samples of `tokens` [K] finish when `slots` run at once, a token each per step, freed slots refilled."""
+    running = [(int(t), i) for i, t in enumerate(tokens[:slots])]
+    heapq.heapify(running)
+    order = []
+    waiting = iter(range(slots, len(tokens)))
+    while running:
+        now, i = heapq.heappop(running)
+        order.append(i)
+        if (following := next(waiting, None)) is not None:
+            heapq.heappush(running, (now + int(tokens[following]), following))
+    return np.array(order)
+
+
+def arrival_bias(pool: Pool, policies: list[tuple[str, Policy]], *, slots: int, orders: int, seed: int) -> pd.DataFrame:
+    """What each policy over samples does on the same random orders in order of submission and in order of arrival.
+
+    Returns:
+        Rows with method, budget, and per order (submission, arrival) accuracy, used and tokens_per_sample; accuracy_difference
+        and used_difference (arrival - submission) with _low and _high over problems.
+    """
+    row = np.repeat(np.arange(pool.rows), orders)
+    submitted = _reordered(pool, row, orders_of(pool, orders, seed).reshape(-1, pool.size))
+    arrivals: dict[int, Pool] = {}
+    rows, problems = [], len(pool.problem_ids)
+    for method, policy in policies:
+        if policy.unit is not Unit.SAMPLE or policy.limit > pool.size:
+            continue
+        record: dict[str, Any] = {"method": method, "budget": policy.limit}
+        if policy.limit not in arrivals:  # what is submitted ends there
+            moved = np.stack([arrival_order(tokens[: policy.limit], slots) for tokens in submitted.completion_tokens])
+            arrivals[policy.limit] = _reordered(submitted, np.arange(len(row)), moved)
+        found = {}
+        for name, source in (("submission", submitted), ("arrival", arrivals[policy.limit])):
+            outcomes = replay(policy, source, orders=1)
+            found[name] = [per_problem(values, outcomes, problems) for values in (outcomes.correct, outcomes.used)]
+            record |= {f"accuracy_{name}": found[name][0].mean(), f"used_{name}": found[name][1].mean()}
+            record[f"tokens_per_sample_{name}"] = outcomes.ledger.completion.sum() / outcomes.used.sum()
+        for part, name in enumerate(("accuracy", "used")):
+            record |= paired_difference(found["arrival"][part], found["submission"][part]).columns(f"{name}_difference")
+        rows.append(record)
+    of = [f"{name}_{order}" for order in ("submission", "arrival") for name in ("accuracy", "used", "tokens_per_sample")]
+    ends = [f"{name}_difference{end}" for name in ("accuracy", "used") for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["method", "budget", *of, *ends])
+
+
+def _reordered(pool: Pool, row: np.ndarray, order: np.ndarray) -> Pool:
+    """Rows of a pool, each with its columns in an order of its own."""
+    picked = pool.subset(row)
+    matrices = {f.name: getattr(picked, f.name) for f in fields(picked)}
+    moved = {
+        name: np.take_along_axis(v, order, axis=1) for name, v in matrices.items() if isinstance(v, np.ndarray) and v.ndim == 2
+    }
+    return replace(picked, **moved)
+
+
+def adaptive(policies: list[tuple[str, Policy]], names: list[str], budget: int) -> list[tuple[str, Policy]]:
+    """The named methods at one budget of samples (rules over rounds keep their own).
+
+    Raises:
+        UserError: a name that the calibration does not have at this budget.
+    """
+    missing = [m for m in names if not any(m == name and (p.unit is Unit.ROUND or p.limit == budget) for name, p in policies)]
+    if missing:
+        raise UserError(f"live.methods names {missing[0]!r}, which the calibration does not have at a budget of {budget}.")
+    return [(m, p) for m, p in policies if m in names and (p.unit is Unit.ROUND or p.limit == budget)]
+
+
+def study_engines(
+    problems: list[Problem],
+    policies: list[tuple[str, Policy]],
+    *,
+    engine: EngineSettings,
+    names: list[str],
+    verifier: Scorer,
+    look_ahead: int,
+    sampling: Sampling,
+    predictions: pd.DataFrame | None,
+    seed: int,
+) -> pd.DataFrame:
+    """`study` on each of several engines (by `names`) with otherwise the same settings."""
+    tables = []
+    for name in names:
+        with open_engine(replace(engine, name=name)) as opened:
+            bench = Bench(opened, sampling, verifier, predictions, seed, look_ahead=look_ahead)
+            tables.append(study(problems, policies, bench, name))
+    return pd.concat(tables, ignore_index=True)

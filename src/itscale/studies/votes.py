@@ -1,0 +1,196 @@
+"""Votes studied on their own: what a guarantee is worth where its model fails, the sweep of the lead, votes by difficulty.
+
+Errors of a vote are against the consensus (the most probable answer; on a pool the plurality of samples that the vote cannot
+see), which is what the tests are about (docs/optpo.md); accuracy is against the gold answer, which they are not about.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from itscale.data.records import Pool
+from itscale.drivers.replay import drive, orders_of, per_problem, replay
+from itscale.policies import make_policy
+from itscale.policies.calibration import Calibration
+from itscale.policies.protocol import CODE, Batch, Policy, Reason
+from itscale.theory.intervals import Interval, mean_interval, ratio_interval
+from itscale.theory.voting import VoteModel, estimate_model, log_ratio, ratio_error_bound, ratio_for_error
+
+DIFFICULTY = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+# Tag of the random streams that rules are estimated from. A tag of 0 would be none: seeds are padded with zeros.
+_ESTIMATE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Over simulated votes: share that stopped before the limit, share of those that err, of all that err, mean rollouts."""
+
+    stopped: float
+    error_of_stopped: float
+    error: float
+    rollouts: float
+
+
+def clustered(p0: float, options: int, clustering: float) -> np.ndarray:
+    """Answer probabilities [m], the consensus first: p0, and 1 - p0 over the wrong ones.
+
+    `clustering` 0 is the model (all equal); 1 puts as much as possible, though 1 % less than p0, on one wrong answer; between
+    them the mixture. The rest is spread evenly.
+    """
+    uniform = np.full(options - 1, (1 - p0) / (options - 1))
+    top = min(0.99 * p0, 1 - p0)
+    peaked = np.full(options - 1, (1 - p0 - top) / max(options - 2, 1))
+    peaked[0] = top if options > 2 else 1 - p0
+    return np.concatenate([[p0], (1 - clustering) * uniform + clustering * peaked])
+
+
+def simulate(policy: Policy, probabilities: np.ndarray, repeats: int, seed: int) -> Errors:
+    """Drive a rule over `repeats` votes of i.i.d. answers with the given probabilities [m], the consensus at index 0."""
+    rng = np.random.default_rng(seed)
+    answers = rng.choice(len(probabilities), (repeats, policy.limit), p=probabilities)
+    blank = np.zeros(answers.shape)
+    used, column, reason = drive(policy, Batch(np.zeros(repeats, np.int64), answers, blank, blank))
+    wrong = answers[np.arange(repeats), column] != 0
+    stopped = reason != CODE[Reason.LIMIT]
+    return Errors(
+        stopped=float(stopped.mean()),
+        error_of_stopped=float(wrong[stopped].mean()) if stopped.any() else float("nan"),
+        error=float(wrong.mean()),
+        rollouts=float(used.mean()),
+    )
+
+
+def guarantees(
+    seed: int, *, p0: float = 0.4, options: int = 10, eps: float = 0.05, limit: int = 64, repeats: int = 2000
+) -> pd.DataFrame:
+    """Error of the tests at a nominal error of eps, from answers as in the model to wrong answers that cluster on one.
+
+    `told`: the rule is given the true p0 and m. `estimated`: it estimates both from 100 questions of such answers, 64 votes each.
+    """
+    rows = []
+    for clustering in (0.0, 0.25, 0.5, 0.75, 1.0):
+        truth = clustered(p0, options, clustering)
+        sample = np.random.default_rng([seed, _ESTIMATE, int(100 * clustering)]).choice(options, (100, 64), p=truth)
+        for source, model in (("told", VoteModel(p0, options)), ("estimated", estimate_model(sample))):
+            rules = {
+                "ratio": ("vote_ratio", {"ratio": ratio_for_error(eps, model.options)}),
+                "posterior": ("vote_posterior", {"eps": eps}),
+                "heuristic": ("vote_heuristic", {"eps": eps}),
+                "Dirichlet": ("vote_dirichlet", {"eps": eps}),
+            }
+            for name, (policy, knobs) in rules.items():
+                rule = make_policy(policy, n_max=limit, **knobs).bind(Calibration(votes=model))
+                found = simulate(rule, truth, repeats, seed)
+                rows.append(
+                    {
+                        "rule": name,
+                        "model": source,
+                        "clustering": clustering,
+                        "runner_up": float(truth[1:].max()),
+                        "p0": model.p0,
+                        "options": model.options,
+                        "nominal": eps,
+                        "stopped": found.stopped,
+                        "error_of_stopped": found.error_of_stopped,
+                        "error": found.error,
+                        "rollouts": found.rollouts,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def lead_sweep(pool: Pool, known: VoteModel, leads: Sequence[int], *, benchmark: str, orders: int, seed: int) -> pd.DataFrame:
+    """Error, accuracy and rollouts of the lead rule per d: on the pool, in theory, and simulated under the calibrated model.
+
+    In each order the first half of a row's samples is voted on, so that half of them is the limit, and the error is against
+    the plurality of the other half, any answer of it where several share it. That half is a sample too: where two answers are
+    nearly as frequent, it errs itself, and the error is rather too high than too low. Theory: the bound
+    (m - 1) / (r^d + m - 1), which holds for votes that stop before the limit. Leads beyond the limit are left out.
+    """
+    limit = pool.size // 2
+    problems, log_r = len(pool.problem_ids), float(log_ratio(known.p0, known.options))
+    model = clustered(known.p0, known.options, 0.0)
+    row = np.repeat(np.arange(pool.rows), orders if orders > 1 else 1)
+    held_out = orders_of(pool, orders, seed).reshape(-1, pool.size)[:, limit:]
+    votes = _votes(pool.cluster[row[:, None], held_out], int(pool.cluster.max(initial=-1)) + 1)
+    rows = []
+    for lead in leads:
+        if lead > limit:
+            continue
+        rule = make_policy("vote_lead", lead=lead, n_max=limit)
+        outcomes = replay(rule, pool, orders=orders, seed=seed)
+        answer = np.where(outcomes.column >= 0, pool.cluster[row, np.maximum(outcomes.column, 0)], -1)
+        wrong = ~_leads(votes, answer)
+        stopped = outcomes.reason == CODE[Reason.LEAD]
+        simulated = simulate(rule, model, 4000, seed)
+        stops = np.bincount(outcomes.problem, stopped, problems)
+        measured = {
+            "error_of_stopped": ratio_interval(np.bincount(outcomes.problem, wrong & stopped, problems), stops)
+            if stopped.any()
+            else Interval(*[float("nan")] * 3),
+            "error": mean_interval(per_problem(wrong, outcomes, problems)),
+            "rollouts": mean_interval(per_problem(outcomes.used, outcomes, problems)),
+            "accuracy": mean_interval(per_problem(outcomes.correct, outcomes, problems)),
+        }
+        rows.append(
+            {
+                "benchmark": benchmark,
+                "lead": lead,
+                "limit": limit,
+                **{k: v for name, interval in measured.items() for k, v in interval.columns(name).items()},
+                "stopped": float(stopped.mean()),
+                "bound": ratio_error_bound(float(np.exp(lead * log_r)), known.options),
+                "model_error": simulated.error,
+                "model_error_of_stopped": simulated.error_of_stopped,
+                "model_rollouts": simulated.rollouts,
+                "p0": known.p0,
+                "options": known.options,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def votes_to_stop(pool: Pool, policies: dict[str, Policy], *, benchmark: str, orders: int, seed: int) -> pd.DataFrame:
+    """Votes that each bound rule takes, by difficulty: the share of a problem's samples that are right, in fifths."""
+    problems = len(pool.problem_ids)
+    share = np.bincount(pool.problem, pool.correct.mean(axis=1), problems) / np.bincount(pool.problem, minlength=problems)
+    bins = np.clip(np.searchsorted(DIFFICULTY, share, side="right") - 1, 0, len(DIFFICULTY) - 2)
+    rows = []
+    for name, policy in policies.items():
+        outcomes = replay(policy, pool, orders=orders, seed=seed)
+        used = per_problem(outcomes.used, outcomes, problems)
+        right = per_problem(outcomes.correct, outcomes, problems)
+        spent = per_problem(outcomes.reason == CODE[Reason.LIMIT], outcomes, problems)
+        for b in range(len(DIFFICULTY) - 1):
+            inside = bins == b
+            if not inside.any():
+                continue
+            rows.append(
+                {
+                    "benchmark": benchmark,
+                    "rule": name,
+                    "from": DIFFICULTY[b],
+                    "to": DIFFICULTY[b + 1],
+                    "problems": int(inside.sum()),
+                    **mean_interval(used[inside]).columns("votes"),
+                    "limit": policy.limit,
+                    "at_limit": float(spent[inside].mean()),
+                    "accuracy": float(right[inside].mean()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _votes(cluster: np.ndarray, answers: int) -> np.ndarray:
+    """How many of the samples [B, K] give each answer, [B, answers]; -1 votes for none."""
+    row, column = np.nonzero(cluster >= 0)
+    return np.bincount(answers * row + cluster[row, column], minlength=answers * len(cluster)).reshape(len(cluster), answers)
+
+
+def _leads(votes: np.ndarray, answer: np.ndarray) -> np.ndarray:
+    """Whether no answer has more of the votes [B, C] than `answer` [B] has; without any vote only no answer (-1) agrees."""
+    most = votes.max(axis=1, initial=0)
+    given = np.where(answer >= 0, votes[np.arange(len(votes)), np.maximum(answer, 0)], 0) if votes.size else most
+    return np.where(most > 0, given == most, answer < 0)

@@ -1,0 +1,1 @@
+"""Mathematics: pure numpy and scipy, no files."""

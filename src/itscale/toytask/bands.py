@@ -1,0 +1,97 @@
+"""The bands within which a trained world shows what the methods are about, and where a world lies."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from itscale.data.records import Pool
+from itscale.policies.protocol import Batch, best_scored
+from itscale.theory.voting import plurality
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """What a quantity of the world ought to lie in; an infinite bound is none."""
+
+    name: str
+    low: float
+    high: float
+
+
+BANDS = (
+    Band("mean accuracy", 0.40, 0.75),
+    Band("share of problems solved less than 20 %", 0.15, 1.0),
+    Band("share of problems solved more than 80 %", 0.15, 1.0),
+    Band("majority minus mean", 0.05, 1.0),
+    Band("best-of-N minus mean", 0.05, 1.0),
+    Band("verifier AUC", 0.80, 1.0),
+    Band("transitions from correct to wrong", 100, np.inf),
+    Band("transitions from wrong to correct", 100, np.inf),
+    Band("shifted: mean accuracy", 0.10, 0.45),
+    Band("shifted: majority minus mean", 0.08, 1.0),
+    Band("shifted: pass@N", 0.60, 1.0),
+)
+
+
+def majority_accuracy(pool: Pool) -> float:
+    """Share of rows whose largest cluster is correct; ties go to the cluster that came first."""
+    return _share_right(pool, plurality(pool.cluster))
+
+
+def best_accuracy(pool: Pool) -> float:
+    """Share of rows whose best-scored sample is correct, as best-of-N has it: one without an answer or a score never wins."""
+    return _share_right(pool, best_scored(Batch(np.full(pool.rows, pool.size), pool.cluster, pool.score, pool.completion_tokens)))
+
+
+def _share_right(pool: Pool, column: np.ndarray) -> float:
+    """Share of rows that are right in a column [R] of theirs; -1 is no answer."""
+    return float((pool.correct[np.arange(pool.rows), column] & (column >= 0)).mean())
+
+
+def auc(score: np.ndarray, correct: np.ndarray) -> float:
+    """Area under the ROC curve: P(score of a correct sample > score of a wrong one), ties counted half; NaN if one-sided."""
+    known = ~np.isnan(score)
+    score, correct = score[known], correct[known]
+    return float(roc_auc_score(correct, score)) if np.unique(correct).size == 2 else float("nan")
+
+
+def measure(test: Pool, chains: Pool, shifted: Pool) -> pd.DataFrame:
+    """Every quantity of BANDS, measured.
+
+    Args:
+        test: parallel samples of the test split, scored.
+        chains: sequential chains of the test split.
+        shifted: parallel samples of the shifted split.
+
+    Returns:
+        A row a band: quantity, value, low, high, within.
+    """
+    mean, shifted_mean = test.correct.mean(), shifted.correct.mean()
+    per_problem = test.correct.mean(axis=1)
+    before, after = chains.correct[:, :-1], chains.correct[:, 1:]
+    values = (
+        mean,
+        (per_problem < 0.2).mean(),
+        (per_problem > 0.8).mean(),
+        majority_accuracy(test) - mean,
+        best_accuracy(test) - mean,
+        auc(test.score.ravel(), test.correct.ravel()),
+        (before & ~after).sum(),
+        (~before & after).sum(),
+        shifted_mean,
+        majority_accuracy(shifted) - shifted_mean,
+        shifted.correct.any(axis=1).mean(),
+    )
+    rows = [
+        (
+            band.name,
+            float(value),
+            band.low,
+            band.high,
+            bool(band.low <= value <= band.high),
+        )
+        for band, value in zip(BANDS, values, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["quantity", "value", "low", "high", "within"])

@@ -1,0 +1,413 @@
+"""`itscale solve` and `itscale advise`: as a user calls them, with a real Ctrl-C; and the study of live runs."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+from test_live import TINY, StoredScores, table_of
+
+import itscale
+from itscale.cli.pools import generate
+from itscale.cli.solving import accuracy, live
+from itscale.cli.solving import solve as answering
+from itscale.data.ledger import Ledger
+from itscale.data.records import POOL, SAMPLES, Problem, read_json, read_table, write_json, write_problems, write_table
+from itscale.drivers.assess import Judgement
+from itscale.drivers.driver import Sample, Solved, right_answers
+from itscale.drivers.live import solve
+from itscale.drivers.replay import replay
+from itscale.engines import EngineSettings, open_engine
+from itscale.engines.protocol import Completion, Finish, Sampling
+from itscale.engines.replaying import ReplayingEngine
+from itscale.engines.transformers import TransformersEngine
+from itscale.errors import UserError
+from itscale.grading.comparison import Comparer
+from itscale.models import verifier
+from itscale.models.verifier import Verifier as verifier_class
+from itscale.policies import POLICIES, make_policy
+from itscale.policies.protocol import Reason
+from itscale.sources.samples import read_questions
+from itscale.studies import live as live_study
+from itscale.studies.advice import USUAL, advise, named_policy, usual_methods
+from itscale.studies.calibrate import known_to_json
+from itscale.studies.live import Bench, arrival_bias, arrival_order, study
+from itscale.studies.methods import Method
+from itscale.testtime.rollouts import judge_votes
+from itscale.toytask import language_model, reward_model
+from pools import KNOWN, random_pool
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "lm"
+    language_model.train(folder, 0, TINY, set())
+    return folder
+
+
+def questions(path, count=6, **more):
+    rows = [{"question": f"{10 + i}+{i}", **more} for i in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def itscale_command(*arguments):
+    return [sys.executable, "-m", "itscale", *map(str, arguments)]
+
+
+def solving(model, tmp_path, out, count=6, n=6, batch=8):
+    given = ["--model", model, "--policy", "self_consistency", "--settings", json.dumps({"n": n}), "--out", tmp_path / out]
+    given += ["--engine", json.dumps({"name": "transformers", "batch_size": batch})]
+    sampling = json.dumps({"temperature": 0.5, "max_tokens": 40})
+    asked = questions(tmp_path / "my.jsonl", count, answer="15")
+    return itscale_command("solve", *given, "--sampling", sampling, "--problems", asked)
+
+
+def test_solve_answers_and_says_what_it_saved(model, tmp_path):
+    done = subprocess.run(solving(model, tmp_path, "a.jsonl"), env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "completion tokens drawn" in done.stdout and "saved" in done.stdout and "accuracy" in done.stdout
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [row["problem_id"] for row in rows] == [f"q{i:04d}" for i in range(6)]
+    assert all(len(row["samples"]) == 6 for row in rows)
+
+
+def test_ctrl_c_ends_cleanly_and_the_same_command_continues(model, tmp_path):
+    whole = subprocess.run(solving(model, tmp_path, "a.jsonl", 8, 8, 2), env=ENVIRONMENT, capture_output=True, timeout=300)
+    assert whole.returncode == 0
+    partial = tmp_path / "b.jsonl.partial"
+    job = subprocess.Popen(solving(model, tmp_path, "b.jsonl", 8, 8, 2), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    while job.poll() is None and not (partial.exists() and partial.read_bytes().count(b'"completion"') >= 4):
+        time.sleep(0.005)
+    os.kill(job.pid, signal.SIGINT)
+    _, said = job.communicate(timeout=120)
+    assert job.returncode == 130, said
+    assert "the same command continues" in said and "Traceback" not in said
+    kept = [json.loads(line) for line in partial.read_text().splitlines()]
+    finished = sum("completion" in row for row in kept)
+    assert 0 < finished < 64
+    again = subprocess.run(solving(model, tmp_path, "b.jsonl", 8, 8, 2), env=ENVIRONMENT, capture_output=True, timeout=300)
+    assert again.returncode == 0
+    assert not partial.exists()
+    assert (tmp_path / "a.jsonl").read_text() == (tmp_path / "b.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--policy", "best_of_n"], "give the folder of a process reward model with --verifier"),
+        (["--policy", "gate"], "give --calibration"),
+        (["--policy", "nonsense"], "there is no policy 'nonsense'"),
+        (["--policy", "vote_lead", "--settings", '{"leed": 2}'], "no setting 'leed'"),
+    ],
+)
+def test_a_wrong_call_is_said_before_anything_is_drawn(arguments, said, tmp_path):
+    given = ["--model", tmp_path / "nowhere" / "lm", "--problems", questions(tmp_path / "my.jsonl"), *arguments]
+    done = subprocess.run(itscale_command("solve", *given), capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1
+    assert said in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_questions_are_read_with_what_they_have(tmp_path):
+    (tmp_path / "q.jsonl").write_text(
+        '{"question": "1+1", "answer": 2, "problem_id": "x"}\n{"question": "2+2", "problem_id": "y"}\n'
+    )
+    assert read_questions(tmp_path / "q.jsonl") == [Problem("x", "1+1", "2"), Problem("y", "2+2", "")]
+    (tmp_path / "bad.jsonl").write_text('{"question": "1+1"}\n{"question": " "}\n')
+    with pytest.raises(UserError, match="row 2 has no question"):
+        read_questions(tmp_path / "bad.jsonl")
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.S)
+
+
+@pytest.fixture(scope="module")
+def desk(model, tmp_path_factory):
+    """A folder with what the examples on the pages find after a run of the workflow."""
+    folder = tmp_path_factory.mktemp("desk")
+    models = folder / "results" / "models"
+    shutil.copytree(model, models / "language_model")
+    reward_model.train(models / "reward_model", model, None, [], 0, reward_model.RewardModelSettings(2, 4, 8), set())
+    pool = random_pool(1, rows=12, size=16)
+    table = table_of(pool).assign(seed=0, answer=None, cluster=pool.cluster.ravel(), verdict="wrong")
+    table["verdict"] = np.where(pool.correct.ravel(), "correct", "wrong")
+    write_table(folder / "results" / "pools" / "calibration" / "parallel" / "pool.parquet", table, POOL)
+    return folder
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/live.md"])
+def test_the_examples_run_as_written(page, desk):
+    environment = {**ENVIRONMENT, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    (desk / "my.jsonl").write_text('{"question": "12+3*4", "answer": "60"}\n')
+    commands = [
+        line
+        for block in blocks(page, "bash")
+        for line in block.splitlines()
+        if line.startswith(("itscale solve", "itscale advise", "echo")) and "http://" not in line
+    ]
+    assert len(commands) >= 2
+    for command in commands:
+        done = subprocess.run(command, shell=True, cwd=desk, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert "tokens" in done.stdout or command.startswith("echo")
+    (script,) = (block for block in blocks(page, "python") if "open_engine" in block)
+    assert len([line for line in script.splitlines() if line.strip()]) <= 5
+    done = subprocess.run([sys.executable, "-c", script], cwd=desk, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "saved" in done.stdout and "q0000" in done.stdout
+
+
+def test_importing_the_package_is_light_and_its_names_are_there():
+    code = "import sys, itscale; assert not {'torch', 'numpy', 'pandas'} & set(sys.modules); print(itscale.make_policy)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
+    for name in itscale.__all__:
+        assert getattr(itscale, name) is not None
+    with pytest.raises(AttributeError, match="nothing"):
+        itscale.nothing  # noqa: B018
+
+
+def test_usual_settings_make_policies():
+    assert set(USUAL) <= set(POLICIES)
+    assert named_policy("optscale", {"n_max": 8}, None).limit == 8
+    with pytest.raises(UserError, match="give --calibration"):
+        named_policy("optscale", {"variant": "ours"}, None)
+
+
+def test_a_calibrated_method_is_taken_with_its_knobs_at_its_largest_budget():
+    methods = [
+        {"method": "votes", "policy": "vote_lead", "settings": {"n_max": n}, "knobs": {"lead": lead}}
+        for n, lead in ((8, 2), (16, 5))
+    ]
+    record = {"known": known_to_json(KNOWN), "methods": methods}
+    assert named_policy("votes", {}, record) == make_policy("vote_lead", n_max=16, lead=5)
+    assert named_policy("vote_lead", {"n_max": 8}, record) == make_policy("vote_lead", n_max=8, lead=2)
+    with pytest.raises(UserError, match="no method 'gate'"):
+        named_policy("gate", {}, record)
+
+
+def test_advice_is_the_cheapest_setting_that_reaches_the_accuracy():
+    pool = random_pool(3, rows=40, size=16)
+    methods = [
+        Method("SC", "self_consistency", grid={"n": [1, 2, 4, 8, 16]}),
+        Method("votes", "vote_lead", {"n_max": 16}, grid={"lead": [1, 3]}),
+    ]
+    measured = {}
+    for method in methods:
+        for knobs, policy in method.candidates(method.settings):
+            outcomes = replay(policy, pool, orders=10, seed=0)
+            measured[method.name, str({**method.settings, **knobs})] = outcomes.correct.mean(), outcomes.ledger.completion.mean()
+    wanted = sorted(accuracy for accuracy, _ in measured.values())[-3]
+    table = advise(pool, methods, wanted)
+    best = min((m for m in measured if measured[m][0] >= wanted), key=lambda m: measured[m][1])
+    assert (table["method"][0], str(table["settings"][0])) == best
+    assert (
+        table["reached"][0]
+        and ((table["accuracy_low"] <= table["accuracy"]) & (table["accuracy"] <= table["accuracy_high"])).all()
+    )
+    beyond = advise(pool, methods, 1.0)
+    assert not beyond["reached"].any()
+    assert beyond["method"][0] == max(measured, key=lambda m: (measured[m][0], -measured[m][1]))[0]
+
+
+def test_advice_does_not_measure_a_setting_on_the_problems_that_chose_it():
+    """Coins: every setting is right half of the time; the best of many looks good where it was chosen, which is no promise."""
+    rng = np.random.default_rng(0)
+    pool = random_pool(4, rows=30, size=16)
+    cluster = np.arange(16)[None].repeat(30, 0)  # every sample an answer of its own: best-of-N picks by a random score
+    pool = replace(pool, cluster=cluster, correct=rng.random((30, 16)) < 0.5, score=rng.random((30, 16)))
+    table = advise(pool, usual_methods(pool), 1.0, folds=3, orders=1)
+    assert abs(table["accuracy"][0] - 0.5) < 0.25
+
+
+def test_arrival_order_is_that_of_an_engine_with_so_many_slots():
+    tokens = np.array([5, 1, 4, 1, 3])
+    assert arrival_order(tokens, 1).tolist() == [0, 1, 2, 3, 4]
+    assert arrival_order(tokens, 5).tolist() == [1, 3, 4, 2, 0]
+    assert arrival_order(tokens, 2).tolist() == [1, 0, 2, 3, 4]  # 1 at 1, 0 and 2 at 5, then 3 at 6 and 4 at 8
+
+
+def test_deciding_by_arrival_favours_what_is_short():
+    pool = random_pool(5, rows=40, size=16)
+    pool = replace(pool, completion_tokens=np.where(pool.correct, 40, 10))  # wrong answers are short here
+    table = arrival_bias(pool, [("votes", make_policy("vote_lead", lead=2, n_max=16))], slots=16, orders=5, seed=0)
+    assert table["accuracy_difference_high"][0] < 0
+    assert table["tokens_per_sample_arrival"][0] < table["tokens_per_sample_submission"][0]
+    same = replace(pool, completion_tokens=np.full((40, 16), 7))
+    level = arrival_bias(same, [("votes", make_policy("vote_lead", lead=2, n_max=16))], slots=16, orders=5, seed=0)
+    assert level["accuracy_difference"][0] == 0
+
+
+def test_a_study_compares_each_method_with_its_fixed_budget():
+    pool = random_pool(6, rows=12, size=16)
+    table = table_of(pool)
+    problems = [Problem(i, f"question {i}", "0") for i in pool.problem_ids]
+    policies = [
+        ("votes", make_policy("vote_lead", lead=2, n_max=16)),
+        ("threshold", make_policy("threshold", s_min=0.6, n_max=16)),
+    ]
+    bench = Bench(ReplayingEngine(table, 12), Sampling(), StoredScores(table))
+    found = study(problems, policies, bench, "stored")
+    assert found["method"].tolist() == ["fixed self_consistency", "votes", "fixed best_of_n", "threshold"]
+    whole = pool.completion_tokens.sum() / 12
+    assert found["drawn"][0] == pytest.approx(whole)
+    assert found["token_saving"][1] == pytest.approx(1 - found["drawn"][1] / whole)
+    assert (found["token_saving_low"] <= found["token_saving"]).all()
+    used = replay(policies[0][1], pool, orders=1).used.mean()
+    assert found["used"][1] == pytest.approx(used)
+
+
+def test_the_study_draws_and_scores_as_the_configuration_says(desk, monkeypatch):
+    """The generator's engine settings and the verifier's reach a real run; the study sets the engine's name and its slots."""
+    opened, loaded = [], []
+    monkeypatch.setattr(live_study, "open_engine", lambda settings: opened.append(settings) or open_engine(settings))
+    monkeypatch.setattr(verifier, "Verifier", lambda *given: loaded.append(given) or verifier_class(*given))
+    models, out = desk / "results" / "models", desk / "study"
+    pool = desk / "results" / "pools" / "calibration" / "parallel" / "pool.parquet"
+    write_problems(out / "problems.parquet", [Problem(f"p{i}", f"{10 + i}+{i}", "15") for i in range(2)])
+    methods = [{"method": "threshold", "policy": "threshold", "settings": {"n_max": 2}, "knobs": {"s_min": 0.9}}]
+    write_json(out / "calibration.json", {"known": known_to_json(KNOWN), "methods": methods})
+    options = {
+        "engines": ["transformers"],
+        "methods": ["threshold"],
+        "problems": 2,
+        "budget": 2,
+        "batch_size": 4,
+        "look_ahead": 0,
+        "gpu_memory": 0.5,
+    }
+    engine = {"name": "auto", "batch_size": 384, "instruction": "\nBox it.", "max_model_len": 200, "tensor_parallel": 2}
+    live(
+        model=models / "language_model",
+        verifier=models / "reward_model",
+        problems=out / "problems.parquet",
+        calibration=out / "calibration.json",
+        pool=pool,
+        options=json.dumps(options),
+        sampling=json.dumps({"max_tokens": 8}),
+        engine=json.dumps(engine),
+        scoring=json.dumps({"batch_size": 3, "step_break": "\n\n"}),
+        seed=0,
+        out=out,
+    )
+    settings = {**engine, "name": "transformers", "batch_size": 4, "gpu_memory": 0.5, "model": str(models / "language_model")}
+    assert opened == [EngineSettings(**settings)]
+    assert loaded == [(models / "reward_model", 3, "\n\n")]
+    assert (out / "live.csv").exists()
+
+
+def test_an_answer_is_right_if_the_first_of_its_cluster_is():
+    """As a pool is graded: the chosen sample's own answer is not compared with the gold answer, its cluster's first is."""
+    answers = {"a": ["0.33", "1/3", "1/3"], "b": ["1/3", "0.33", None], "c": [None, "2", "1/3"]}
+    clusters = {"a": [0, 0, 0], "b": [0, 0, -1], "c": [-1, 0, 1]}
+    rows = []
+    for name, column in (("a", 1), ("b", 1), ("b", -1), ("c", 1), ("c", 2)):
+        judgements = [Judgement(a, c, np.nan, np.nan, 0) for a, c in zip(answers[name], clusters[name], strict=True)]
+        done = Completion("", (), "", Finish.STOP, 1, 0, counted=1)
+        samples = tuple(Sample(done, judgement) for judgement in judgements)
+        rows.append(Solved(Problem(name, "?", "\\frac{1}{3}"), 0, samples, column, Reason.FIXED, 0, 0, Ledger()))
+    with Comparer(5.0) as comparer:
+        assert right_answers(rows, comparer) == [False, True, False, False, True]
+        found = [vote.correct.tolist() for vote in judge_votes([row.problem for row in rows[:2]], rows[:2], comparer, None)]
+    assert found == [[False] * 3, [True, True, False]]
+    assert accuracy([rows[0], rows[4]]).startswith("accuracy 50.0 %")
+
+
+def test_no_run_of_a_study_finds_what_another_left(monkeypatch):
+    known, dropped = [], []
+
+    def run(*given, comparer, **options):
+        known.append(len(comparer._known))
+        return solve(*given, comparer=comparer, **options)
+
+    class Caching(ReplayingEngine):
+        def drop_caches(self):
+            dropped.append(self.outstanding)
+
+    monkeypatch.setattr(live_study, "solve", run)
+    table = table_of(random_pool(6, rows=4, size=8))
+    problems = [Problem(f"p{i}", f"question {i}", "0") for i in range(4)]
+    bench = Bench(Caching(table, 12), Sampling(), None)
+    study(problems, [("votes", make_policy("vote_lead", lead=2, n_max=8))], bench, "stored")
+    assert known == [0, 0, 0] and dropped == [0, 0, 0]  # the first warms the engine up
+
+
+class Killed(Exception):
+    pass
+
+
+def begin(command, other, monkeypatch):
+    """Kill a job after two polls, and see that it does not continue as another."""
+    original, left = TransformersEngine.poll, iter(range(2))
+
+    def poll(self):
+        if next(left, None) is None:
+            raise Killed
+        return original(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TransformersEngine, "poll", poll)
+        with pytest.raises(Killed):
+            command()
+    for changed in other:
+        with pytest.raises(UserError, match="begun with other settings, model or problems"):
+            changed()
+
+
+@pytest.fixture
+def twins(model, tmp_path):
+    """A model folder, and what puts other weights of the same shape into it and takes them out again."""
+    folder = tmp_path / "lm"
+    shutil.copytree(model, folder)
+    file = folder / "model.safetensors"
+    before = file.read_bytes()
+    return folder, lambda: save_file({k: 2 * v for k, v in load_file(file).items()}, file, {"format": "pt"}), before, file
+
+
+def test_a_pool_is_not_continued_by_another_sampler(twins, tmp_path, monkeypatch):
+    folder, retrain, before, file = twins
+    write_problems(tmp_path / "problems.parquet", [Problem(f"p{i}", f"{10 + i}+{i}", "15") for i in range(4)])
+    out = tmp_path / "samples.parquet"
+
+    def draw(batch_size=4, **engine):
+        plan = json.dumps({"kind": "parallel", "samples": 4, "sampling": {"max_tokens": 20}})
+        settings = json.dumps({"name": "transformers", "batch_size": batch_size, **engine})
+        generate(plan, folder, tmp_path / "problems.parquet", out, 0, settings)
+
+    begin(draw, [lambda: draw(instruction=" Why?"), lambda: (retrain(), draw())], monkeypatch)
+    file.write_bytes(before)
+    draw(batch_size=3)  # how fast it goes changes no sample
+    table, manifest = read_table(out, SAMPLES), read_json(out.with_suffix(".json"))
+    assert len(table) == 16
+    assert manifest["usage"]["completion"] == table["completion_tokens"].sum()
+    assert manifest["usage"]["prompt"] == table["prompt_tokens"].sum()
+
+
+def test_a_run_is_not_continued_by_another_sampler(twins, tmp_path, monkeypatch):
+    folder, retrain, before, file = twins
+    asked = questions(tmp_path / "my.jsonl", 4)
+
+    def answer(batch_size=4, **engine):
+        given = json.dumps({"name": "transformers", "batch_size": batch_size, **engine})
+        sampling = json.dumps({"max_tokens": 20})
+        options = {"settings": '{"n": 4}', "engine": given, "sampling": sampling, "out": tmp_path / "a.jsonl"}
+        answering(str(folder), "self_consistency", asked, **options)
+
+    begin(answer, [lambda: answer(instruction=" Why?"), lambda: (retrain(), answer())], monkeypatch)
+    file.write_bytes(before)
+    answer(batch_size=3)
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 4

@@ -1,0 +1,100 @@
+"""Tables and pools: manifests, hashes, and errors that name the row."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from itscale.data.records import (
+    POOL,
+    PROBLEMS,
+    Problem,
+    Unit,
+    join_by_key,
+    make_pool,
+    manifest_path,
+    read_problems,
+    read_table,
+    write_problems,
+    write_table,
+)
+from itscale.errors import UserError
+
+
+def pool_frame(problems: int = 2, chains: int = 1, rounds: int = 1, samples: int = 3) -> pd.DataFrame:
+    index = pd.MultiIndex.from_product(
+        [[f"p{i}" for i in range(problems)], range(chains), range(rounds), range(samples)],
+        names=["problem_id", "chain", "round", "sample"],
+    )
+    frame = index.to_frame(index=False)
+    n = len(frame)
+    return frame.assign(
+        seed=0,
+        text="",
+        finish_reason="stop",
+        prompt_tokens=5,
+        cached_prompt_tokens=0,
+        completion_tokens=np.arange(n),
+        answer="1",
+        cluster=0,
+        verdict=["correct", "wrong"] * (n // 2) + ["unanswered"] * (n % 2),
+        score_mean=0.5,
+        score_last=0.5,
+        verifier_tokens=7,
+    )
+
+
+def test_round_trip(tmp_path):
+    problems = [Problem("a", "1+1", "2", "easy"), Problem("b", "2+2", "4")]
+    write_problems(tmp_path / "p.parquet", problems)
+    assert read_problems(tmp_path / "p.parquet") == problems
+
+
+def test_changed_data_is_refused(tmp_path):
+    write_problems(tmp_path / "p.parquet", [Problem("a", "1+1", "2")])
+    data = bytearray((tmp_path / "p.parquet").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "p.parquet").write_bytes(bytes(data))
+    with pytest.raises(UserError, match="SHA-256"):
+        read_table(tmp_path / "p.parquet", PROBLEMS)
+
+
+def test_data_without_a_manifest_is_not_complete(tmp_path):
+    write_problems(tmp_path / "p.parquet", [Problem("a", "1+1", "2")])
+    manifest_path(tmp_path / "p.parquet").unlink()
+    with pytest.raises(UserError, match=r"p\.json does not exist"):
+        read_problems(tmp_path / "p.parquet")
+
+
+def test_missing_column_is_named(tmp_path):
+    write_table(tmp_path / "t.parquet", pd.DataFrame({"problem_id": ["a"]}), PROBLEMS.remove(1).remove(1).remove(1))
+    with pytest.raises(UserError, match="question, answer, level"):
+        read_table(tmp_path / "t.parquet", PROBLEMS)
+
+
+def test_pool_is_dense_in_submission_order():
+    frame = pool_frame()
+    pool = make_pool(frame.sample(frac=1, random_state=1), Unit.SAMPLE)
+    assert pool.completion_tokens.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert pool.correct.tolist() == [[True, False, True], [False, True, False]]
+    assert pool.problem_ids == ("p0", "p1")
+
+
+def test_chain_pool_has_a_row_per_chain():
+    pool = make_pool(pool_frame(chains=2, rounds=3, samples=1), Unit.ROUND)
+    assert pool.problem.tolist() == [0, 0, 1, 1] and pool.size == 3
+
+
+def test_uneven_pool_names_the_problem():
+    with pytest.raises(UserError, match="p1, chain 0 has 2 samples where others have 3"):
+        make_pool(pool_frame().iloc[:-1], Unit.SAMPLE)
+
+
+def test_join_names_what_is_missing_or_doubled():
+    frame = pool_frame()[["problem_id", "chain", "round", "sample", "seed"]]
+    other = pool_frame()[["problem_id", "chain", "round", "sample", "text"]]
+    assert len(join_by_key(frame, other, "x")) == 6
+    with pytest.raises(UserError, match="1 sample"):
+        join_by_key(frame, other.iloc[1:], "x")
+    with pytest.raises(UserError, match="comes twice"):
+        join_by_key(pd.concat([frame, frame.iloc[:1]]), other, "x")
+    assert set(POOL.names) == set(pool_frame().columns)

@@ -1,0 +1,317 @@
+"""The live driver on stored samples and on real engines: a replay's decisions, every token counted, nothing used after a stop."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_policies import CASES
+
+from itscale.data.records import FEATURES, SAMPLES, Pool, Problem, Unit, read_table
+from itscale.drivers.driver import Solved
+from itscale.drivers.generate import Plan, generate_shard
+from itscale.drivers.live import Run, solve
+from itscale.drivers.replay import Outcomes, replay
+from itscale.engines import EngineSettings, open_engine
+from itscale.engines.protocol import Sampling, Usage
+from itscale.engines.replaying import ReplayingEngine
+from itscale.errors import UserError
+from itscale.grading.comparison import Comparer
+from itscale.models.verifier import Scores
+from itscale.policies import make_policy
+from itscale.policies.protocol import Reason, join, take
+from itscale.theory.voting import empty_tally, vote
+from itscale.toytask import language_model
+from pools import KNOWN, ON_EVERY_DEVICE, random_pool
+
+REASONS = list(Reason)
+
+
+class StoredScores:
+    """The verifier scores of a table of samples, by their text."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self._of = {row.text: (row.score_mean, row.score_last, row.verifier_tokens) for row in table.itertuples()}
+
+    def score(self, questions, texts):
+        found = np.array([self._of[text] for text in texts], float).reshape(-1, 3)
+        return Scores(found[:, 0], found[:, 1], found[:, 2].astype(int))
+
+
+def table_of(pool: Pool) -> pd.DataFrame:
+    """A pool's samples as a table: texts whose boxed answers have the pool's clusters."""
+    chain = np.arange(pool.rows) - np.searchsorted(pool.problem, pool.problem)
+    rows = []
+    for i in range(pool.rows):
+        for k in range(pool.size):
+            boxed = f"\\boxed{{{pool.cluster[i, k]}}}" if pool.cluster[i, k] >= 0 else "nothing"
+            number = (0, k) if pool.unit is Unit.SAMPLE else (k, 0)
+            rows.append(
+                {
+                    "problem_id": pool.problem_ids[pool.problem[i]],
+                    "chain": int(chain[i]),
+                    "round": number[0],
+                    "sample": number[1],
+                    "text": f"row {i}, column {k}\n{boxed}",
+                    "finish_reason": "stop",
+                    "prompt_tokens": int(pool.prompt_tokens[i, k]),
+                    "cached_prompt_tokens": int(pool.cached_prompt_tokens[i, k]),
+                    "completion_tokens": int(pool.completion_tokens[i, k]),
+                    "score_mean": pool.score[i, k],
+                    "score_last": pool.score[i, k],
+                    "verifier_tokens": int(pool.verifier_tokens[i, k]),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def comparer():
+    with Comparer(5.0) as opened:
+        yield opened
+
+
+def bound(name, options):
+    return make_policy(name, **options).bind(KNOWN)
+
+
+LIVE = [(name, options) for name, options in CASES if not getattr(bound(name, options), "replay_only", False)]
+
+
+def stored_pool(policy, seed: int = 0) -> Pool:
+    rounds = policy.unit is Unit.ROUND
+    pool = random_pool(seed, rows=24, unit=policy.unit, chains=2 if rounds else 1)
+    cached = np.minimum(pool.cached_prompt_tokens, pool.prompt_tokens)
+    rng = np.random.default_rng(seed)
+    features = {name: rng.random(len(pool.problem_ids))[pool.problem] for name in policy.needs_features}
+    return replace(pool, cached_prompt_tokens=cached, features=features, predictor_tokens=7 + pool.problem)
+
+
+def drive(policy, pool: Pool, comparer, *, engine=ReplayingEngine, arrival="length", **options) -> tuple[Run, ReplayingEngine]:
+    table = table_of(pool)
+    problems = [Problem(i, f"question {i}", "unknown") for i in pool.problem_ids]
+    first = np.searchsorted(pool.problem, np.arange(len(problems)))
+    predictions = pd.DataFrame({"problem_id": pool.problem_ids, "predictor_tokens": pool.predictor_tokens[first]})
+    for name in FEATURES:
+        predictions[name] = pool.features[name][first] if name in pool.features else np.nan
+    opened = engine(table, 10, arrival)
+    verifier = StoredScores(table) if policy.needs_scores else None
+    chains = pool.rows // len(problems)
+    run = solve(problems, opened, policy, chains=chains, comparer=comparer, verifier=verifier, predictions=predictions, **options)
+    return run, opened
+
+
+def columns(row: Solved) -> list[str]:
+    return [sample.completion.text.split("\n")[0] for sample in row.samples]
+
+
+def assert_same_decisions(run: Run, outcomes: Outcomes) -> None:
+    for i, row in enumerate(run.rows):
+        expected = int(outcomes.used[i]), int(outcomes.column[i]), REASONS[outcomes.reason[i]]
+        assert (len(row.samples), row.column, row.reason) == expected, i
+        assert columns(row) == [f"row {i}, column {k}" for k in range(len(row.samples))]
+
+
+@pytest.mark.parametrize("look_ahead", [0, 5])
+@pytest.mark.parametrize("arrival", ["length", "submission", "reverse", "random"])
+@pytest.mark.parametrize(("name", "options"), LIVE)
+def test_decisions_are_those_of_a_replay_whatever_arrives_first(name, options, arrival, look_ahead, comparer):
+    policy = bound(name, options)
+    pool = stored_pool(policy)
+    run, engine = drive(policy, pool, comparer, arrival=arrival, look_ahead=look_ahead)
+    outcomes = replay(policy, pool, orders=1)
+    assert_same_decisions(run, outcomes)
+    ledger, usage = run.ledger, engine.usage()
+    assert ledger.completion == outcomes.ledger.completion.sum()
+    assert ledger.predictor == np.sum(outcomes.ledger.predictor)
+    assert (ledger.prompt, ledger.cached_prompt) == (usage.prompt, usage.cached_prompt)
+    assert ledger.completion + ledger.speculative == usage.completion
+    assert ledger.aborted == usage.aborted
+    assert ledger.verifier >= outcomes.ledger.verifier.sum()
+    if look_ahead == 0:
+        assert (ledger.speculative, ledger.aborted) == (0, 0)
+        assert ledger.verifier == outcomes.ledger.verifier.sum()
+        assert ledger.total == np.sum(outcomes.ledger.total)
+    else:
+        assert all(row.speculative + row.aborted <= look_ahead for row in run.rows)
+
+
+QUESTIONS = ["12+3", "45-6*2", "7*8+1-4", "99+9", "3+4+5", "50-20"]
+PROBLEMS = [Problem(f"p{i}", question, "unknown") for i, question in enumerate(QUESTIONS)]
+SHAPE = {"layers": 1, "hidden": 64, "heads": 2, "intermediate": 128, "steps": 100, "batch_size": 16, "learning_rate": 6e-3}
+# Just enough to box an answer that is not always another one.
+TINY = language_model.LanguageModelSettings(**SHAPE, previous_share=0.1, levels={1: 1.0, 2: 1.0})
+SAMPLING = Sampling(temperature=0.5, max_tokens=40)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "lm"
+    language_model.train(folder, 0, TINY, set())
+    return folder
+
+
+@pytest.fixture(scope="module", params=ON_EVERY_DEVICE)
+def engine(request, model):
+    if request.param == "vllm":
+        pytest.importorskip("vllm")
+    with open_engine(EngineSettings(str(model), request.param, batch_size=8)) as opened:
+        yield opened
+
+
+def assert_counted(run: Run, usage: Usage) -> None:
+    ledger = run.ledger
+    assert (ledger.prompt, ledger.cached_prompt) == (usage.prompt, usage.cached_prompt)
+    assert (ledger.completion + ledger.speculative, ledger.aborted) == (usage.completion, usage.aborted)
+    for row in run.rows:
+        assert row.ledger.completion == sum(len(s.completion.token_ids) for s in row.samples)
+
+
+def test_votes_on_a_real_engine_end_where_the_rule_says(engine, comparer):
+    before = engine.usage()
+    policy = make_policy("vote_lead", lead=2, n_max=12)
+    run = solve(PROBLEMS, engine, policy, sampling=replace(SAMPLING, temperature=0.2), seed=3, comparer=comparer)
+    assert_counted(run, engine.usage() - before)
+    assert engine.outstanding == 0
+    for row in run.rows:
+        numbers = [json.loads(s.completion.request_id)[3] for s in row.samples]
+        assert numbers == list(range(len(row.samples)))
+        votes = [s.judgement.cluster for s in row.samples]
+        leads = []
+        for n in range(1, len(votes) + 1):
+            counts = [*sorted(Counter(v for v in votes[:n] if v >= 0).values(), reverse=True), 0, 0]
+            leads.append(counts[0] - counts[1])
+        assert all(lead < 2 for lead in leads[:-1])
+        assert leads[-1] == 2 if row.reason is Reason.LEAD else len(votes) == 12
+    assert sum(row.speculative + row.aborted for row in run.rows) > 0
+
+
+def test_chains_on_a_real_engine_see_the_last_answer(engine, comparer):
+    before = engine.usage()
+    run = solve(PROBLEMS, engine, make_policy("mr_thinking", rounds=3), sampling=SAMPLING, chains=2, comparer=comparer)
+    assert_counted(run, engine.usage() - before)
+    assert len(run.rows) == 12
+    for row in run.rows:
+        previous = None
+        for sample in row.samples:
+            assert sample.completion.prompt_tokens == len(engine.encode(row.problem.question, previous))
+            previous = sample.judgement.answer or previous
+
+
+class ByLength:
+    """A verifier that needs no model: the more digits, the better."""
+
+    def score(self, questions, texts):
+        share = np.array([sum(c.isdigit() for c in text) / max(1, len(text)) for text in texts])
+        return Scores(share, share, np.full(len(texts), 7))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("optscale", {"s_min": 0.6, "alpha": 0.9, "n_max": 12}),
+        ("gate", {"rounds": 3}),
+        ("filter", {"rounds": 3}),
+        ("vote_posterior", {"eps": 0.1, "n_min": 2, "n_max": 12}),
+    ],
+)
+def test_every_method_stops_a_real_engine_as_its_samples_say(engine, comparer, name, options):
+    policy = bound(name, options)
+    before = engine.usage()
+    run = solve(PROBLEMS, engine, policy, sampling=SAMPLING, seed=4, verifier=ByLength(), comparer=comparer, look_ahead=2)
+    assert_counted(run, engine.usage() - before)
+    assert engine.outstanding == 0
+    # What was not drawn stays a hole, which a replay of the same rule must never reach.
+    shape = (len(run.rows), policy.limit)
+    cluster, score, tokens = np.full(shape, -1), np.full(shape, np.nan), np.zeros(shape, int)
+    for i, row in enumerate(run.rows):
+        for k, sample in enumerate(row.samples):
+            cluster[i, k], score[i, k] = sample.judgement.cluster, sample.judgement.score
+            tokens[i, k] = len(sample.completion.token_ids)
+    ids = tuple(row.problem.problem_id for row in run.rows)
+    pool = Pool(policy.unit, np.arange(len(ids)), ids, cluster, cluster == 0, score, tokens, tokens, tokens, tokens)
+    outcomes = replay(policy, pool, orders=1)
+    assert [len(row.samples) for row in run.rows] == outcomes.used.tolist()
+    assert [row.column for row in run.rows] == outcomes.column.tolist()
+    assert [row.reason for row in run.rows] == [REASONS[code] for code in outcomes.reason]
+
+
+def test_live_samples_are_those_of_a_pool_drawn_with_the_same_seed(model, comparer, tmp_path):
+    with open_engine(EngineSettings(str(model), "transformers", batch_size=8)) as engine:
+        plan = Plan("parallel", samples=6, sampling=SAMPLING, seed=5)
+        generate_shard(PROBLEMS, engine, plan, tmp_path / "samples.parquet", {})
+        policy = make_policy("self_consistency", n=6)
+        run = solve(PROBLEMS, engine, policy, sampling=plan.sampling, seed=5, comparer=comparer)
+    drawn = read_table(tmp_path / "samples.parquet", SAMPLES)
+    assert [s.completion.text for row in run.rows for s in row.samples] == drawn["text"].tolist()
+
+
+class Killed(Exception):
+    pass
+
+
+class DyingEngine(ReplayingEngine):
+    """Dies after some polls."""
+
+    polls = 30
+
+    def poll(self):
+        self.polls -= 1
+        if self.polls < 0:
+            raise Killed
+        return super().poll()
+
+
+@pytest.mark.parametrize("name", ["vote_lead", "optscale", "gate"])
+def test_a_killed_run_resumes_to_the_same_decisions_and_draws_nothing_twice(name, comparer, tmp_path):
+    policy = bound(name, dict(CASES)[name] if name != "optscale" else {"s_min": 0.8, "alpha": 0.9, "n_max": 16})
+    pool, journal = stored_pool(policy, 3), tmp_path / "run.partial"
+    with pytest.raises(Killed):
+        drive(policy, pool, comparer, journal=journal, engine=DyingEngine)
+    lines = journal.read_text().splitlines()
+    before = {json.loads(json.loads(line)["completion"]["request_id"]).__repr__() for line in lines if '"completion": {' in line}
+    assert len(before) == 30
+    journal.write_bytes(journal.read_bytes()[:-7])  # the last line torn in the middle
+    run, engine = drive(policy, pool, comparer, journal=journal)
+    assert_same_decisions(run, replay(policy, pool, orders=1))
+    journal.unlink()  # the caller's to remove
+    drawn = [s.completion.request_id for row in run.rows for s in row.samples]
+    assert len(drawn) == len(set(drawn))
+    assert engine.usage().completion <= run.ledger.completion + run.ledger.speculative
+
+
+def test_another_run_does_not_continue_from_the_journal(comparer, tmp_path):
+    policy = bound("vote_lead", {"lead": 3, "n_max": 16})
+    pool, journal = stored_pool(policy, 3), tmp_path / "run.partial"
+    with pytest.raises(Killed):
+        drive(policy, pool, comparer, journal=journal, engine=DyingEngine)
+    with pytest.raises(UserError, match="other settings"):
+        drive(bound("vote_lead", {"lead": 4, "n_max": 16}), pool, comparer, journal=journal)
+
+
+def test_what_cannot_run_live_says_so(comparer):
+    pool = stored_pool(bound("threshold", {"s_min": 0.5, "n_max": 4}))
+    engine = ReplayingEngine(table_of(pool), 4)
+    problem = Problem("p0", "?", "")
+    with pytest.raises(UserError, match="give a verifier"):
+        solve([problem], engine, make_policy("best_of_n", n=2))
+    with pytest.raises(UserError, match="comes twice"):
+        solve([problem, problem], engine, make_policy("self_consistency", n=2))
+
+    class Oracle(type(make_policy("self_consistency", n=2))):
+        replay_only = True
+
+    with pytest.raises(UserError, match="only in replays"):
+        solve([problem], engine, Oracle(n=2))
+
+
+def test_states_of_different_width_join():
+    few, many = vote(empty_tally(2), np.array([0, 1])), vote(empty_tally(1), np.array([4]))
+    joined = join([few, many])
+    assert joined.counts.shape[0] == 3 and joined.counts.shape[1] >= 5
+    assert joined.counts.sum(axis=1).tolist() == [1, 1, 1]
+    assert joined.leader.tolist() == [0, 1, 4]
+    again = take(joined, np.array([2]))
+    assert vote(again, np.array([4])).first.tolist() == [2]

@@ -1,0 +1,254 @@
+"""One contract for every engine, on a real if tiny model; and a generation job that is killed for real."""
+
+import json
+import multiprocessing
+import random
+import time
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from itscale.cli.pools import generate
+from itscale.data.records import SAMPLES, Problem, read_table, write_problems
+from itscale.engines import EngineSettings, open_engine
+from itscale.engines.protocol import Finish, Request, Sampling
+from itscale.errors import UserError
+from itscale.toytask import language_model
+from pools import CUDA, ENGINES, ON_EVERY_DEVICE
+
+# Jobs to be killed start from a process that has imported torch: real processes, without its seconds.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["itscale.cli.pools", "itscale.drivers.generate", "itscale.engines.transformers"])
+QUESTIONS = ["12+3", "45-6*2", "7*8+1-4", "99+9"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "lm"
+    language_model.train(folder, 0, language_model.LanguageModelSettings(steps=30), set())
+    return folder
+
+
+@pytest.fixture(scope="module", params=ON_EVERY_DEVICE)
+def engine(request, model):
+    if request.param == "vllm":
+        pytest.importorskip("vllm")
+    with open_engine(EngineSettings(model=str(model), name=request.param, batch_size=16)) as opened:
+        yield opened
+
+
+def requests(engine, tag, sampling, seed=0, copies=1):
+    return [
+        Request(f"{tag}-{i}-{c}", engine.encode(question, None), sampling, seed + 100 * i + c)
+        for i, question in enumerate(QUESTIONS)
+        for c in range(copies)
+    ]
+
+
+def draw(engine, asked):
+    engine.submit(asked)
+    done = {}
+    while engine.outstanding:
+        for completion in engine.poll():
+            assert completion.request_id not in done
+            done[completion.request_id] = completion
+    assert set(done) == {r.request_id for r in asked}
+    return [done[r.request_id] for r in asked]
+
+
+def test_samples_are_valid_and_usage_is_what_came_back(engine):
+    before = engine.usage()
+    asked = requests(engine, "valid", Sampling(max_tokens=20), copies=5)
+    done = draw(engine, asked)
+    for request, completion in zip(asked, done, strict=True):
+        assert 1 <= len(completion.token_ids) <= 20
+        assert completion.prompt_tokens == len(request.prompt_ids)
+        if completion.finish is Finish.LENGTH:
+            assert len(completion.token_ids) == 20
+        assert "<eos>" not in completion.text
+    after = engine.usage()
+    assert after.completion - before.completion == sum(len(c.token_ids) for c in done)
+    assert after.prompt - before.prompt == sum(len(r.prompt_ids) for r in asked)
+
+
+def test_a_seed_decides_a_sample(engine):
+    sampling = Sampling(max_tokens=16)
+    one, two, other = (draw(engine, requests(engine, tag, sampling, seed)) for tag, seed in (("a", 1), ("b", 1), ("c", 2)))
+    assert [c.token_ids for c in one] == [c.token_ids for c in two]
+    assert [c.token_ids for c in one] != [c.token_ids for c in other]
+
+
+def test_a_stop_token_ends_a_sample_and_is_counted(engine):
+    done = draw(engine, requests(engine, "stop", Sampling(max_tokens=90), seed=5, copies=8))
+    stopped = [c for c in done if c.finish is Finish.STOP]
+    assert stopped
+    ends = {c.token_ids[-1] for c in stopped}
+    assert len(ends) == 1
+    assert all(c.token_ids.count(next(iter(ends))) == 1 for c in stopped)
+
+
+def test_a_nucleus_of_one_token_is_greedy(engine):
+    greedy = draw(engine, requests(engine, "greedy", Sampling(temperature=0.0, max_tokens=16)))
+    nucleus = draw(engine, requests(engine, "nucleus", Sampling(top_p=1e-6, max_tokens=16), seed=9))
+    assert [c.token_ids for c in greedy] == [c.token_ids for c in nucleus]
+
+
+@pytest.mark.parametrize("started", [False, True], ids=["at once", "once some have finished"])
+def test_aborted_requests_never_come_back(engine, started):
+    asked = requests(engine, f"abort-{started}", Sampling(max_tokens=60), seed=7, copies=8)
+    before = engine.usage()
+    engine.submit(asked)
+    done = engine.poll() if started else []
+    came = {c.request_id for c in done}
+    gone = {r.request_id for r in asked[::2]} - came
+    engine.abort([*gone, "never submitted"])
+    while engine.outstanding:
+        found = engine.poll()
+        assert not came & {c.request_id for c in found}
+        came |= {c.request_id for c in found}
+        done += found
+    assert gone and came == {r.request_id for r in asked} - gone
+    after = engine.usage()
+    assert after.completion - before.completion == sum(len(c.token_ids) for c in done)
+    assert 0 <= after.aborted - before.aborted <= 60 * len(gone)
+    assert engine.poll() == []
+
+
+def test_an_aborted_request_counts_what_vllm_had_decoded(model):
+    pytest.importorskip("vllm")
+    with open_engine(EngineSettings(model=str(model), name="vllm", batch_size=16)) as engine:
+        long = Request("long", engine.encode("9+9", None), Sampling(max_tokens=60), 1)
+        shorts = [Request(f"short-{i}", engine.encode("9+9", None), Sampling(max_tokens=1), i) for i in range(3)]
+        engine.submit([long, *shorts])
+        while engine.outstanding > 1:
+            engine.poll()
+        engine.abort(["long"])
+        assert engine.usage().aborted >= 1
+
+
+def test_vllm_counts_prompt_tokens_that_it_had_cached(model):
+    pytest.importorskip("vllm")
+    question = "+".join(["12"] * 60)
+    with open_engine(EngineSettings(model=str(model), name="vllm", batch_size=4)) as engine:
+        for tag in ("first", "second"):
+            engine.submit([Request(tag, engine.encode(question, None), Sampling(max_tokens=2), 0)])
+            found = []
+            while engine.outstanding:
+                found += engine.poll()
+            (done,) = found
+        assert 0 < done.cached_prompt_tokens < done.prompt_tokens
+        assert engine.usage().cached_prompt == done.cached_prompt_tokens
+
+
+def test_new_weights_change_the_output_and_old_ones_bring_it_back(engine, model, tmp_path):
+    other = AutoModelForCausalLM.from_pretrained(model)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    other.save_pretrained(tmp_path)
+    asked = requests(engine, "before", Sampling(temperature=0.0, max_tokens=12))
+    before = [c.token_ids for c in draw(engine, asked)]
+    engine.reload(tmp_path)
+    after = draw(engine, requests(engine, "after", Sampling(temperature=0.0, max_tokens=12)))
+    # What was cached of the prompts under the old weights is gone.
+    assert all(c.cached_prompt_tokens == 0 for c in after[:1])
+    for request, completion in zip(asked, after, strict=True):
+        expected = other.generate(
+            torch.tensor([request.prompt_ids], device=other.device), do_sample=False, max_new_tokens=12, attention_mask=None
+        )[0, len(request.prompt_ids) :].tolist()
+        assert list(completion.token_ids) == expected[: len(completion.token_ids)]
+    engine.reload(model)
+    assert [c.token_ids for c in draw(engine, requests(engine, "again", Sampling(temperature=0.0, max_tokens=12)))] == before
+
+
+def greedy_outputs(model) -> list[list[tuple[int, ...]]]:
+    pytest.importorskip("vllm")
+    outputs = []
+    for name in ENGINES:
+        with open_engine(EngineSettings(model=str(model), name=name, batch_size=8)) as engine:
+            outputs.append([c.token_ids for c in draw(engine, requests(engine, "g", Sampling(temperature=0.0, max_tokens=24)))])
+    return outputs
+
+
+@pytest.mark.parametrize("device", ["any", pytest.param("cuda", marks=CUDA)])
+def test_prompts_and_greedy_output_are_the_same_on_both_engines(model, device):
+    first, second = greedy_outputs(model)
+    assert first == second
+
+
+def test_auto_is_vllm_on_a_gpu_and_transformers_otherwise(model):
+    if torch.cuda.is_available():
+        pytest.importorskip("vllm")
+    with open_engine(EngineSettings(model=str(model), name="auto", batch_size=4)) as engine:
+        assert type(engine).__name__ == ("VllmEngine" if torch.cuda.is_available() else "TransformersEngine")
+
+
+def test_an_engine_that_does_not_exist_is_named(model):
+    with (
+        pytest.raises(UserError, match="'vlm': choose auto, transformers"),
+        open_engine(EngineSettings(model=str(model), name="vlm")),
+    ):
+        pass
+
+
+def test_closing_ends_what_is_outstanding(model):
+    for name in ENGINES:
+        if name == "vllm":
+            pytest.importorskip("vllm")
+        with open_engine(EngineSettings(model=str(model), name=name, batch_size=4)) as engine:
+            engine.submit(requests(engine, "left", Sampling(max_tokens=20)))
+        assert engine.outstanding == 0
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [{"kind": "parallel", "samples": 12}, {"kind": "chain", "chains": 3, "rounds": 4}],
+    ids=["parallel", "chain"],
+)
+def test_a_killed_job_resumes_to_the_same_samples(model, tmp_path, plan):
+    problems = [Problem(f"p{i}", question, "0") for i, question in enumerate(QUESTIONS)]
+    write_problems(tmp_path / "problems.parquet", problems)
+    plan = {**plan, "shards": 1, "seed": 3, "sampling": {"max_tokens": 40}}
+
+    def start(out):
+        arguments = {
+            "plan": json.dumps(plan),
+            "model": model,
+            "problems": tmp_path / "problems.parquet",
+            "out": out,
+            "engine": '{"name": "transformers", "batch_size": 2}',
+        }
+        job = FORKS.Process(target=generate, kwargs=arguments)
+        job.start()
+        return job
+
+    def ended(job):
+        job.join(timeout=200)
+        return job.exitcode
+
+    whole, resumed = tmp_path / "whole.parquet", tmp_path / "resumed.parquet"
+    assert ended(start(whole)) == 0
+    partial = tmp_path / "resumed.parquet.partial"
+    rng, kills = random.Random(0), 0
+    while kills < 6:
+        lines = rng.randint(0, 47)
+        job = start(resumed)
+        while job.is_alive() and not (partial.exists() and partial.read_bytes().count(b"\n") >= lines):
+            time.sleep(0.002)
+        time.sleep(rng.random() * 0.05)
+        job.kill()
+        if ended(job) == 0:
+            break
+        kills += 1
+        assert not resumed.exists()
+    assert kills >= 2
+    if not resumed.exists():
+        assert ended(start(resumed)) == 0
+    first, second = read_table(whole, SAMPLES), read_table(resumed, SAMPLES)
+    key = ["problem_id", "chain", "round", "sample"]
+    assert not second.duplicated(key).any()
+    assert first[key].equals(second[key])
+    assert first["text"].tolist() == second["text"].tolist()
+    assert not partial.exists()

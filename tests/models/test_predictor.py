@@ -1,0 +1,180 @@
+"""The predictor: what its parts compute, that it learns, resumes and loads, and that its splits are disjoint."""
+
+import json
+import multiprocessing
+import signal
+import time
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+
+from itscale.data.records import FEATURES, Problem, Unit, with_predictions
+from itscale.errors import UserError
+from itscale.models.predictor import (
+    HEADS,
+    Labels,
+    ParameterPredictor,
+    PredictorSettings,
+    binomial,
+    collate,
+    labels_of,
+    load,
+    predict,
+    squared_error,
+    train,
+)
+from itscale.sources.benchmarks import refuse_overlap
+from itscale.toytask.tokenizer import build_tokenizer
+from pools import random_pool
+
+SMALL = PredictorSettings(widths=(16,), dropout=(0.0,), learning_rate=1e-2, batch_size=8, epochs=15, patience=15)
+
+
+def backbone(folder):
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def questions(count, seed):
+    """Questions whose number of 7s decides every parameter."""
+    rng = np.random.default_rng(seed)
+    found = ["+".join(rng.choice(list("1237"), 6)) + f"-{seed}{i % 10}{i // 10}=" for i in range(count)]
+    problems = [Problem(f"{seed}-{i}", q, "1") for i, q in enumerate(found)]
+    share = np.array([q.count("7") / 8 + 0.1 for q in found])
+    trials = {h: rng.integers(0, 9, count) for h in ("p0", "a", "b")}
+    value = {"score_mean": share, "score_sd": share / 4}
+    value |= {h: rng.binomial(trials[h], share) / np.maximum(trials[h], 1) for h in trials}
+    ones = np.ones(count)
+    return problems, Labels(tuple(p.problem_id for p in problems), value, {"score_mean": ones, "score_sd": ones, **trials})
+
+
+def test_labels_are_moments_and_counts():
+    parallel = random_pool(1, rows=4, size=6)
+    chain = random_pool(2, rows=8, size=5, unit=Unit.ROUND, chains=2)
+    labels = labels_of(parallel, chain)
+    for p in range(4):
+        scores = [s for s in parallel.score[p] if not np.isnan(s)]
+        assert labels.value["score_mean"][p] == pytest.approx(np.mean(scores))
+        assert labels.value["score_sd"][p] == pytest.approx(np.std(scores))
+        mine = chain.correct[2 * p : 2 * p + 2].tolist()
+        first = parallel.correct[p].tolist() + [row[0] for row in mine]
+        assert (labels.value["p0"][p], labels.count["p0"][p]) == (pytest.approx(np.mean(first)), 8)
+        moves = [(x, y) for row in mine for x, y in pairwise(row)]
+        for head, state in (("a", True), ("b", False)):
+            left = [y != x for x, y in moves if x is state]
+            assert labels.count[head][p] == len(left)
+            assert labels.value[head][p] == pytest.approx(np.mean(left) if left else 0)
+
+
+def test_losses_by_hand():
+    p, value, count = torch.tensor([0.2, 0.5, 0.9]), torch.tensor([0.5, 0.25, 0.7]), torch.tensor([2.0, 4.0, 0.0])
+    assert float(squared_error(p, value, count)) == pytest.approx((0.3**2 + 0.25**2) / 2)
+    by_hand = -(np.log(0.2) + np.log(0.8) + np.log(0.5) + 3 * np.log(0.5)) / 6
+    assert float(binomial(p, value, count)) == pytest.approx(by_hand, rel=1e-6)
+    assert float(binomial(p, value, torch.zeros(3))) == 0
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder"])
+def test_padding_changes_nothing_and_parameters_stay_within_bounds(kind):
+    torch.manual_seed(0)
+    shape = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    core = BertModel(BertConfig(**shape)) if kind == "encoder" else LlamaForCausalLM(LlamaConfig(**shape)).model
+    model = ParameterPredictor(core, PredictorSettings(widths=(8,), dropout=(0.3,))).eval()
+    torch.nn.init.normal_(model.attention.weight)
+    short, long = [3, 4, 5], [6] * 9
+    alone = model(**collate([{"input_ids": short}], 0))
+    padded = model(**collate([{"input_ids": short}, {"input_ids": long}], 0))
+    for name, values in padded.items():
+        assert float(values[0]) == pytest.approx(float(alone[name][0]), abs=1e-5)
+        assert 0 < float(values.min()) and float(values.max()) < HEADS[name].high
+
+
+def test_only_the_last_layers_and_the_heads_are_trained():
+    shape = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 48}
+    model = ParameterPredictor(BertModel(BertConfig(**shape)), PredictorSettings(widths=(8,), dropout=(0.3,)))
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    layers = {n.split(".")[3] for n in trained if n.startswith("backbone.")}
+    assert layers == {"2", "3"} and any(n.startswith("heads.") for n in trained)
+    model.train()
+    on = [layer.output.dropout.training for layer in model.backbone.encoder.layer]
+    assert on == [False, False, True, True] and model.heads["p0"][2].training
+
+
+def test_it_learns_saves_and_predicts_every_head(tmp_path):
+    folder = backbone(tmp_path / "lm")
+    training, validation = questions(96, 1), questions(24, 2)
+    train(tmp_path / "out", folder, training, validation, 0, SMALL)
+    assert not (tmp_path / "out.partial").exists()
+    table = predict(validation[0], tmp_path / "out")
+    assert (table["predictor_tokens"] > 5).all()
+    for name in FEATURES:
+        truth = validation[1].value["score_mean"] * (0.25 if name == "score_sd" else 1)
+        assert np.corrcoef(table[name], truth)[0, 1] > 0.6, name
+    one = predict(validation[0][:1], tmp_path / "out", batch_size=1)
+    assert one["p0"][0] == pytest.approx(table["p0"][0], abs=1e-5)
+    history = json.loads((tmp_path / "out" / "predictor.json").read_text())
+    assert history["validation_loss"] == min(history["history"])
+
+
+def test_a_head_that_is_not_there_is_no_feature(tmp_path):
+    folder = backbone(tmp_path / "lm")
+    settings = replace(SMALL, heads=("score_mean",), epochs=1)
+    train(tmp_path / "out", folder, questions(16, 1), questions(8, 2), 0, settings)
+    problems = [Problem(f"p{i}", "7+1=", "8") for i in range(12)]
+    pool = with_predictions(random_pool(1), predict(problems, tmp_path / "out"))
+    assert set(pool.features) == {"score_mean"}
+
+
+def test_a_killed_run_continues_to_the_same_end(tmp_path):
+    folder = backbone(tmp_path / "lm")
+    training, validation = questions(32, 1), questions(8, 2)
+    settings = replace(SMALL, epochs=12, patience=12)
+    train(tmp_path / "whole", folder, training, validation, 0, settings)
+    process = multiprocessing.get_context("spawn").Process(
+        target=train, args=(tmp_path / "killed", folder, training, validation, 0, settings)
+    )
+    process.start()
+    while process.is_alive() and last_epoch(tmp_path / "killed.partial") < 2:
+        time.sleep(0.005)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and not (tmp_path / "killed").exists()
+    with pytest.raises(UserError, match="begun with other settings"):
+        train(tmp_path / "killed", folder, training, validation, 1, settings)
+    train(tmp_path / "killed", folder, training, validation, 0, settings)
+    one, two = (load(tmp_path / name)[0].state_dict() for name in ("whole", "killed"))
+    assert all(torch.allclose(one[name], two[name], atol=1e-6) for name in one)
+
+
+def last_epoch(partial):
+    """The epoch of the latest whole checkpoint."""
+    return max((json.loads(path.read_text())["epoch"] for path in partial.glob("checkpoint-*/trainer_state.json")), default=0)
+
+
+@pytest.mark.parametrize(("other", "what"), [(Problem("x", "1  + 1 = ?", "2"), "text"), (Problem("p", "2 + 2 = ?", "4"), "id")])
+def test_overlapping_splits_are_refused(other, what):
+    with pytest.raises(UserError, match=f"the same {what}"):
+        refuse_overlap({"train": [Problem("p", "1 + 1 = ?", "2")], "test": [other]})
+
+
+def test_a_wrong_head_is_named():
+    with pytest.raises(UserError, match="unknown head 'mu'"):
+        PredictorSettings(heads=("mu",))
+    assert pd.Series(FEATURES).isin(HEADS).all()

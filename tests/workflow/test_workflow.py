@@ -1,0 +1,156 @@
+"""The whole workflow on config/test.yaml: everything for real, only smaller."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from browser import opened
+
+ROOT = Path(__file__).parents[2]
+
+
+def snakemake(*arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--configfile", "config/config.yaml", "config/test.yaml", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=3600,
+    )
+    if check:
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def results() -> Path:
+    """The results of a run from nothing."""
+    folder = ROOT / "results" / "test"
+    shutil.rmtree(folder, ignore_errors=True)
+    snakemake("--cores", "2")
+    return folder
+
+
+def jobs(output: str) -> dict[str, int]:
+    """The job counts of a dry run, by rule."""
+    lines = output.split("Job stats:")[1].splitlines()[3:]
+    counts = {}
+    for line in lines:
+        if not line.strip():
+            break
+        name, count = line.split()
+        counts[name] = int(count)
+    return counts
+
+
+def test_main_table_holds_every_method(results):
+    main = pd.read_csv(results / "tables" / "main.csv")
+    calibration = json.loads((results / "calibration.json").read_text())
+    assert set(main["method"]) == {entry["method"] for entry in calibration["methods"]}
+    assert ((main["accuracy_low"] <= main["accuracy"]) & (main["accuracy"] <= main["accuracy_high"])).all()
+    assert (main["total_tokens"] >= main["completion_tokens"]).all()
+    fixed = main[main["method"] == "self-consistency"]
+    assert fixed["used"].tolist() == fixed["budget"].tolist()
+
+
+def test_pool_tokens_agree_with_the_table(results):
+    pool = pd.read_parquet(results / "pools" / "test" / "parallel" / "pool.parquet")
+    per_problem = pool.groupby("problem_id")["completion_tokens"].sum().mean()
+    main = pd.read_csv(results / "tables" / "main.csv")
+    full = main[(main["method"] == "self-consistency") & (main["budget"] == 16)]
+    assert full["completion_tokens"].item() == pytest.approx(per_problem, rel=1e-5)
+
+
+def test_every_figure_is_there_in_both_forms(results):
+    names = {p.stem for p in (results / "figures").glob("*.pdf")}
+    assert names == {p.stem for p in (results / "figures").glob("*.png")}
+    assert {"accuracy_tokens", "accuracy_n", "accuracy_round", "samples_used", "score_fit"} <= names
+
+
+def test_a_second_run_has_nothing_to_do(results):
+    assert "Nothing to be done" in (out := snakemake("--cores", "1")).stdout + out.stderr
+
+
+def test_one_figure_needs_one_job_even_without_the_pools(results, tmp_path):
+    figure = results / "figures" / "accuracy_n.pdf"
+    figure.unlink()
+    shutil.move(results / "pools", tmp_path / "pools")
+    try:
+        dry = snakemake("-n", str(figure.relative_to(ROOT)))
+        assert jobs(dry.stdout + dry.stderr) == {"figure_accuracy_n": 1, "total": 1}
+        snakemake("--cores", "1", str(figure.relative_to(ROOT)))
+        assert figure.stat().st_size > 1000
+    finally:
+        if not (results / "pools").exists():
+            shutil.move(tmp_path / "pools", results / "pools")
+
+
+@pytest.mark.parametrize(
+    ("module", "rerun"),
+    [
+        ("figures/accuracy_n", {"figure_accuracy_n"}),
+        (
+            "vote_study",
+            {"vote_guarantees", "vote_study", "figure_vote_guarantees", "figure_vote_sweep", "figure_votes_to_stop"},
+        ),
+    ],
+)
+def test_an_edited_module_reruns_what_depends_on_it(results, module, rerun):
+    source = ROOT / "src" / "itscale" / f"{module}.py"
+    content = source.read_bytes()
+    try:
+        source.write_bytes(content + b"# edited\n")  # of a file that is only newer the content is compared
+        dry = snakemake("-n")
+    finally:
+        source.write_bytes(content)
+    assert set(jobs(dry.stdout + dry.stderr)) == {"all", "total"} | rerun
+
+
+def test_report_is_one_self_contained_page(results, tmp_path):
+    page = tmp_path / "report.html"
+    snakemake("--report", str(page))
+    assert "Up and to the left" in page.read_text()
+
+
+def test_the_page_about_the_run_holds_every_figure_and_opens_offline(results):
+    snakemake("--cores", "1", "page")
+    page = results / "report.html"
+    text = page.read_text()
+    drawn = {p.stem for p in (results / "figures").glob("*.png")}
+    assert drawn == {name for name in drawn if f'id="figure-{name}"' in text}
+    missing = text[text.index('id="missing"') : text.index("</aside>")]
+    assert re.findall(r"<li>(\w+ [^<\s]+)", missing) == [
+        "figure training_algorithms",
+        "table optpo_full/curves.csv",
+    ]  # made on request
+    assert page.stat().st_size < 10e6
+    with opened(page) as (view, heard):
+        assert view.locator("figure img").evaluate_all("images => images.every(i => i.complete && i.naturalWidth > 300)")
+        assert heard == [page.resolve().as_uri()]
+
+
+def test_optpo_full_trains_every_run_of_the_configuration(results):
+    snakemake("--cores", "2", "optpo_full")
+    summary = pd.read_csv(results / "tables" / "optpo_full" / "summary.csv")
+    runs = {"ttrl", "optpo", "optpo_all", "optpo_rloo", "optpo_ppo", "optpo_sft", "gold"}
+    assert runs <= set(summary["run"]) and (summary["seeds"] == 1).all()
+    rates = pd.read_csv(results / "tables" / "optpo_full" / "learning_rate.csv")
+    assert rates["chosen"].sum() == 1
+    assert (results / "figures" / "training_algorithms.png").stat().st_size > 10_000
+
+
+def test_a_typo_in_the_configuration_is_named(tmp_path):
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("samplign: {temperature: 1.0}\n")
+    done = snakemake("--configfile", "config/config.yaml", str(wrong), "-n", check=False)
+    assert done.returncode != 0
+    assert "samplign" in done.stdout + done.stderr
