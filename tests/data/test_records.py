@@ -2,18 +2,25 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from itscale.data.records import (
     POOL,
     PROBLEMS,
+    SAMPLES,
     Problem,
     Unit,
     join_by_key,
     make_pool,
     manifest_path,
+    read_blocks,
+    read_json,
+    read_pool,
     read_problems,
     read_table,
+    well_formed,
+    write_blocks,
     write_problems,
     write_table,
 )
@@ -31,6 +38,7 @@ def pool_frame(problems: int = 2, chains: int = 1, rounds: int = 1, samples: int
         seed=0,
         text="",
         finish_reason="stop",
+        failure=None,
         prompt_tokens=5,
         cached_prompt_tokens=0,
         completion_tokens=np.arange(n),
@@ -69,6 +77,56 @@ def test_missing_column_is_named(tmp_path):
     write_table(tmp_path / "t.parquet", pd.DataFrame({"problem_id": ["a"]}), PROBLEMS.remove(1).remove(1).remove(1))
     with pytest.raises(UserError, match="question, answer, level"):
         read_table(tmp_path / "t.parquet", PROBLEMS)
+
+
+def test_blocks_are_written_one_after_the_other_and_read_likewise(tmp_path):
+    frame = pool_frame(problems=700)
+    write_blocks(tmp_path / "t.parquet", (frame.iloc[i : i + 300] for i in range(0, len(frame), 300)), POOL, lambda: {"a": 1})
+    assert read_table(tmp_path / "t.parquet", POOL)["completion_tokens"].tolist() == list(range(2100))
+    blocks = list(read_blocks(tmp_path / "t.parquet", SAMPLES))
+    assert [len(b) for b in blocks] == [300] * 7 and list(blocks[0].columns) == SAMPLES.names
+    assert read_json(manifest_path(tmp_path / "t.parquet"))["a"] == 1
+
+
+def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    path = tmp_path / "t.parquet"
+    write_problems(path, [Problem("a", "1+1", "2")])
+    before = path.read_bytes()
+
+    def blocks():
+        yield pd.DataFrame([["b", "1+1", "2", ""]], columns=PROBLEMS.names)
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError):
+        write_blocks(path, blocks(), PROBLEMS)
+    assert path.read_bytes() == before and read_problems(path)[0].problem_id == "a"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["t.json", "t.parquet"]
+
+
+def test_a_pool_is_read_without_its_texts(tmp_path):
+    """A table whose text and answer are missing altogether makes the same arrays."""
+    frame = pool_frame()
+    write_table(tmp_path / "whole.parquet", frame, POOL)
+    bare = pa.schema([field for field in POOL if field.name not in ("text", "answer", "seed", "score_last", "finish_reason")])
+    write_table(tmp_path / "bare.parquet", frame, bare)
+    one, two = (read_pool(tmp_path / f"{name}.parquet", Unit.SAMPLE) for name in ("whole", "bare"))
+    assert one.completion_tokens.tolist() == two.completion_tokens.tolist() and (one.correct == two.correct).all()
+
+
+def test_half_a_surrogate_pair_is_written_as_an_escape_and_a_torn_pair_is_joined(tmp_path):
+    assert well_formed("a\ud83d\ude00b") == "a😀b" and well_formed("é\ud83d!") == "é\\ud83d!" and well_formed("aé") == "aé"
+    frame = pool_frame().assign(text="x \ud83d y", answer="\ude00")
+    write_table(tmp_path / "t.parquet", frame, POOL)
+    found = read_table(tmp_path / "t.parquet", POOL)
+    assert set(found["text"]) == {"x \\ud83d y"} and set(found["answer"]) == {"\\ude00"}
+
+
+def test_a_table_from_before_a_column_was_there_is_read(tmp_path):
+    old = POOL.remove(POOL.get_field_index("failure"))
+    write_table(tmp_path / "t.parquet", pool_frame(), old)
+    assert read_table(tmp_path / "t.parquet", POOL)["failure"].isna().all()
+    write_table(tmp_path / "u.parquet", pool_frame().drop(columns="failure"), POOL)
+    assert read_table(tmp_path / "u.parquet", POOL)["failure"].isna().all()
 
 
 def test_pool_is_dense_in_submission_order():

@@ -33,7 +33,8 @@ class StoredScores:
     """The verifier scores of a table of samples, by their text."""
 
     def __init__(self, table: pd.DataFrame) -> None:
-        self._of = {row.text: (row.score_mean, row.score_last, row.verifier_tokens) for row in table.itertuples()}
+        self._of = {"": (np.nan, np.nan, 0)}  # what failed has no text, and so no score
+        self._of |= {row.text: (row.score_mean, row.score_last, row.verifier_tokens) for row in table.itertuples()}
 
     def score(self, questions, texts):
         found = np.array([self._of[text] for text in texts], float).reshape(-1, 3)
@@ -104,7 +105,7 @@ def drive(policy, pool: Pool, comparer, *, engine=ReplayingEngine, arrival="leng
 
 
 def columns(row: Solved) -> list[str]:
-    return [sample.completion.text.split("\n")[0] for sample in row.samples]
+    return [sample.text.split("\n")[0] for sample in row.samples]
 
 
 def assert_same_decisions(run: Run, outcomes: Outcomes) -> None:
@@ -166,7 +167,7 @@ def assert_counted(run: Run, usage: Usage) -> None:
     assert (ledger.prompt, ledger.cached_prompt) == (usage.prompt, usage.cached_prompt)
     assert (ledger.completion + ledger.speculative, ledger.aborted) == (usage.completion, usage.aborted)
     for row in run.rows:
-        assert row.ledger.completion == sum(len(s.completion.token_ids) for s in row.samples)
+        assert row.ledger.completion == sum(s.completion.completion_tokens for s in row.samples)
 
 
 def test_votes_on_a_real_engine_end_where_the_rule_says(engine, comparer):
@@ -229,7 +230,7 @@ def test_every_method_stops_a_real_engine_as_its_samples_say(engine, comparer, n
     for i, row in enumerate(run.rows):
         for k, sample in enumerate(row.samples):
             cluster[i, k], score[i, k] = sample.judgement.cluster, sample.judgement.score
-            tokens[i, k] = len(sample.completion.token_ids)
+            tokens[i, k] = sample.completion.completion_tokens
     ids = tuple(row.problem.problem_id for row in run.rows)
     pool = Pool(policy.unit, np.arange(len(ids)), ids, cluster, cluster == 0, score, tokens, tokens, tokens, tokens)
     outcomes = replay(policy, pool, orders=1)
@@ -245,7 +246,7 @@ def test_live_samples_are_those_of_a_pool_drawn_with_the_same_seed(model, compar
         policy = make_policy("self_consistency", n=6)
         run = solve(PROBLEMS, engine, policy, sampling=plan.sampling, seed=5, comparer=comparer)
     drawn = read_table(tmp_path / "samples.parquet", SAMPLES)
-    assert [s.completion.text for row in run.rows for s in row.samples] == drawn["text"].tolist()
+    assert [s.text for row in run.rows for s in row.samples] == drawn["text"].tolist()
 
 
 class Killed(Exception):

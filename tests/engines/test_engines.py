@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import random
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -86,6 +87,16 @@ def test_a_stop_token_ends_a_sample_and_is_counted(engine):
     ends = {c.token_ids[-1] for c in stopped}
     assert len(ends) == 1
     assert all(c.token_ids.count(next(iter(ends))) == 1 for c in stopped)
+
+
+def test_a_prompt_that_does_not_fit_fails_alone(engine):
+    before = engine.usage()
+    asked = requests(engine, "long", Sampling(max_tokens=4))
+    asked[1] = replace(asked[1], prompt_ids=tuple(asked[1].prompt_ids) * 1000)
+    done = draw(engine, asked)
+    assert [c.finish is Finish.FAILED for c in done] == [i == 1 for i in range(len(done))]
+    assert "leaves no room in the model's window of" in done[1].failure and done[1].text == ""
+    assert (engine.usage() - before).completion == sum(c.completion_tokens for c in done)
 
 
 def test_a_nucleus_of_one_token_is_greedy(engine):

@@ -147,12 +147,12 @@ TABLES = {
     ),
     "other partial": Case(
         "A `.partial` file belongs to other settings",
-        "…partial was begun with other settings, model or problems: delete it to begin anew.",
+        "…partial was begun with other settings, model or problems: go on with those, or delete it to begin anew.",
         "The file is not touched.",
     ),
     "other weights": Case(
         "A model was trained anew after its scoring was killed",
-        "scores.parquet.partial was begun with other settings, model or problems: delete it to begin anew.",
+        "scores.parquet.partial was begun with other settings, model or problems: go on with those, or delete it to begin anew.",
         "The file is not touched; scores of two models never mix.",
     ),
     "own Parquet": Case(
@@ -292,9 +292,28 @@ QUESTIONS = {
     ),
     "100 kB": Case(
         "A question of 100 kB",
-        'the prompt of sample ["long", 0, 0, 0] has … tokens, the model\'s window 512: leave this question out, or take a model '
-        "with a longer window.",
-        NOTHING_BEGUN,
+        "1 of 1 requests failed, too many to go on: long: the prompt has … tokens, which leaves no room in the model's window of "
+        "512. What was drawn is in …partial; the same command goes on and sends the failed requests again.",
+        "What was drawn.",
+    ),
+    "bad request": Case(
+        "Up to a tenth of the requests fail: too long for the window, refused or never answered by a server",
+        "2 of 48 requests failed and count as unanswered: p1: …",
+        "Everything: each is a row with `finish_reason` `failed` and the reason in `failure`.",
+        "test_failures.py::test_one_bad_request_is_one_bad_row",
+    ),
+    "bad requests": Case(
+        "More than a tenth of the requests fail, or those of the first ten questions all do",
+        "… of … requests failed, too many to go on: …. What was drawn is in …partial; the same command goes on and sends the "
+        "failed requests again.",
+        "What was drawn.",
+        "test_failures.py::test_too_many_failures_stop_a_shard_and_are_sent_again",
+    ),
+    "runaway answer": Case(
+        "A round's boxed answer has more than 200 tokens",
+        "(the next round's prompt carries the answer before it)",
+        "Everything: the sample keeps its text and its answer.",
+        "test_failures.py::test_a_runaway_answer_ends_no_chain",
     ),
     "hostile answer": Case(
         "An answer hangs the grader",

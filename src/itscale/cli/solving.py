@@ -108,27 +108,33 @@ def write_answers(out: Path, rows) -> None:
     """One JSON object a row: its answer, why it stopped, what it cost, and its samples."""
     from dataclasses import asdict
 
-    from itscale.data.records import write_atomic
+    from itscale.data.records import atomic_file
 
-    lines = []
-    for row in rows:
-        samples = [
-            {
-                "answer": s.judgement.answer,
-                "score": None if s.judgement.score != s.judgement.score else s.judgement.score,
-                "text": s.completion.text,
+    with atomic_file(out) as file:
+        for row in rows:
+            samples = [
+                {
+                    "answer": s.judgement.answer,
+                    "score": None if s.judgement.score != s.judgement.score else s.judgement.score,
+                    "finish": str(s.completion.finish),
+                    **({"failure": s.completion.failure} if s.completion.failure is not None else {}),
+                    "completion_tokens": s.completion.completion_tokens,
+                    "text": s.text,
+                }
+                for s in row.samples
+            ]
+            record = {
+                "problem_id": row.problem.problem_id,
+                "chain": row.chain,
+                "question": row.problem.question,
+                "answer": row.answer,
+                "reason": str(row.reason),
+                "chosen": row.column,
+                "tokens": asdict(row.ledger),
+                "samples": samples,
             }
-            for s in row.samples
-        ]
-        record = {
-            "problem_id": row.problem.problem_id,
-            "chain": row.chain,
-            "question": row.problem.question,
-            "answer": row.answer,
-        }
-        record |= {"reason": str(row.reason), "chosen": row.column, "tokens": asdict(row.ledger), "samples": samples}
-        lines.append(json.dumps(record, ensure_ascii=False) + "\n")
-    write_atomic(out, "".join(lines).encode())
+            # Half a surrogate pair is written as JSON's own escape.
+            file.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
 
 
 def stops(rows) -> str:

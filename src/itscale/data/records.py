@@ -2,7 +2,7 @@
 
 Every table is Parquet with a fixed schema and a JSON manifest beside it (`pool.parquet`, `pool.json`). The manifest is
 written last and holds the data's SHA-256: its existence means that the table is complete, and a table that no longer
-agrees with it is refused.
+agrees with it is refused. Texts are long: they are written and read in blocks of rows, and only where they are asked for.
 """
 
 import hashlib
@@ -10,12 +10,12 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,7 @@ SAMPLES = pa.schema(
         ("seed", pa.int64()),
         ("text", pa.string()),
         ("finish_reason", pa.string()),
+        ("failure", pa.string()),
         ("prompt_tokens", pa.int32()),
         ("cached_prompt_tokens", pa.int32()),
         ("completion_tokens", pa.int32()),
@@ -46,6 +47,21 @@ PREDICTIONS = pa.schema(
     [("problem_id", pa.string()), ("predictor_tokens", pa.int32()), *((name, pa.float64()) for name in FEATURES)]
 )
 POOL = pa.unify_schemas([SAMPLES, GRADES, SCORES])
+# Columns that a table may lack; they are empty then.
+OPTIONAL = frozenset({"failure"})
+# What the arrays of a pool are made of.
+_DENSE = (
+    *KEY,
+    "cluster",
+    "verdict",
+    "score_mean",
+    "completion_tokens",
+    "prompt_tokens",
+    "cached_prompt_tokens",
+    "verifier_tokens",
+)
+# Rows that are written and read at once: texts of 10,000 tokens are 40 MB then.
+BLOCK = 1024
 
 
 class Verdict(StrEnum):
@@ -79,21 +95,40 @@ def manifest_path(path: Path) -> Path:
     return Path(path).with_suffix(".json")
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that it is either wholly there or not at all."""
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to fill, which becomes `path` at the end: that is either wholly there or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        error.filename = error.filename or str(path)  # a write does not say where
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path)  # a write does not say where
         raise
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that it is either wholly there or not at all."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+def well_formed(text: str) -> str:
+    """The text with halves of surrogate pairs joined, and a half without its other written as an escape (`\\ud83d`).
+
+    JSON can say such halves, UTF-8 (and so Parquet, tokenizers and servers) cannot.
+    """
+    if text.isascii():
+        return text
+    joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return joined.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def refuse_full_folder(path: Path) -> None:
@@ -145,23 +180,63 @@ def read_json(path: Path) -> Any:
 
 def write_table(path: Path, table: pd.DataFrame | pa.Table, schema: pa.Schema, meta: dict[str, Any] | None = None) -> None:
     """Write a table as Parquet, then its manifest: `meta`, the row count and the data's SHA-256."""
-    if isinstance(table, pd.DataFrame):
-        table = pa.Table.from_pandas(table, schema=schema, preserve_index=False)
-    table = table.select(schema.names).cast(schema)
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    data = sink.getvalue().to_pybytes()
-    manifest_path(path).unlink(missing_ok=True)
-    write_atomic(path, data)
-    write_json(manifest_path(path), {**(meta or {}), "rows": table.num_rows, "sha256": hashlib.sha256(data).hexdigest()})
+    write_blocks(path, [table], schema, lambda: meta or {})
+
+
+def write_blocks(
+    path: Path, blocks: Iterable[pd.DataFrame | pa.Table], schema: pa.Schema, meta: Callable[[], dict[str, Any]] = dict
+) -> None:
+    """`write_table` for a table that comes in blocks of rows, of which one at a time is held; `meta` is asked after the last."""
+    rows = 0
+    with atomic_file(path) as file:
+        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            for block in blocks:
+                table = _conform(block, schema)
+                writer.write_table(table, row_group_size=BLOCK)
+                rows += table.num_rows
+        manifest_path(path).unlink(missing_ok=True)
+    write_json(manifest_path(path), {**meta(), "rows": rows, "sha256": _sha256(path)})
+
+
+def _conform(block: pd.DataFrame | pa.Table, schema: pa.Schema) -> pa.Table:
+    """The block with exactly the columns of a schema, its texts such as UTF-8 can hold."""
+    if isinstance(block, pd.DataFrame):
+        absent = {name: None for name in schema.names if name in OPTIONAL and name not in block.columns}
+        block = block.assign(**absent)
+        try:
+            block = pa.Table.from_pandas(block, schema=schema, preserve_index=False)
+        except UnicodeEncodeError:
+            texts = {
+                name: [well_formed(value) if isinstance(value, str) else value for value in block[name]]
+                for name in schema.names
+                if pa.types.is_string(schema.field(name).type)
+            }
+            block = pa.Table.from_pandas(block.assign(**texts), schema=schema, preserve_index=False)
+    return block.select(schema.names).cast(schema)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
-    """Read a table that `write_table` wrote.
+    """Read the columns of a schema from a table that `write_table` wrote; the others are not touched.
 
     Raises:
         UserError: the table or its manifest is missing, the data was changed since, or columns are missing.
     """
+    return _present(_open_table(path, schema).read(_stored(path, schema)), schema)
+
+
+def read_blocks(path: Path, schema: pa.Schema) -> Iterator[pd.DataFrame]:
+    """`read_table` in blocks of rows, of which one at a time is held."""
+    file = _open_table(path, schema)
+    for group in range(file.num_row_groups):
+        yield _present(file.read_row_group(group, _stored(path, schema)), schema)
+
+
+def _open_table(path: Path, schema: pa.Schema) -> pq.ParquetFile:
     if Path(path).suffix == ".json":
         raise UserError(f"{path} is no table: give the .parquet file.")
     manifest = read_json(manifest_path(path))
@@ -169,14 +244,28 @@ def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
         raise UserError(f"{manifest_path(path)} is no manifest (it has no sha256): delete it and rerun.")
     if not Path(path).exists():
         raise UserError(f"{path} does not exist: run the rule that makes it first.")
-    data = Path(path).read_bytes()
-    if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
+    if _sha256(path) != manifest["sha256"]:
         raise UserError(f"{path} is not the file that its manifest describes (SHA-256 differs): delete both and rerun.")
-    table = pq.read_table(pa.BufferReader(data))
-    missing = [name for name in schema.names if name not in table.schema.names]
+    file = pq.ParquetFile(path)
+    missing = [name for name in schema.names if name not in {*file.schema_arrow.names, *OPTIONAL}]
     if missing:
-        raise UserError(f"{path} lacks the column(s) {', '.join(missing)}: delete it and rerun.")
-    return table.select(schema.names).to_pandas()
+        raise UserError(
+            f"{path} is another table than the one wanted here: it has the columns {', '.join(file.schema_arrow.names)}, and "
+            f"lacks {', '.join(missing)}. Give the file that has them."
+        )
+    return file
+
+
+def _stored(path: Path, schema: pa.Schema) -> list[str]:
+    """The schema's columns that a table has."""
+    found = set(pq.read_schema(path).names)
+    return [name for name in schema.names if name in found]
+
+
+def _present(table: pa.Table, schema: pa.Schema) -> pd.DataFrame:
+    frame = table.to_pandas(split_blocks=True, self_destruct=True)
+    absent = {name: None for name in schema.names if name not in frame.columns}
+    return frame.assign(**absent)[schema.names]
 
 
 def write_problems(path: Path, problems: list[Problem], meta: dict[str, Any] | None = None) -> None:
@@ -303,7 +392,7 @@ def _in_rows(frame: pd.DataFrame, unit: Unit) -> tuple[pd.DataFrame, int]:
 
 
 def make_pool(frame: pd.DataFrame, unit: Unit) -> Pool:
-    """Dense arrays from a pool table (schema POOL).
+    """Dense arrays from a pool table (schema POOL; its texts and answers may be missing).
 
     Raises:
         UserError: no rows, or not all with the same number of samples (or rounds); the message names one.
@@ -329,8 +418,8 @@ def make_pool(frame: pd.DataFrame, unit: Unit) -> Pool:
 
 
 def read_pool(path: Path, unit: Unit) -> Pool:
-    """Read a pool table as dense arrays."""
-    return make_pool(read_table(path, POOL), unit)
+    """Read a pool table as dense arrays; its texts and answers stay on disk."""
+    return make_pool(read_table(path, pa.schema([POOL.field(name) for name in _DENSE])), unit)
 
 
 def read_votes(path: Path) -> np.ndarray:
@@ -339,7 +428,7 @@ def read_votes(path: Path) -> np.ndarray:
     Raises:
         UserError: as `read_table` and `make_pool`.
     """
-    frame, k = _in_rows(read_table(path, GRADES), Unit.SAMPLE)
+    frame, k = _in_rows(read_table(path, pa.schema([*_KEY_FIELDS, GRADES.field("cluster")])), Unit.SAMPLE)
     return frame["cluster"].to_numpy(np.int64).reshape(-1, k)
 
 

@@ -4,27 +4,30 @@ A row is a problem (parallel samples) or one chain of it (sequential rounds). De
 order the samples arrive in: the first to arrive are the short ones. Freed slots of the engine go to the rows that want samples,
 in their order (so new problems begin before anything is guessed), and only then to samples that nobody has asked for yet,
 at most `look_ahead` of a row. Scheduling inside the engine is the engine's own.
+
+Texts are long: where there is a journal they lie there alone, and token ids are held only for a caller that wants them.
 """
 
 import heapq
 import json
 import time
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from itscale.data.journal import Journal
+from itscale.data.journal import Journal, Place
 from itscale.data.ledger import Ledger
 from itscale.data.records import Problem, Unit
 from itscale.drivers.assess import Judge, Judgement, right_clusters
-from itscale.drivers.generate import Key, request_seed
+from itscale.drivers.failures import Failures
+from itscale.drivers.generate import AGAIN, Key, carried, request_seed
 from itscale.drivers.replay import visible
 from itscale.engines.protocol import Completion, Engine, Finish, Request, Sampling, Usage
-from itscale.grading.answers import extract_answer
 from itscale.grading.comparison import Comparer
 from itscale.policies.protocol import Batch, Policy, Reason, join, take
 from itscale.progress import progress
@@ -34,10 +37,20 @@ _REASONS = list(Reason)
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A completion and what the judge says of it."""
+    """A completion and what the judge says of it; where its text lies in the run's journal, unless it is in the completion."""
 
     completion: Completion
     judgement: Judgement
+    place: Place | None = None
+
+    @property
+    def text(self) -> str:
+        """The completion's text, read anew each time from where it lies."""
+        return _text(self.completion, self.place)
+
+
+def _text(completion: Completion, place: Place | None) -> str:
+    return completion.text if place is None else place.read()["completion"]["text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +121,7 @@ class _Row:
     asked: int = 0
     handed: int = 0
     arrived: dict[int, Completion] = field(default_factory=dict)
+    places: dict[int, Place] = field(default_factory=dict)
     times: dict[int, float] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
     running: dict[str, int] = field(default_factory=dict)
@@ -125,7 +139,10 @@ class _Row:
 
 
 class Driver:
-    """One run. `session` is the engine's usage as this driver counted it, without what a journal brought along."""
+    """One run. `session` is the engine's usage as this driver counted it, without what a journal brought along.
+
+    `keep_ids`: hold the token ids of every completion, and write them to the journal.
+    """
 
     def __init__(
         self,
@@ -140,6 +157,7 @@ class Driver:
         judge: Judge,
         journal: Journal | None,
         features: dict[str, np.ndarray],
+        keep_ids: bool = False,
         shown: bool = True,
     ) -> None:
         self.engine, self.policy, self.judge, self.journal = engine, policy, judge, journal
@@ -147,7 +165,7 @@ class Driver:
         self.sequential = policy.unit is Unit.ROUND
         self.look_ahead = 0 if self.sequential else look_ahead
         self.clock = Clock()
-        self.shown = shown
+        self.keep_ids, self.shown = keep_ids, shown
         self.session = Usage()
         self.saved = 0.0
         state = policy.init(len(problems) * chains)
@@ -161,6 +179,7 @@ class Driver:
             tokens=np.zeros(shape, np.int64),
             features={name: np.repeat(values, chains) for name, values in features.items()},
         )
+        self.failures = Failures(len(self.rows) * policy.limit)
         self.active = dict.fromkeys(range(len(self.rows)))  # a set that keeps its order
         self.wanting: list[int] = []  # heap of rows with columns to submit
         self.running: dict[str, int] = {}  # request -> row
@@ -168,7 +187,7 @@ class Driver:
         self.handed: list[tuple[int, str, list[str]]] = []
         self.fresh: dict[int, None] = {}  # rows with columns for the judge
         if journal is not None:
-            self._recall(journal.rows)
+            self._recall(journal)
 
     def run(self, interrupted: Callable[[], bool]) -> bool:
         """Drive until every row has stopped; False if it was interrupted before."""
@@ -255,26 +274,43 @@ class Driver:
         completions = self.engine.poll()
         now = time.perf_counter()
         self.clock.engine += now - began
-        records = []
+        came = []
         for completion in completions:
             i = self.running.pop(completion.request_id)
             column = self.rows[i].running.pop(completion.request_id)
             self.rows[i].times[column] = now
-            self._arrive(i, column, completion)
             spent = Usage(completion.prompt_tokens, completion.cached_prompt_tokens, completion.completion_tokens)
             self.session += spent + completion.lost
-            records.append({"row": i, "column": column, "completion": completion})
-        self._write(records)
+            ids = array("I", completion.token_ids) if self.keep_ids else ()
+            came.append((i, column, replace(completion, token_ids=ids, counted=completion.completion_tokens)))
+        places = self._write([{"row": i, "column": column, "completion": completion} for i, column, completion in came])
+        for (i, column, completion), place in zip(came, places, strict=True):
+            self._arrive(i, column, completion, place)
+        if self.failures.too_many:
+            self._give_up()
 
-    def _arrive(self, i: int, column: int, completion: Completion) -> None:
+    def _arrive(self, i: int, column: int, completion: Completion, place: Place | None) -> None:
         row = self.rows[i]
+        if self.sequential:
+            row.previous = carried(self.engine, row.problem.question, _text(completion, place), row.previous)
+            heapq.heappush(self.wanting, i)
+        if place is not None:
+            completion, row.places[column] = replace(completion, text=None), place
         row.arrived[column] = completion
         row.cut += completion.lost
-        if self.sequential:
-            row.previous = extract_answer(completion.text) or row.previous
-            heapq.heappush(self.wanting, i)
+        self.failures.note(row.problem.problem_id, completion.finish, completion.failure)
         if not row.stopped:
             self.fresh[i] = None
+
+    def _give_up(self) -> None:
+        """End a run of which too many requests fail; called again it sends those again."""
+        self._abort([i for i, row in enumerate(self.rows) if row.running])
+        self._write([AGAIN])
+        if self.journal is None:
+            raise self.failures.refusal("Nothing was kept, since no journal was given.")
+        raise self.failures.refusal(
+            f"What was drawn is in {self.journal.path}; the same command goes on and sends the failed requests again."
+        )
 
     def _hand_over(self) -> None:
         """Give the judge, if it is free, all columns that it has not had, up to each row's first gap."""
@@ -283,7 +319,7 @@ class Driver:
         for i in self.fresh:
             row, texts = self.rows[i], []
             while not row.stopped and row.handed in row.arrived:
-                texts.append(row.arrived[row.handed].text)
+                texts.append(_text(row.arrived[row.handed], row.places.get(row.handed)))
                 row.handed += 1
             if texts:
                 self.handed.append((i, row.problem.question, texts))
@@ -313,7 +349,7 @@ class Driver:
         row = self.rows[i]
         column = len(row.samples)
         completion = row.arrived[column]
-        row.samples.append(Sample(completion, judgement))
+        row.samples.append(Sample(completion, judgement, row.places.get(column)))
         row.verifier += judgement.verifier_tokens
         self.seen.cluster[i, column] = judgement.cluster
         self.seen.score[i, column] = judgement.score
@@ -380,24 +416,50 @@ class Driver:
 
     # What is on disk.
 
-    def _write(self, records: list[dict[str, Any]]) -> None:
-        if self.journal is not None and records:
-            self.journal.append([{k: asdict(v) if is_dataclass(v) else v for k, v in record.items()} for record in records])
+    def _write(self, records: list[dict[str, Any]]) -> Sequence[Place | None]:
+        """Where each record lies; None without a journal."""
+        if self.journal is None or not records:
+            return [None] * len(records)
+        return self.journal.append([{k: _plain(v) for k, v in record.items()} for record in records])
 
-    def _recall(self, records: list[dict[str, Any]]) -> None:
-        for record in records:
-            i = record["row"]
-            if "completion" in record:
+    def _recall(self, journal: Journal) -> None:
+        for place, record in journal.places():
+            if record == AGAIN:
+                self._strike_failed()
+            elif "completion" in record:
                 values = record["completion"]
-                values |= {"token_ids": tuple(values["token_ids"]), "finish": Finish(values["finish"])}
-                self._arrive(i, record["column"], Completion(**{**values, "lost": Usage(**values["lost"])}))
+                values |= {"finish": Finish(values["finish"]), "lost": Usage(**values["lost"])}
+                values |= {"token_ids": array("I", values["token_ids"]) if self.keep_ids else ()}
+                self._arrive(record["row"], record["column"], Completion(**values), place)
             elif "judgement" in record:
-                self._judged(i, Judgement(**record["judgement"]))
-                self.rows[i].handed += 1
+                self._judged(record["row"], Judgement(**record["judgement"]))
+                self.rows[record["row"]].handed += 1
             else:
-                self._cut(i, Usage(**record["cut"]))
+                self._cut(record["row"], Usage(**record["cut"]))
         for i, row in enumerate(self.rows):
             self.judge.recall(i, [sample.judgement for sample in row.samples])
+
+    def _strike_failed(self) -> None:
+        """Forget the requests that failed, and what was judged or (in a chain) drawn after them: it rests on them."""
+        self.failures.forget()
+        for i, row in enumerate(self.rows):
+            failed = [column for column, completion in row.arrived.items() if completion.finish is Finish.FAILED]
+            if not failed:
+                continue
+            first = min(failed)
+            for column in [c for c in row.arrived if c >= first] if self.sequential else failed:
+                gone = row.arrived.pop(column)
+                row.cut += Usage(gone.prompt_tokens, gone.cached_prompt_tokens, aborted=gone.completion_tokens)
+            del row.samples[first:]
+            row.handed = min(row.handed, first)
+            for array_, empty in ((self.seen.cluster, -1), (self.seen.score, np.nan), (self.seen.tokens, 0)):
+                array_[i, first:] = empty
+            if self.sequential:
+                row.previous = None
+                for column in range(first):
+                    text = _text(row.arrived[column], row.places[column])
+                    row.previous = carried(self.engine, row.problem.question, text, row.previous)
+            self.fresh[i] = None
 
     # What it cost.
 
@@ -409,10 +471,11 @@ class Driver:
         if row.reason is None:
             raise ValueError(f"problem {row.problem.problem_id} has not stopped")
         used = tuple(row.samples[: row.n])
+        came = row.arrived.values()
         unused = [c for column, c in row.arrived.items() if column >= row.n]
         ledger = Ledger(
-            prompt=row.cut.prompt + sum(c.prompt_tokens for c in row.arrived.values()),
-            cached_prompt=row.cut.cached_prompt + sum(c.cached_prompt_tokens for c in row.arrived.values()),
+            prompt=row.cut.prompt + sum(c.prompt_tokens for c in came),
+            cached_prompt=row.cut.cached_prompt + sum(c.cached_prompt_tokens for c in came),
             completion=sum(s.completion.completion_tokens for s in used),
             speculative=sum(c.completion_tokens for c in unused),
             aborted=row.cut.aborted,
@@ -420,3 +483,10 @@ class Driver:
             predictor=predictor,
         )
         return Solved(row.problem, row.chain, used, row.column, row.reason, len(unused), row.aborted, ledger)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can say of a record's field."""
+    if isinstance(value, Completion):
+        return {**asdict(replace(value, token_ids=())), "token_ids": list(value.token_ids)}
+    return asdict(value) if is_dataclass(value) else value

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,14 +12,20 @@ from typing import Any
 
 import pandas as pd
 
-from itscale.data.journal import Journal, fingerprint
-from itscale.data.records import KEY, SAMPLES, Problem, sort_by_key, write_table
-from itscale.engines.protocol import Completion, Engine, Request, Sampling
+from itscale.data.journal import Journal, Place, fingerprint
+from itscale.data.records import BLOCK, KEY, SAMPLES, Problem, write_blocks
+from itscale.drivers.failures import Failures
+from itscale.engines.protocol import Completion, Engine, Finish, Request, Sampling
 from itscale.errors import UserError, refuse_below
 from itscale.grading.answers import extract_answer
 from itscale.progress import progress
 
 Key = tuple[str, int, int, int]
+
+# Tokens of an answer that a prompt carries; a longer one is none.
+_CARRIED = 200
+# The row of a journal that says: the requests that failed before are sent again.
+AGAIN = {"again": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,63 +55,139 @@ def request_seed(seed: int, key: Key) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
+def carried(engine: Engine, question: str, text: str, before: str | None) -> str | None:
+    """The answer that the next round's prompt carries: the text's, or the one before where it has none of at most 200 tokens.
+
+    A server does not say how many tokens an answer has: four characters count as one.
+    """
+    answer = extract_answer(text)
+    if answer is None or len(answer.encode()) <= _CARRIED:  # no token is shorter than a byte
+        return answer or before
+    prompt = engine.encode(question, answer)
+    tokens = len(answer) / 4 if isinstance(prompt, str) else len(prompt) - len(engine.encode(question, ""))
+    return before if tokens > _CARRIED else answer
+
+
+class _Shard:
+    """A shard under way: where each finished sample lies in the journal, and what may be drawn next."""
+
+    def __init__(self, problems: list[Problem], engine: Engine, plan: Plan, journal: Journal) -> None:
+        self._questions = {p.problem_id: p.question for p in problems}
+        self._engine, self._plan, self._journal = engine, plan, journal
+        self._previous: dict[tuple[str, int], str | None] = {}
+        self._prompts: dict[str, tuple[int, ...] | str] = {}
+        self.done: dict[Key, Place] = {}
+        self.usage: Counter[str] = Counter()
+        chains = plan.kind == "chain"
+        keys = [(n, 0, 0) for n in range(plan.chains)] if chains else [(0, 0, n) for n in range(plan.samples)]
+        self._first: list[Key] = [(p.problem_id, *key) for p in problems for key in keys]
+        self.total = len(self._first) * (plan.rounds if chains else 1)
+        self.failures = Failures(self.total)
+
+    def recall(self) -> list[Key]:
+        """Take over what the journal holds; what is to be drawn now."""
+        failed: set[Key] = set()
+        for place, row in self._journal.places():
+            if row == AGAIN:
+                self._strike(failed)
+                failed = set()
+                self.failures.forget()
+                continue
+            key = self._keep(place, row)
+            if row["finish_reason"] == Finish.FAILED:
+                failed.add(key)
+        return [k for key in self._first for k in (self._follow(key) if key in self.done else [key])]
+
+    def _strike(self, failed: set[Key]) -> None:
+        """Forget failed samples, and in chains the rounds that came after them."""
+        if self._plan.kind == "chain":
+            failed = {(problem, chain, later, s) for problem, chain, n, s in failed for later in range(n, self._plan.rounds)}
+        self.done = {key: place for key, place in self.done.items() if key not in failed}
+
+    def _keep(self, place: Place, row: dict[str, Any]) -> Key:
+        key: Key = tuple(row[k] for k in KEY)
+        self.done[key] = place
+        self.failures.note(key[0], row["finish_reason"], row["failure"])
+        return key
+
+    def take(self, completions: list[Completion]) -> list[Key]:
+        """Keep what came; the keys that it makes possible.
+
+        Raises:
+            UserError: too many requests have failed.
+        """
+        rows = [_row(c, self._plan.seed) for c in completions]
+        following: list[Key] = []
+        for place, row in zip(self._journal.append(rows), rows, strict=True):
+            following += self._follow(self._keep(place, row))
+        if self.failures.too_many:
+            self._journal.append([AGAIN])
+            raise self.failures.refusal(
+                f"What was drawn is in {self._journal.path}; the same command goes on and sends the failed requests again."
+            )
+        return following
+
+    def _follow(self, key: Key) -> list[Key]:
+        """Keys that a finished sample makes possible: the next round, unless it was drawn before the kill."""
+        problem_id, chain, round_, sample = key
+        if self._plan.kind == "parallel":
+            return []
+        text, before = self.done[key].read()["text"], self._previous.get((problem_id, chain))
+        self._previous[problem_id, chain] = carried(self._engine, self._questions[problem_id], text, before)
+        following = (problem_id, chain, round_ + 1, sample)
+        if following in self.done:
+            return self._follow(following)
+        return [following] if round_ + 1 < self._plan.rounds else []
+
+    def request(self, key: Key) -> Request:
+        problem_id, chain, _, _ = key
+        previous = self._previous.get((problem_id, chain))
+        if previous is not None:
+            prompt = self._engine.encode(self._questions[problem_id], previous)
+        else:  # one prompt in memory for all samples of a question
+            if problem_id not in self._prompts:
+                self._prompts[problem_id] = self._engine.encode(self._questions[problem_id], None)
+            prompt = self._prompts[problem_id]
+        return Request(json.dumps(key), prompt, self._plan.sampling, request_seed(self._plan.seed, key))
+
+    def tables(self) -> Iterator[pd.DataFrame]:
+        """The finished samples in submission order, a block of rows at a time; `usage` adds up their tokens."""
+        keys = sorted(self.done)
+        for start in range(0, len(keys), BLOCK):
+            block = pd.DataFrame([self.done[key].read() for key in keys[start : start + BLOCK]], columns=SAMPLES.names)
+            self.usage.update({name: int(block[f"{name}_tokens"].sum()) for name in ("prompt", "cached_prompt", "completion")})
+            yield block
+
+
 def generate_shard(problems: list[Problem], engine: Engine, plan: Plan, out: Path, meta: dict[str, Any]) -> None:
     """Draw a shard's samples and write them as a table (schema SAMPLES) with its manifest.
 
-    A problem belongs to shard (index mod shards). Finished samples go to `out` + `.partial` at once; a killed job
-    continues from there and ends with the same samples, none twice; `meta` says what else they come from (model, engine), and
-    another `meta` does not continue. Each round of a chain sees the latest parsed answer.
+    A problem belongs to shard (index mod shards). Finished samples go to `out` + `.partial` at once and are not held; a killed
+    job continues from there and ends with the same samples, none twice; `meta` says what else they come from (model, engine),
+    and another `meta` does not continue. Each round of a chain sees the latest parsed answer. A request that fails is a row
+    with finish_reason `failed`, the reason in `failure`, and no text.
+
+    Raises:
+        UserError: more than a tenth of the requests failed, or all of the first ten questions; called again it sends them again.
     """
     mine = problems[plan.shard :: plan.shards]
-    questions = {p.problem_id: p.question for p in mine}
     journal = Journal(Path(f"{out}.partial"), fingerprint([asdict(plan), [asdict(p) for p in mine], meta]))
-    done: dict[Key, dict[str, Any]] = {tuple(row[k] for k in KEY): row for row in journal.rows}
-    previous: dict[tuple[str, int], str | None] = {}
-
-    def request(key: Key) -> Request:
-        problem_id, chain, _, _ = key
-        prompt = engine.encode(questions[problem_id], previous.get((problem_id, chain)))
-        return Request(json.dumps(key), prompt, plan.sampling, request_seed(plan.seed, key))
-
-    def follow(key: Key, text: str) -> list[Key]:
-        """Keys that a finished sample makes possible: the next round, unless it was drawn before the kill."""
-        problem_id, chain, round_, sample = key
-        if plan.kind == "parallel":
-            return []
-        previous[problem_id, chain] = extract_answer(text) or previous.get((problem_id, chain))
-        following = (problem_id, chain, round_ + 1, sample)
-        if following in done:
-            return follow(following, done[following]["text"])
-        return [following] if round_ + 1 < plan.rounds else []
-
-    if plan.kind == "parallel":
-        first: list[Key] = [(p.problem_id, 0, 0, s) for p in mine for s in range(plan.samples)]
-        total = len(first)
-    else:
-        first = [(p.problem_id, c, 0, 0) for p in mine for c in range(plan.chains)]
-        total = len(first) * plan.rounds
-    ready = [k for key in first for k in ((follow(key, done[key]["text"])) if key in done else [key])]
-    bar = progress(description=f"{plan.kind} samples", unit="sample", total=total, initial=len(done))
-    with closing(journal), bar:
-        engine.submit([request(key) for key in ready])
-        while engine.outstanding:
-            completions = engine.poll()
-            rows = [_row(c, plan.seed) for c in completions]
-            journal.append(rows)
-            following = []
-            for row in rows:
-                key = tuple(row[k] for k in KEY)
-                done[key] = row
-                following += follow(key, row["text"])
-            engine.submit([request(key) for key in following])
-            bar.update(len(rows))
-    if len(done) != total:
-        raise RuntimeError(f"{out}: {len(done)} samples were drawn where {total} were planned")
-    table = sort_by_key(pd.DataFrame(done.values(), columns=SAMPLES.names))
-    # Of all samples, those of earlier attempts too; what the engine counted is this attempt's.
-    usage = {name: int(table[f"{name}_tokens"].sum()) for name in ("prompt", "cached_prompt", "completion")}
-    details = {**meta, "plan": asdict(plan), "engine": type(engine).__name__, "versions": loaded_versions(), "usage": usage}
-    write_table(out, table, SAMPLES, details)
+    with closing(journal):
+        shard = _Shard(mine, engine, plan, journal)
+        ready = shard.recall()
+        with progress(description=f"{plan.kind} samples", unit="sample", total=shard.total, initial=len(shard.done)) as bar:
+            engine.submit([shard.request(key) for key in ready])
+            while engine.outstanding:
+                completions = engine.poll()
+                engine.submit([shard.request(key) for key in shard.take(completions)])
+                bar.update(len(completions))
+        if len(shard.done) != shard.total:
+            raise RuntimeError(f"{out}: {len(shard.done)} samples were drawn where {shard.total} were planned")
+        details = {**meta, "plan": asdict(plan), "engine": type(engine).__name__, "versions": loaded_versions()}
+        # The tokens of all samples, those of earlier attempts too; what the engine counted is this attempt's.
+        write_blocks(out, shard.tables(), SAMPLES, lambda: details | {"usage": dict(shard.usage), "failed": len(shard.failures)})
+    if shard.failures:
+        print(shard.failures.summary(), file=sys.stderr)
     journal.path.unlink()
 
 
@@ -119,6 +203,7 @@ def _row(completion: Completion, seed: int) -> dict[str, Any]:
         "seed": request_seed(seed, key),
         "text": completion.text,
         "finish_reason": str(completion.finish),
+        "failure": completion.failure,
         "prompt_tokens": completion.prompt_tokens,
         "cached_prompt_tokens": completion.cached_prompt_tokens,
         "completion_tokens": completion.completion_tokens,

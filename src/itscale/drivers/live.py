@@ -17,6 +17,7 @@ from itscale.data.ledger import Ledger
 from itscale.data.records import Problem, Unit, features_of, refuse_twins
 from itscale.drivers.assess import Judge, Scorer
 from itscale.drivers.driver import Clock, Driver, Solved
+from itscale.drivers.failures import Failures
 from itscale.engines.protocol import Engine, Sampling
 from itscale.errors import UserError
 from itscale.grading.comparison import Comparer
@@ -30,6 +31,7 @@ class Run:
     rows: tuple[Solved, ...]
     limit: int
     clock: Clock
+    failures: Failures
 
     @property
     def ledger(self) -> Ledger:
@@ -47,13 +49,14 @@ class Run:
         return {row.problem.problem_id: row.answer for row in self.rows if row.chain == 0}
 
     def summary(self) -> str:
-        """Two lines: what was drawn, and about what the whole budget would have cost."""
+        """What was drawn, about what the whole budget would have cost, and what failed."""
         ledger, used = self.ledger, sum(len(row.samples) for row in self.rows)
         share = 100 * self.saved / max(ledger.drawn + self.saved, 1)
         return (
             f"{len(self.rows)} rows, {used} samples used of a budget of {len(self.rows) * self.limit}, {self.clock.total:.1f} s\n"
             f"{ledger.drawn} completion tokens drawn ({ledger.speculative} finished unused, {ledger.aborted} cut short), "
             f"about {self.saved:.0f} saved ({share:.0f} % of the whole budget; an estimate, from the samples that were drawn)"
+            + (f"\n{self.failures.summary()}" if self.failures else "")
         )
 
 
@@ -75,6 +78,7 @@ def solve(
     predictions: pd.DataFrame | None = None,
     journal: Path | None = None,
     meta: dict[str, Any] | None = None,
+    keep_ids: bool = False,
     background: bool = True,
     shown: bool = True,
 ) -> Run:
@@ -94,11 +98,13 @@ def solve(
         journal: file for what has finished; the run continues from one that is there. The caller removes it when the answers
             are safe.
         meta: what else the journal belongs to (the models).
+        keep_ids: hold the token ids of every sample (test-time training reads them); they take memory.
         background: judge samples beside the engine; without, the batches do not depend on the clock.
         shown: show a progress bar.
 
     Raises:
-        UserError: two problems of one id, a policy that exists only in replays, or scores or features that nobody gives.
+        UserError: two problems of one id, a policy that exists only in replays, or scores or features that nobody gives; more
+            than a tenth of the requests failed (a single one is a sample without an answer).
         Interrupted: Ctrl-C.
     """
     ids = [p.problem_id for p in problems]
@@ -115,7 +121,7 @@ def solve(
         judge = stack.enter_context(Judge(comparer, verifier, scores_read(policy), background=background))
         written = None
         if journal is not None:
-            settings = [repr(policy), asdict(sampling), seed, chains, [asdict(p) for p in problems], meta or {}]
+            settings = [repr(policy), asdict(sampling), seed, chains, keep_ids, [asdict(p) for p in problems], meta or {}]
             written = Journal(journal, fingerprint(settings))
             stack.callback(written.close)
         before = engine.usage()
@@ -130,6 +136,7 @@ def solve(
             judge=judge,
             journal=written,
             features=features,
+            keep_ids=keep_ids,
             shown=shown,
         )
         finished = driver.run(stack.enter_context(_interrupts()))
@@ -139,7 +146,7 @@ def solve(
         done = len(driver.rows) - len(driver.active)
         kept = f"what had finished is in {journal}" if journal is not None else "nothing was kept, since no journal was given"
         raise Interrupted(f"stopped after {done} of {len(driver.rows)} problems; {kept}")
-    return Run(driver.solved(predictor_tokens), policy.limit, driver.clock)
+    return Run(driver.solved(predictor_tokens), policy.limit, driver.clock, driver.failures)
 
 
 def _features(policy: Policy, ids: list[str], predictions: pd.DataFrame | None) -> tuple[dict[str, np.ndarray], np.ndarray]:

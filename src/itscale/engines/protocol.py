@@ -1,5 +1,6 @@
 """What an engine is: requests in, completions out, every token counted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -38,6 +39,7 @@ class Finish(StrEnum):
 
     STOP = "stop"
     LENGTH = "length"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +63,19 @@ class Completion:
     """A finished request. `token_ids` end with the stop token where there was one; text is without it.
 
     A server sends text and counts, no ids: then `token_ids` is empty and `counted` is its number of completion tokens.
-    `lost` is what attempts at this request that broke off had cost.
+    `lost` is what attempts at this request that broke off had cost. `failure` says why there is no completion, where it failed.
+    A text that is kept elsewhere is None here.
     """
 
     request_id: str
-    token_ids: tuple[int, ...]
-    text: str
+    token_ids: Sequence[int]
+    text: str | None
     finish: Finish
     prompt_tokens: int
     cached_prompt_tokens: int
     counted: int | None = None
     lost: Usage = Usage()
+    failure: str | None = None
 
     @property
     def completion_tokens(self) -> int:
@@ -88,18 +92,17 @@ def completion(
     return Completion(request_id, ids, text, finish, prompt_tokens, cached_prompt_tokens)
 
 
-def refuse_long(requests: list[Request], window: int) -> None:
-    """Refuse prompts that leave no room for an answer in a model's window of tokens.
+def failed(request: Request, reason: str, lost: Usage = Usage()) -> Completion:
+    """A request that came to nothing."""
+    return Completion(request.request_id, (), "", Finish.FAILED, 0, 0, counted=0, lost=lost, failure=reason)
 
-    Raises:
-        UserError: the first such prompt.
-    """
-    for request in requests:
-        if len(request.prompt_ids) >= window:
-            raise UserError(
-                f"the prompt of sample {request.request_id} has {len(request.prompt_ids)} tokens, the model's window {window}: "
-                "leave this question out, or take a model with a longer window."
-            )
+
+def part_long(requests: list[Request], window: int) -> tuple[list[Request], list[Completion]]:
+    """The requests that leave room for an answer in a model's window of tokens, and the others as failed."""
+    long = [r for r in requests if len(r.prompt_ids) >= window]
+    reasons = [f"the prompt has {len(r.prompt_ids)} tokens, which leaves no room in the model's window of {window}" for r in long]
+    fits = [r for r in requests if len(r.prompt_ids) < window]
+    return fits, [failed(request, reason) for request, reason in zip(long, reasons, strict=True)]
 
 
 class Engine(Protocol):
@@ -115,7 +118,7 @@ class Engine(Protocol):
     def encode(self, question: str, previous: str | None) -> tuple[int, ...] | str: ...
 
     def submit(self, requests: list[Request]) -> None:
-        """Take requests on; a UserError refuses them all where a prompt does not fit the model's window."""
+        """Take requests on; one that cannot be served comes back from `poll` as failed."""
         ...
 
     def poll(self) -> list[Completion]:

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import DynamicCache
 
-from itscale.engines.protocol import Completion, Request, Usage, completion, refuse_long
+from itscale.engines.protocol import Completion, Request, Usage, completion, part_long
 from itscale.models.hub import model_files
 from itscale.models.memory import fitting
 from itscale.models.prompts import render
@@ -39,6 +39,7 @@ class TransformersEngine:
         self._stops = torch.tensor(eos if isinstance(eos, list) else [eos], device=self._device)
         self.slots = batch_size
         self._waiting: deque[Request] = deque()
+        self._failed: list[Completion] = []
         self._usage = Usage()
 
     def encode(self, question: str, previous: str | None) -> tuple[int, ...]:
@@ -46,10 +47,11 @@ class TransformersEngine:
 
     @property
     def outstanding(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._failed)
 
     def submit(self, requests: list[Request]) -> None:
-        refuse_long(requests, self._window)
+        requests, failed = part_long(requests, self._window)
+        self._failed += failed
         # Sorted by length, a batch pads little.
         self._waiting = deque(sorted([*self._waiting, *requests], key=lambda r: (-len(r.prompt_ids), r.request_id)))
 
@@ -69,6 +71,9 @@ class TransformersEngine:
         self._waiting.clear()
 
     def poll(self) -> list[Completion]:
+        if self._failed:
+            failed, self._failed = self._failed, []
+            return failed
         batch = [self._waiting.popleft() for _ in range(min(self.slots, len(self._waiting)))]
         if not batch:
             return []

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from itscale.engines.protocol import Completion, Request, Usage, completion, refuse_long
+from itscale.engines.protocol import Completion, Request, Usage, completion, failed, part_long
 from itscale.errors import UserError
 from itscale.models.hub import model_files
 from itscale.models.prompts import render
@@ -66,6 +66,7 @@ class VllmEngine:
         self._instruction = instruction
         self.slots = batch_size
         self._running: dict[str, Usage] = {}  # what each request would have cost if it were cut short now
+        self._failed: list[Completion] = []
         self._usage = Usage()
 
     def encode(self, question: str, previous: str | None) -> tuple[int, ...]:
@@ -73,14 +74,15 @@ class VllmEngine:
 
     @property
     def outstanding(self) -> int:
-        return len(self._running)
+        return len(self._running) + len(self._failed)
 
     def submit(self, requests: list[Request]) -> None:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        refuse_long(requests, self._engine.model_config.max_model_len)
-        for request in requests:
+        fits, long = part_long(requests, self._engine.model_config.max_model_len)
+        self._failed += long
+        for request in fits:
             chosen = request.sampling
             parameters = SamplingParams(
                 temperature=chosen.temperature,
@@ -90,7 +92,11 @@ class VllmEngine:
                 skip_special_tokens=False,
                 output_kind=RequestOutputKind.CUMULATIVE,
             )
-            self._engine.add_request(request.request_id, {"prompt_token_ids": list(request.prompt_ids)}, parameters)
+            try:
+                self._engine.add_request(request.request_id, {"prompt_token_ids": list(request.prompt_ids)}, parameters)
+            except ValueError as error:  # vLLM refuses this request, no other
+                self._failed.append(failed(request, " ".join(str(error).split())))
+                continue
             self._running[request.request_id] = Usage()
 
     def abort(self, request_ids: list[str]) -> dict[str, Usage]:
@@ -118,7 +124,7 @@ class VllmEngine:
         self._engine.engine_core.shutdown()
 
     def poll(self) -> list[Completion]:
-        finished: list[Completion] = []
+        finished, self._failed = self._failed, []
         for output in self._engine.step() if self._running else ():
             if output.request_id not in self._running:
                 continue

@@ -186,7 +186,7 @@ def score_table(
     hashes = pd.util.hash_pandas_object(samples.assign(question=asked)[[*KEY, "question", "text"]], index=False)
     content = [weights_digest(model), step_break, hashlib.sha256(hashes.to_numpy().tobytes()).hexdigest()]
     journal = Journal(partial, fingerprint(content)) if partial is not None else None
-    done = {row["row"]: row for row in journal.rows} if journal is not None else {}
+    done = {row["row"]: row for row in journal.rows()} if journal is not None else {}
     texts = samples["text"].tolist()
     first: dict[tuple[str, str], int] = {}  # (question, text) -> the row that is scored for all like it
     scored_by = [first.setdefault(pair, i) for i, pair in enumerate(zip(asked, texts, strict=True))]

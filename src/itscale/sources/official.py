@@ -67,7 +67,7 @@ def import_official(
         verifier_tokens=0,
     )
     frame = sort_by_key(frame)
-    return found, frame[SAMPLES.names], frame[SCORES.names], left_out
+    return found, frame[[name for name in SAMPLES.names if name in frame.columns]], frame[SCORES.names], left_out
 
 
 def _read_list(path: Path) -> list[Any]:

@@ -126,7 +126,7 @@ def import_samples(path: Path, columns: dict[str, str]) -> tuple[list[Problem], 
     heads = frame.drop_duplicates("problem_id")
     problems = [Problem(*map(str, row)) for row in heads[["problem_id", "question", "gold"]].itertuples(index=False)]
     frame = sort_by_key(frame)
-    return problems, frame[SAMPLES.names], frame[SCORES.names]
+    return problems, frame[[name for name in SAMPLES.names if name in frame.columns]], frame[SCORES.names]
 
 
 def _numbers(path: Path, values: pd.Series, name: str) -> pd.Series:

@@ -147,6 +147,7 @@ class Roller:
             seed=request_seed(self.seed, ("votes", 0, step, 0)),
             look_ahead=self.look_ahead,
             comparer=self.comparer,
+            keep_ids=True,
             background=False,
             shown=False,
         )

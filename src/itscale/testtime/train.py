@@ -92,8 +92,9 @@ def _identity(job: Job) -> str:
 def _resume_journal(path: Path, identity: str, step: int) -> Journal:
     """The journal up to a step; what was written after the checkpoint is written again."""
     journal = Journal(path, identity)
-    kept = [row for row in journal.rows if row["step"] <= step]
-    if len(kept) == len(journal.rows):
+    rows = list(journal.rows())
+    kept = [row for row in rows if row["step"] <= step]
+    if len(kept) == len(rows):
         return journal
     journal.close()
     fresh = path.with_suffix(".tmp")
@@ -111,7 +112,7 @@ class Run:
     def __init__(self, job: Job, folder: Path, journal: Journal, engine: ReloadingEngine, comparer: Comparer, step: int) -> None:
         self.job, self.folder, self.journal, self.engine, self.comparer = job, folder, journal, engine, comparer
         self.first = self.step = step
-        self.rows: list[dict[str, Any]] = list(journal.rows)
+        self.rows: list[dict[str, Any]] = list(journal.rows())
         settings = job.settings
         with model_files(job.model):
             self.tokenizer = AutoTokenizer.from_pretrained(job.model)
