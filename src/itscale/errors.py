@@ -19,7 +19,7 @@ _ADVICE = {
     errno.ENOENT: "give the path of a file that exists, or run the rule that makes it",
     errno.EISDIR: "give the path of a file",
     errno.ENOTDIR: "give a path whose folders are folders",
-    errno.EEXIST: "give the path of a folder, or remove the file",
+    errno.EEXIST: "give a path whose folders are folders",
     errno.ENAMETOOLONG: "give a shorter path",
 }
 # How libraries that write weights say that the disk is full.

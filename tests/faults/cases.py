@@ -183,7 +183,7 @@ TABLES = {
     ),
     "a file": Case(
         "A text file stands where a folder is expected",
-        "itscale: …not a directory: give a path whose folders are folders.",
+        "itscale: …file exists: give a path whose folders are folders.",
         NOTHING_BEGUN,
     ),
     "no calibration": Case(

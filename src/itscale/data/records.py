@@ -226,14 +226,14 @@ def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
     Raises:
         UserError: the table or its manifest is missing, the data was changed since, or columns are missing.
     """
-    return _present(_open_table(path, schema).read(_stored(path, schema)), schema)
+    return _present(_open_table(path, schema).read(_stored(path, schema), use_threads=False), schema)
 
 
 def read_blocks(path: Path, schema: pa.Schema) -> Iterator[pd.DataFrame]:
     """`read_table` in blocks of rows, of which one at a time is held."""
     file = _open_table(path, schema)
     for group in range(file.num_row_groups):
-        yield _present(file.read_row_group(group, _stored(path, schema)), schema)
+        yield _present(file.read_row_group(group, _stored(path, schema), use_threads=False), schema)
 
 
 def _open_table(path: Path, schema: pa.Schema) -> pq.ParquetFile:
@@ -263,7 +263,7 @@ def _stored(path: Path, schema: pa.Schema) -> list[str]:
 
 
 def _present(table: pa.Table, schema: pa.Schema) -> pd.DataFrame:
-    frame = table.to_pandas(split_blocks=True, self_destruct=True)
+    frame = table.to_pandas(split_blocks=True, self_destruct=True, use_threads=False)
     absent = {name: None for name in schema.names if name not in frame.columns}
     return frame.assign(**absent)[schema.names]
 
