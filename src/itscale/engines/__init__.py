@@ -4,11 +4,13 @@ import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from itscale.engines.protocol import Engine
 from itscale.errors import UserError, refuse_below
 from itscale.models.hub import weights_digest
+from itscale.models.precision import PRECISIONS, precision
 
 # Settings that say how fast samples come, and change none.
 _SPEED = ("batch_size", "tensor_parallel", "gpu_memory")
@@ -19,7 +21,7 @@ class EngineSettings:
     """Which engine draws from which model, a folder, or the address of a server (`http://HOST:PORT/v1#MODEL`).
 
     `auto` is `openai` for an address, vLLM where there is a GPU, and transformers otherwise. `instruction` follows every
-    question. vLLM alone reads `tensor_parallel` (GPUs that share the model), `max_model_len` (prompt and completion; the
+    question; `dtype` is the precision of a local model (`itscale.models.precision`). vLLM alone reads `tensor_parallel` (GPUs that share the model), `max_model_len` (prompt and completion; the
     model's own maximum where it is None) and `gpu_memory` (its share of a GPU's memory).
     """
 
@@ -27,16 +29,21 @@ class EngineSettings:
     name: str = "auto"
     batch_size: int = 256
     instruction: str = ""
+    dtype: str = "auto"
     tensor_parallel: int = 1
     max_model_len: int | None = None
     gpu_memory: float = 0.9
 
     def __post_init__(self) -> None:
         refuse_below(1, self, "batch_size", "tensor_parallel")
+        if self.dtype not in PRECISIONS:
+            raise UserError(f"engine.dtype is {self.dtype!r}: choose {', '.join(PRECISIONS)}.")
 
     def identity(self) -> dict[str, Any]:
         """What a sample depends on, JSON-ready: the weights and all settings but those that only say how fast it comes."""
         kept = {key: value for key, value in asdict(self).items() if key not in _SPEED}
+        if Path(self.model).is_dir():
+            kept["dtype"] = precision(self.model, self.dtype)
         return {**kept, "weights": weights_digest(self.model)}
 
 
@@ -65,9 +72,11 @@ def open_engine(settings: EngineSettings) -> Iterator[Engine]:
             )
         from itscale.engines.vllm import VllmEngine as Chosen
 
-        options |= {key: getattr(settings, key) for key in ("tensor_parallel", "max_model_len", "gpu_memory")}
+        options |= {key: getattr(settings, key) for key in ("dtype", "tensor_parallel", "max_model_len", "gpu_memory")}
     elif name == "transformers":
         from itscale.engines.transformers import TransformersEngine as Chosen
+
+        options["dtype"] = settings.dtype
     else:
         raise UserError(f"engine.name is {name!r}: choose auto, transformers, vllm or openai.")
     engine = Chosen(settings.model, settings.batch_size, **options)

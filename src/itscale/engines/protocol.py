@@ -16,6 +16,8 @@ class Sampling:
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int = 256
+    top_k: int = 0
+    min_p: float = 0.0
 
     def __post_init__(self) -> None:
         refuse_below(0, self, "temperature")

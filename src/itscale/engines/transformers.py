@@ -1,147 +1,224 @@
-"""Batched sampling with transformers: one static batch at a time, longest prompts first, finished rows dropped.
+"""Continuous sampling with transformers: a step adds a token to every row in flight, freed rows are filled again.
 
-Every token takes one uniform number of its own request's generator, so a sample does not depend on what else is in the
-batch (but for rounding in the matrix products, which a GPU may do differently for another batch size). A batch that does not fit
-into memory is halved.
+Every token takes one uniform number of its own request's generator, so a sample does not depend on what else is in flight (but
+for rounding: a matrix product of another height may round otherwise, most of all in half precision). A prompt is computed once
+for all its samples that are outstanding together; each of them counts it. Where memory runs out, what is in flight begins anew
+in half the rows, to the same samples.
 """
 
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.cache_utils import DynamicCache
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from itscale.engines.cache import Prefilled, RowCache, prefill, use_grouped_attention
 from itscale.engines.protocol import Completion, Request, Usage, completion, part_long
+from itscale.engines.sampling import Rules, draw
 from itscale.models.hub import model_files
-from itscale.models.memory import fitting
+from itscale.models.memory import halved, out_of_memory
+from itscale.models.precision import precision
 from itscale.models.prompts import render
+
+_NUMBERS = 64  # uniform numbers that are drawn at once
+_PATIENCE = 8  # steps after which even one free row is filled: a prompt costs about a step
+_PREFILL = 8192  # prompt tokens of one pass
+
+
+@dataclass(slots=True)
+class _Row:
+    """A request in flight: its next uniform numbers, and the tokens that it has."""
+
+    request: Request
+    limit: int
+    numbers: np.random.Generator
+    ahead: list[float] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+
+    def number(self) -> float:
+        if not self.ahead:
+            self.ahead = self.numbers.random(_NUMBERS)[::-1].tolist()
+        return self.ahead.pop()
 
 
 class TransformersEngine:
     """Implements `Engine`."""
 
-    def __init__(self, model: str | Path, batch_size: int, instruction: str = "") -> None:
+    def __init__(self, model: str | Path, batch_size: int, instruction: str = "", dtype: str = "auto") -> None:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        # A GPU computes in the precision of the file, a CPU in single precision.
-        dtype = "auto" if self._device == "cuda" else torch.float32
         with model_files(model):
             self._tokenizer = AutoTokenizer.from_pretrained(model)
-            loaded = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, dtype=dtype)
-        self._model = loaded.to(self._device).eval()
+            self._model = self._load(model, precision(model, dtype))
         self._instruction = instruction
-        self._window: int = getattr(loaded.config, "max_position_embeddings", None) or sys.maxsize
+        self._window: int = getattr(self._model.config, "max_position_embeddings", None) or sys.maxsize
         eos = self._model.generation_config.eos_token_id
         eos = eos if eos is not None else self._tokenizer.eos_token_id
-        self._stops = torch.tensor(eos if isinstance(eos, list) else [eos], device=self._device)
+        self._stops = set(eos if isinstance(eos, list) else [eos])
         self.slots = batch_size
         self._waiting: deque[Request] = deque()
         self._failed: list[Completion] = []
+        self._rows: list[_Row] = []
+        self._outstanding: Counter[tuple[int, ...]] = Counter()
+        self._prompts: dict[tuple[int, ...], Prefilled] = {}
+        self._cache: RowCache | None = None
+        self._rules = Rules.of([])
+        self._idle = 0
         self._usage = Usage()
+
+    def _load(self, folder: str | Path, dtype: str | torch.dtype) -> PreTrainedModel:
+        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype=dtype)
+        use_grouped_attention(model)
+        return model.to(self._device).eval()
 
     def encode(self, question: str, previous: str | None) -> tuple[int, ...]:
         return tuple(render(self._tokenizer, question + self._instruction, previous))
 
     @property
     def outstanding(self) -> int:
-        return len(self._waiting) + len(self._failed)
+        return len(self._waiting) + len(self._rows) + len(self._failed)
 
     def submit(self, requests: list[Request]) -> None:
         requests, failed = part_long(requests, self._window)
         self._failed += failed
-        # Sorted by length, a batch pads little.
-        self._waiting = deque(sorted([*self._waiting, *requests], key=lambda r: (-len(r.prompt_ids), r.request_id)))
+        self._waiting.extend(requests)
+        self._outstanding.update(r.prompt_ids for r in requests)
 
     def abort(self, request_ids: list[str]) -> dict[str, Usage]:
-        # A static batch runs to its end within `poll`: only what has not begun can be taken back, and that costs nothing.
-        gone = {r.request_id for r in self._waiting} & set(request_ids)
+        gone = set(request_ids)
+        cut = {r.request_id: Usage() for r in self._waiting if r.request_id in gone}
+        self._forget([r for r in self._waiting if r.request_id in gone])
         self._waiting = deque(r for r in self._waiting if r.request_id not in gone)
-        return dict.fromkeys(gone, Usage())
+        rows = [i for i, row in enumerate(self._rows) if row.request.request_id in gone]
+        for row in (self._rows[i] for i in rows):
+            cut[row.request.request_id] = Usage(prompt=len(row.request.prompt_ids), aborted=len(row.ids))
+        self._drop(rows)
+        self._usage = sum(cut.values(), self._usage)
+        return cut
 
     def reload(self, folder: Path) -> None:
-        self._model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True).to(self._device).eval()
+        self._model = self._load(folder, self._model.dtype)
 
     def usage(self) -> Usage:
         return self._usage
 
     def close(self) -> None:
-        self._waiting.clear()
+        self._failed.clear()
+        self.abort([r.request_id for r in [*self._waiting, *(row.request for row in self._rows)]])
 
     def poll(self) -> list[Completion]:
         if self._failed:
             failed, self._failed = self._failed, []
             return failed
-        batch = [self._waiting.popleft() for _ in range(min(self.slots, len(self._waiting)))]
-        if not batch:
+        try:
+            finished = self._step()
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            finished = None
+        if finished is None:  # here, where the error no longer holds on to what had been allocated
+            again = [row.request for row in self._rows]
+            size = len(again) or min(self.slots, len(self._waiting))
+            self._rows, self._cache, self._prompts, self._rules = [], None, {}, Rules.of([])
+            self._waiting.extendleft(reversed(again))
+            self.slots = halved(size, "requests")
             return []
-        ids, size = fitting(self._generate, batch, "requests")
-        if size < len(batch):
-            self.slots = size
-            self._waiting.extendleft(reversed(batch[size:]))
-            batch = batch[:size]
-        completions = [
-            completion(self._tokenizer, r.request_id, tuple(tokens), stopped=stopped, prompt_tokens=len(r.prompt_ids))
-            for r, (tokens, stopped) in zip(batch, ids, strict=True)
-        ]
-        self._usage += Usage(
-            prompt=sum(c.prompt_tokens for c in completions), completion=sum(c.completion_tokens for c in completions)
-        )
-        return completions
+        self._usage = sum((Usage(prompt=c.prompt_tokens, completion=c.completion_tokens) for c in finished), self._usage)
+        return finished
 
     @torch.inference_mode()
-    def _generate(self, batch: Sequence[Request]) -> list[tuple[list[int], bool]]:
-        """(token ids, ended by a stop token) of each request."""
-        limits = np.array([min(r.sampling.max_tokens, self._window - len(r.prompt_ids)) for r in batch])
-        limit = int(limits.max())
-        uniforms = np.stack([np.random.default_rng(r.seed).random(limit) for r in batch])
-        width = max(len(r.prompt_ids) for r in batch)
-        pad = int(self._stops[0])
-        ids = torch.tensor([[pad] * (width - len(r.prompt_ids)) + list(r.prompt_ids) for r in batch], device=self._device)
-        lengths = torch.tensor([len(r.prompt_ids) for r in batch], device=self._device)
-        mask = (torch.arange(width, device=self._device) >= (width - lengths)[:, None]).long()
-        position = (mask.cumsum(1) - 1).clamp(min=0)
-        rows = np.arange(len(batch))
-        alive = torch.ones(len(batch), dtype=torch.bool, device=self._device)
-        cache = DynamicCache(config=self._model.config)
-        out: list[list[int]] = [[] for _ in batch]
-        stopped = [False] * len(batch)
-        for step in range(limit):
+    def _step(self) -> list[Completion]:
+        """Fill free rows, then add a token to every row; what has ended."""
+        finished = []
+        free = min(self.slots - len(self._rows), len(self._waiting))
+        self._idle = self._idle + 1 if free else 0
+        if free and (not self._rows or self._idle >= _PATIENCE or 4 * free >= self.slots):
+            self._idle = 0
+            finished += self._admit(free)
+        if self._rows:
+            cache = self._cache
+            ids = torch.tensor([[row.ids[-1]] for row in self._rows], device=self._device)
             logits = self._model(
-                input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1
+                input_ids=ids,
+                attention_mask=cache.mask().to(self._device, torch.long),
+                position_ids=cache.lengths[:, None].to(self._device),
+                past_key_values=cache,
+                use_cache=True,
             ).logits[:, -1]
-            token = sample(logits.float(), [batch[i] for i in rows], torch.as_tensor(uniforms[rows, step], device=self._device))
-            ended = torch.isin(token, self._stops)
-            for i, t, live, end in zip(rows, token.tolist(), alive.tolist(), ended.tolist(), strict=True):
-                if live:
-                    out[i].append(t)
-                    stopped[i] = end
-            full = torch.as_tensor(step + 1 >= limits[rows], device=self._device)
-            alive = alive & ~ended & ~full
-            if not alive.any():
-                break
-            ids, position = token[:, None], position[:, -1:] + 1
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-            if alive.sum() < 0.75 * len(rows):  # copying the cache costs about a step, so only now and then
-                keep = alive.nonzero()[:, 0]
-                cache.batch_select_indices(keep)
-                ids, position, mask, rows, alive = ids[keep], position[keep], mask[keep], rows[keep.cpu().numpy()], alive[keep]
-        return list(zip(out, stopped, strict=True))
+            cache.advance()
+            finished += self._extend(logits, range(len(self._rows)))
+        return finished
 
+    def _admit(self, count: int) -> list[Completion]:
+        """Begin the next requests: their prompts, and each one's first token."""
+        requests = [self._waiting[i] for i in range(count)]
+        self._prefill(dict.fromkeys(r.prompt_ids for r in requests if r.prompt_ids not in self._prompts))
+        longest = max(len(r.prompt_ids) for r in requests)
+        if self._cache is None:
+            self._cache = RowCache(self.slots, self._prompts[requests[0].prompt_ids])
+        self._cache.reserve(count, longest)
+        begun = len(self._rows)
+        for prompt, copies in Counter(r.prompt_ids for r in requests).items():
+            self._cache.admit(self._prompts[prompt], copies)
+            for request in (r for r in requests if r.prompt_ids == prompt):
+                limit = min(request.sampling.max_tokens, self._window - len(prompt))
+                self._rows.append(_Row(request, limit, np.random.default_rng(request.seed)))
+        for _ in requests:
+            self._waiting.popleft()
+        self._ruled()
+        new = range(begun, len(self._rows))
+        return self._extend(torch.stack([self._prompts[self._rows[i].request.prompt_ids].logits for i in new]), new)
 
-def sample(logits: torch.Tensor, requests: list[Request], uniform: torch.Tensor) -> torch.Tensor:
-    """Next tokens [B] from logits [B, V] by inverse CDF at uniform [B]; temperature and top_p are each request's."""
-    temperature = torch.tensor([r.sampling.temperature for r in requests], device=logits.device)
-    top_p = torch.tensor([r.sampling.top_p for r in requests], device=logits.device)
-    probability = torch.softmax(logits / temperature.clamp(min=1e-6)[:, None], dim=-1, dtype=torch.float64)
-    if (top_p < 1).any():
-        ordered, order = probability.sort(dim=-1, descending=True)
-        ordered[ordered.cumsum(-1) - ordered >= top_p[:, None]] = 0
-        probability = torch.zeros_like(probability).scatter(-1, order, ordered)
-    cumulative = probability.cumsum(-1)
-    token = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None], right=True)[:, 0].clamp(
-        max=logits.shape[-1] - 1
-    )
-    return torch.where(temperature > 0, token, logits.argmax(-1))
+    def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> None:
+        pad = next(iter(self._stops))
+        left = sorted(prompts, key=len)
+        while left:
+            size = max(1, _PREFILL // len(left[-1]))
+            part, left = left[-size:], left[:-size]
+            self._prompts |= zip(part, prefill(self._model, part, pad), strict=True)
+
+    def _extend(self, logits: torch.Tensor, rows: range) -> list[Completion]:
+        """Draw the next token of some rows from their logits [rows, V]; rows that end leave."""
+        numbers = torch.tensor([self._rows[i].number() for i in rows], dtype=torch.float64, device=logits.device)
+        tokens = draw(logits, self._rules.rows(slice(rows.start, rows.stop)), numbers).tolist()
+        ended, finished = [], []
+        for i, token in zip(rows, tokens, strict=True):
+            row = self._rows[i]
+            row.ids.append(token)
+            stopped = token in self._stops
+            if stopped or len(row.ids) >= row.limit:
+                ended.append(i)
+                finished.append(
+                    completion(
+                        self._tokenizer,
+                        row.request.request_id,
+                        tuple(row.ids),
+                        stopped=stopped,
+                        prompt_tokens=len(row.request.prompt_ids),
+                    )
+                )
+        self._drop(ended)
+        return finished
+
+    def _drop(self, rows: list[int]) -> None:
+        """Take rows out of the batch."""
+        if not rows:
+            return
+        self._forget([self._rows[i].request for i in rows])
+        order = self._cache.drop(rows)
+        self._rows = [self._rows[i] for i in order]
+        self._ruled()
+
+    def _forget(self, requests: Sequence[Request]) -> None:
+        """Let go of prompts of which no sample is outstanding any more."""
+        self._outstanding.subtract(r.prompt_ids for r in requests)
+        for prompt in {r.prompt_ids for r in requests}:
+            if self._outstanding[prompt] <= 0:
+                del self._outstanding[prompt]
+                self._prompts.pop(prompt, None)
+
+    def _ruled(self) -> None:
+        self._rules = Rules.of([row.request.sampling for row in self._rows], self._device)

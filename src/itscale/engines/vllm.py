@@ -8,6 +8,7 @@ from typing import Any
 from itscale.engines.protocol import Completion, Request, Usage, completion, failed, part_long
 from itscale.errors import UserError
 from itscale.models.hub import model_files
+from itscale.models.precision import precision
 from itscale.models.prompts import render
 
 
@@ -29,6 +30,7 @@ class VllmEngine:
         model: str | Path,
         batch_size: int,
         instruction: str = "",
+        dtype: str = "auto",
         tensor_parallel: int = 1,
         max_model_len: int | None = None,
         gpu_memory: float = 0.9,
@@ -39,11 +41,12 @@ class VllmEngine:
         from vllm import EngineArgs, LLMEngine
 
         # On a CPU vLLM claims all memory unless told otherwise, and seeded requests fail in a partial prefill.
-        cpu = {"kv_cache_memory_bytes": 256 << 20, "dtype": "float32", "enable_chunked_prefill": False, "enforce_eager": True}
+        cpu = {"kv_cache_memory_bytes": 256 << 20, "enable_chunked_prefill": False, "enforce_eager": True}
         self._cpu = not torch.cuda.is_available()
         options = cpu if self._cpu else {"gpu_memory_utilization": gpu_memory}
         arguments = EngineArgs(
             model=str(model),
+            dtype=precision(model, dtype),
             max_num_seqs=batch_size,
             tensor_parallel_size=tensor_parallel,
             max_model_len=max_model_len,

@@ -24,20 +24,29 @@ def fitting(work: Callable[[Sequence[T]], R], batch: Sequence[T], what: str) -> 
         try:
             return work(batch[:size]), size
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
         # Here, where the error no longer holds on to what had been allocated.
-        if size == 1:
-            raise UserError(
-                f"there is not enough memory for one of the {what} alone: give more, lower max_tokens, or take a smaller model."
-            )
-        tqdm.write(f"out of memory with {size} {what} at once: going on with {size // 2}", file=sys.stderr)
-        size //= 2
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        size = halved(size, what)
 
 
-def _out_of_memory(error: Exception) -> bool:
-    # On a CPU torch has no class for it.
+def halved(size: int, what: str) -> int:
+    """Half of a batch that does not fit, which is said; what was allocated for it is given back.
+
+    Raises:
+        UserError: it was one.
+    """
+    if size == 1:
+        raise UserError(
+            f"there is not enough memory for one of the {what} alone: give more, lower max_tokens, or take a smaller model."
+        )
+    tqdm.write(f"out of memory with {size} {what} at once: going on with {size // 2}", file=sys.stderr)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return size // 2
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory could not be had; on a CPU torch has no class for it."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
