@@ -78,7 +78,9 @@ def test_a_large_vocabulary_is_not_sorted_where_a_few_tokens_hold_the_nucleus(mo
     looked_at = []
     most_probable = sampling._most_probable
     monkeypatch.setattr(
-        sampling, "_most_probable", lambda found, rows, taken: looked_at.append((len(rows), taken)) or most_probable(found, rows, taken)
+        sampling,
+        "_most_probable",
+        lambda found, rows, taken: looked_at.append((len(rows), taken)) or most_probable(found, rows, taken),
     )
     logits = torch.zeros(3, 150_000, dtype=torch.bfloat16)
     logits[:, 777:797] = 20.0  # twenty equal ones hold 99.9 %

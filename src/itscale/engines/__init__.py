@@ -21,8 +21,9 @@ class EngineSettings:
     """Which engine draws from which model, a folder, or the address of a server (`http://HOST:PORT/v1#MODEL`).
 
     `auto` is `openai` for an address, vLLM where there is a GPU, and transformers otherwise. `instruction` follows every
-    question; `dtype` is the precision of a local model (`itscale.models.precision`). vLLM alone reads `tensor_parallel` (GPUs that share the model), `max_model_len` (prompt and completion; the
-    model's own maximum where it is None) and `gpu_memory` (its share of a GPU's memory).
+    question; `dtype` is the precision of a local model (`itscale.models.precision`). vLLM alone reads `tensor_parallel` (GPUs
+    that share the model), `max_model_len` (prompt and completion; the model's own maximum where it is None) and `gpu_memory`
+    (its share of a GPU's memory).
     """
 
     model: str

@@ -56,7 +56,9 @@ class _Layer(CacheLayerMixin):
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """The buffers are there from the beginning."""
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         own = self.owner
         self.keys[: own.rows, :, own.end] = key_states[:, :, 0]
         self.values[: own.rows, :, own.end] = value_states[:, :, 0]

@@ -11,7 +11,10 @@ from itscale.errors import UserError, refuse_below
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to sample; temperature 0 is greedy."""
+    """How to sample; temperature 0 is greedy. `top_k` (0: off), `min_p` and `top_p` leave out improbable tokens.
+
+    As in vLLM: min_p, relative to the most probable token, before top_k, before the nucleus of what is left.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -20,10 +23,12 @@ class Sampling:
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
-        refuse_below(0, self, "temperature")
+        refuse_below(0, self, "temperature", "top_k", "min_p")
         refuse_below(1, self, "max_tokens")
         if not 0 < self.top_p <= 1:
             raise UserError(f"top_p is {self.top_p}: give a share above 0 and at most 1.")
+        if self.min_p > 1:
+            raise UserError(f"min_p is {self.min_p}: give a share of at most 1.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class _Blocks:
-    """Of B rows' logits divided by `scale` [B]: each block's highest [B, N] and its mass [B, N] relative to the row's `top` [B]."""
+    """Of B rows' logits divided by `scale` [B]: each block's highest [B, N], and its mass [B, N] relative to the row's `top`."""
 
     logits: torch.Tensor  # [B, V], as the model gave them
     scale: torch.Tensor
@@ -129,7 +129,7 @@ def _anywhere(found: _Blocks, rows: torch.Tensor, rules: Rules, uniform: torch.T
 
 
 def _position(cumulative: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """The place [R] whose step of a cumulative sum [R, K] holds the target [R]; the last with any mass where rounding exceeds it."""
+    """The place [R] whose step of a cumulative sum [R, K] holds the target [R], the last with mass where rounding exceeds it."""
     last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous())[:, 0]
     return torch.minimum(torch.searchsorted(cumulative, target[:, None].contiguous(), right=True)[:, 0], last)
 

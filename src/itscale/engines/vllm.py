@@ -90,6 +90,8 @@ class VllmEngine:
             parameters = SamplingParams(
                 temperature=chosen.temperature,
                 top_p=chosen.top_p,
+                top_k=chosen.top_k,
+                min_p=chosen.min_p,
                 max_tokens=chosen.max_tokens,
                 seed=request.seed,
                 skip_special_tokens=False,
