@@ -1,4 +1,4 @@
-# make: install what is pinned into .venv, then run the whole workflow on the embedded tiny world.
+# make: install what is pinned into .venv, then run the whole workflow on the embedded toy task.
 PYTHON ?= python3
 SNAKEFLAGS ?=
 PYTESTFLAGS ?=

@@ -1,3 +1,7 @@
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version, validate
 
 min_version("9.27")
@@ -6,6 +10,16 @@ min_version("9.27")
 configfile: "config/config.yaml"
 
 
+# Rules ask this repository's package, wherever Snakemake runs and whatever is installed there.
+sys.path.insert(0, str(Path(workflow.basedir, "src")))
+
+from itscale.dag.configuration import refuse_renamed
+from itscale.errors import UserError
+
+try:
+    refuse_renamed(config)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
 validate(config, "workflow/schemas/config.schema.yaml")
 
 
@@ -36,7 +50,7 @@ rule all:
     input:
         f"{RESULTS}/tables/main.csv",
         f"{RESULTS}/tables/main.md",
-        f"{RESULTS}/tables/world.csv" if TINY else [],
+        f"{RESULTS}/tables/sanity_checks.csv" if TOY else [],
         rules.markovscale.input,
         rules.optpo.input,
         figures(*(name for name in TABLE_OF if name not in ON_REQUEST)),

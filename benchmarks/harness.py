@@ -51,7 +51,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`short`: the smallest run that still takes every path (goals are not judged); `results`: the workflow's results."""
+    """`short`: the smallest run that still takes every path (goals are not assessed); `results`: the workflow's results."""
 
     short: bool
     results: Path
@@ -122,13 +122,13 @@ def _gpu() -> str | None:
 def run(description: str, measure: Callable[[Options], list[Measurement]]) -> None:
     """Read the command line, measure, print a line a measurement, and write OUT/NAME.json.
 
-    Exits with status 0 whether or not goals are met: a benchmark reports, it does not judge a change.
+    Exits with status 0 whether or not goals are met: a benchmark reports, it does not assess a change.
     """
     name = Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="the smallest run that takes every path, for CI")
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="results of the workflow to measure on")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks", help="folder of the JSON file")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "timings", help="folder of the JSON file")
     chosen = parser.parse_args()
     start = time.perf_counter()
     try:

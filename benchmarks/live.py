@@ -24,7 +24,7 @@ from itscale.data.records import POOL, Unit, read_json, read_pool, read_problems
 from itscale.models.verifier import Verifier
 
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_tokens=96)
-METHODS = ("threshold", "OptScale^0 (paper)", "OptScale^0 (ours)", "OptPO vote lead", "MarkovScale gate")
+METHODS = ("score threshold", "OptScale^0 (paper)", "OptScale^0 (ours)", "OptPO vote lead", "MarkovScale gate")
 
 
 def measure(options: Options) -> list[Measurement]:
@@ -65,7 +65,7 @@ def measure(options: Options) -> list[Measurement]:
 
 
 class Paced(ReplayingEngine):
-    """Leaves the judge the time that a real engine's step would."""
+    """Leaves the assessor the time that a real engine's step would."""
 
     def poll(self):
         time.sleep(0.002)
@@ -76,19 +76,19 @@ def _in_steps(samples, problems, slots: int) -> list[Measurement]:
     """Time saved per token saved where every step of the engine takes as long: on stored samples, so nothing else disturbs it."""
     found = []
 
-    def draw(policy, look_ahead: int) -> tuple[float, int]:
+    def draw(policy, prefetch: int) -> tuple[float, int]:
         engine = Paced(samples, slots)
         with Comparer(5.0) as comparer:  # a fresh one: no run finds the comparisons of another
             comparer.start()
-            run = solve(problems, engine, policy, comparer=comparer, look_ahead=look_ahead)
+            run = solve(problems, engine, policy, comparer=comparer, prefetch=prefetch)
         return engine.now, run.ledger.drawn
 
     steps, tokens = draw(make_policy("self_consistency", n=16), 0)
-    for look_ahead in (0, 2, 8):
-        fewer_steps, fewer_tokens = draw(make_policy("vote_lead", lead=2, n_max=16), look_ahead)
+    for prefetch in (0, 2, 8):
+        fewer_steps, fewer_tokens = draw(make_policy("vote_lead", lead=2, n_max=16), prefetch)
         saved, clock = 1 - fewer_tokens / tokens, 1 - fewer_steps / steps
         details = {"problems": len(problems), "slots": slots, "token_saving": saved, "step_saving": clock}
-        what = f"steps saved per token saved: vote lead 2 of 16, look-ahead {look_ahead}"
+        what = f"steps saved per token saved: vote lead 2 of 16, prefetch {prefetch}"
         found.append(Measurement(what, clock / saved if saved else float("nan"), "", "at least 0.85", details))
     return found
 

@@ -51,7 +51,7 @@ def measure(options: Options) -> list[Measurement]:
     calibration = known()
     whole, eight = chains(rounds), chains(8)
     shape = {"questions": QUESTIONS, "chains": CHAINS, "rounds": rounds}
-    policy = make_policy("filter", rounds=8, tau=0.98, cost=0.002).bind(calibration)
+    policy = make_policy("markovscale_filter", rounds=8, tau=0.98, cost=0.002).bind(calibration)
     level = np.arange(QUESTIONS) % 5
     timed = (
         ("filter over every chain", "at most 1", partial(posteriors, whole, calibration.strata, calibration.rounds), shape),

@@ -2,7 +2,7 @@
 
 Needs results with models/language_model, problems/shifted.parquet and the calibration pool (--results). The full batch is as
 many requests of the same questions at once as the engine has slots, drawn to the end (an engine that decodes a batch as a whole
-has no fuller one); a vote's throughput counts used completion tokens only (with look-ahead, samples that were begun and not
+has no fuller one); a vote's throughput counts used completion tokens only (with prefetch, samples that were begun and not
 needed are drawn too: the details say how many). Both are drawn in turn, and medians are compared.
 """
 
@@ -45,29 +45,29 @@ def measure(options: Options) -> list[Measurement]:
 
 
 def throughput(problems, settings: EngineSettings, known: Calibration, short: bool) -> list[Measurement]:
-    """A full batch of some questions, and votes on the same that stop at different times, in chunks and with look-ahead."""
+    """A full batch of some questions, and votes on the same that stop at different times, in chunks and with prefetch."""
     found = []
     with open_engine(settings) as engine, Comparer(5.0) as comparer:
 
-        def draw(number: int, policy, look_ahead: int = 0) -> tuple[float, int, int]:
+        def draw(number: int, policy, prefetch: int = 0) -> tuple[float, int, int]:
             start = time.perf_counter()
             chosen = problems[: min(number, len(problems))]
             done = solve(
-                chosen, engine, policy, sampling=SAMPLING, look_ahead=look_ahead, comparer=comparer, background=False, shown=False
+                chosen, engine, policy, sampling=SAMPLING, prefetch=prefetch, comparer=comparer, background=False, shown=False
             )
             took = time.perf_counter() - start
-            return done.ledger.completion / took, int(done.ledger.completion), int(done.ledger.speculative)
+            return done.ledger.completion / took, int(done.ledger.completion), int(done.ledger.prefetched)
 
         draw(2, make_policy("self_consistency", n=4))  # warm up
-        for prompts, chunk, look_ahead in ((8, 4, 0), (12, 4, 0), (16, 4, 0), (8, 8, 0), (8, 4, 8)):
+        for prompts, chunk, prefetch in ((8, 4, 0), (12, 4, 0), (16, 4, 0), (8, 8, 0), (8, 4, 8)):
             vote = {**VOTE, "chunk": chunk, **({"n_min": 2, "n_max": 4} if short else {})}
             policy = make_policy(vote.pop("policy"), **vote).bind(known)
             asked = 2 if short else prompts
             whole = make_policy("self_consistency", n=4 if short else SLOTS // prompts)
-            runs = [(draw(asked, whole), draw(asked, policy, look_ahead)) for _ in range(1 if short else 5)]
+            runs = [(draw(asked, whole), draw(asked, policy, prefetch)) for _ in range(1 if short else 5)]
             full, voted = (median(run[side][0] for run in runs) for side in (0, 1))
             ratios = [vote[0] / batch[0] for batch, vote in runs]
-            name = f"votes of {prompts} prompts, chunks of {chunk}" + (f", look-ahead {look_ahead}" if look_ahead else "")
+            name = f"votes of {prompts} prompts, chunks of {chunk}" + (f", prefetch {prefetch}" if prefetch else "")
             details = {"full batch": full, "used": runs[0][1][1], "unused": runs[0][1][2]}
             found.append(Measurement(name, voted, "tokens/s", None, details))
             spread = {"lowest": min(ratios), "highest": max(ratios)}

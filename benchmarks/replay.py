@@ -2,7 +2,7 @@
 
 All times are processor times of one thread, so that what else the machine does counts for little.
 
-Needs a finished run of the workflow (--results): its test pools and predictions, and the methods with their knobs as
+Needs a finished run of the workflow (--results): its test pools and predictions, and the methods with their hyperparameters as
 calibration.json has frozen them. "Every method" is each method once, at its largest budget; every row of the main table is
 timed as well.
 """

@@ -62,7 +62,7 @@ def both_pools(problems: int, samples: int, seed: int) -> dict[Unit, Any]:
 def calibrated(
     config: dict[str, Any], problems: int, samples: int, orders: int
 ) -> tuple[list[tuple[str, Policy]], tuple[float, float]]:
-    """Every row of the main table with the knobs that were chosen, and the time that took."""
+    """Every row of the main table with the hyperparameters that were chosen, and the time that took."""
     pools = both_pools(problems, samples, 0)
     known = calibration.known_from_pools(pools, strata=config["compare"]["strata"], strength=config["compare"]["strength"])
     methods = read_methods(config["methods"])

@@ -163,9 +163,9 @@ def reestimating(scores: np.ndarray, short: bool) -> Measurement:
     policy = make_policy("optscale", s_min=0.9999, alpha=0.999, n_max=size, growth=1.0).bind(known)
     orders = 2 if short else 100
     start = time.perf_counter()
-    used = replay(policy, pool, orders=orders).used
+    drawn = replay(policy, pool, orders=orders).drawn
     took = time.perf_counter() - start
-    details = {"questions": rows, "orders": orders, "looks": int(used.sum())}
+    details = {"questions": rows, "orders": orders, "looks": int(drawn.sum())}
     return Measurement("re-estimating rule, every prefix of every order", took, "s", None, details)
 
 

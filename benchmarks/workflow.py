@@ -11,7 +11,7 @@ from itscale.report.evidence import by_rule, job_times
 
 
 def measure(options: Options) -> list[Measurement]:
-    folder = options.results / "benchmarks"
+    folder = options.results / "timings"
     jobs = job_times(folder)
     if jobs.empty:
         raise UserError(f"{folder} holds no benchmark files: run the workflow first.")

@@ -1,4 +1,4 @@
-"""Stand-ins for models of the hub: the same architectures and file names, with random weights and the tiny world's tokenizer."""
+"""Stand-ins for models of the hub: the same architectures and file names, with random weights and the toy task's tokenizer."""
 
 from pathlib import Path
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
-from test_live import TINY, StoredScores, table_of
+from test_live import TOY, StoredScores, table_of
 
 import itscale
 from itscale.cli.pools import generate
@@ -22,7 +22,7 @@ from itscale.cli.solving import accuracy, live
 from itscale.cli.solving import solve as answering
 from itscale.data.ledger import Ledger
 from itscale.data.records import POOL, SAMPLES, Problem, read_json, read_table, write_json, write_problems, write_table
-from itscale.drivers.assess import Judgement
+from itscale.drivers.assess import Assessment
 from itscale.drivers.driver import Sample, Solved, right_answers
 from itscale.drivers.live import solve
 from itscale.drivers.replay import replay
@@ -42,7 +42,7 @@ from itscale.studies.advice import USUAL, advise, named_policy, usual_methods
 from itscale.studies.calibrate import known_to_json
 from itscale.studies.live import Bench, arrival_bias, arrival_order, study
 from itscale.studies.methods import Method
-from itscale.testtime.rollouts import judge_votes
+from itscale.testtime.rollouts import assess_votes
 from itscale.toytask import language_model, reward_model
 from pools import KNOWN, random_pool
 
@@ -52,7 +52,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "lm"
-    language_model.train(folder, 0, TINY, set())
+    language_model.train(folder, 0, TOY, set())
     return folder
 
 
@@ -107,7 +107,7 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_continues(model, tmp_path):
     ("arguments", "said"),
     [
         (["--policy", "best_of_n"], "give the folder of a process reward model with --verifier"),
-        (["--policy", "gate"], "give --calibration"),
+        (["--policy", "markovscale_gate"], "give --calibration"),
         (["--policy", "nonsense"], "there is no policy 'nonsense'"),
         (["--policy", "vote_lead", "--settings", '{"leed": 2}'], "no setting 'leed'"),
     ],
@@ -188,16 +188,16 @@ def test_usual_settings_make_policies():
         named_policy("optscale", {"variant": "ours"}, None)
 
 
-def test_a_calibrated_method_is_taken_with_its_knobs_at_its_largest_budget():
+def test_a_calibrated_method_is_taken_with_its_hyperparameters_at_its_largest_budget():
     methods = [
-        {"method": "votes", "policy": "vote_lead", "settings": {"n_max": n}, "knobs": {"lead": lead}}
+        {"method": "votes", "policy": "vote_lead", "settings": {"n_max": n}, "hyperparameters": {"lead": lead}}
         for n, lead in ((8, 2), (16, 5))
     ]
     record = {"known": known_to_json(KNOWN), "methods": methods}
     assert named_policy("votes", {}, record) == make_policy("vote_lead", n_max=16, lead=5)
     assert named_policy("vote_lead", {"n_max": 8}, record) == make_policy("vote_lead", n_max=8, lead=2)
     with pytest.raises(UserError, match="no method 'gate'"):
-        named_policy("gate", {}, record)
+        named_policy("markovscale_gate", {}, record)
 
 
 def test_advice_is_the_cheapest_setting_that_reaches_the_accuracy():
@@ -208,9 +208,12 @@ def test_advice_is_the_cheapest_setting_that_reaches_the_accuracy():
     ]
     measured = {}
     for method in methods:
-        for knobs, policy in method.candidates(method.settings):
+        for chosen, policy in method.candidates(method.settings):
             outcomes = replay(policy, pool, orders=10, seed=0)
-            measured[method.name, str({**method.settings, **knobs})] = outcomes.correct.mean(), outcomes.ledger.completion.mean()
+            measured[method.name, str({**method.settings, **chosen})] = (
+                outcomes.correct.mean(),
+                outcomes.ledger.completion.mean(),
+            )
     wanted = sorted(accuracy for accuracy, _ in measured.values())[-3]
     table = advise(pool, methods, wanted)
     best = min((m for m in measured if measured[m][0] >= wanted), key=lambda m: measured[m][1])
@@ -258,7 +261,7 @@ def test_a_study_compares_each_method_with_its_fixed_budget():
     problems = [Problem(i, f"question {i}", "0") for i in pool.problem_ids]
     policies = [
         ("votes", make_policy("vote_lead", lead=2, n_max=16)),
-        ("threshold", make_policy("threshold", s_min=0.6, n_max=16)),
+        ("threshold", make_policy("score_threshold", s_min=0.6, n_max=16)),
     ]
     bench = Bench(ReplayingEngine(table, 12), Sampling(), StoredScores(table))
     found = study(problems, policies, bench, "stored")
@@ -267,8 +270,8 @@ def test_a_study_compares_each_method_with_its_fixed_budget():
     assert found["drawn"][0] == pytest.approx(whole)
     assert found["token_saving"][1] == pytest.approx(1 - found["drawn"][1] / whole)
     assert (found["token_saving_low"] <= found["token_saving"]).all()
-    used = replay(policies[0][1], pool, orders=1).used.mean()
-    assert found["used"][1] == pytest.approx(used)
+    used = replay(policies[0][1], pool, orders=1).drawn.mean()
+    assert found["samples_drawn"][1] == pytest.approx(used)
 
 
 def test_the_study_draws_and_scores_as_the_configuration_says(desk, monkeypatch):
@@ -279,7 +282,7 @@ def test_the_study_draws_and_scores_as_the_configuration_says(desk, monkeypatch)
     models, out = desk / "results" / "models", desk / "study"
     pool = desk / "results" / "pools" / "calibration" / "parallel" / "pool.parquet"
     write_problems(out / "problems.parquet", [Problem(f"p{i}", f"{10 + i}+{i}", "15") for i in range(2)])
-    methods = [{"method": "threshold", "policy": "threshold", "settings": {"n_max": 2}, "knobs": {"s_min": 0.9}}]
+    methods = [{"method": "threshold", "policy": "score_threshold", "settings": {"n_max": 2}, "hyperparameters": {"s_min": 0.9}}]
     write_json(out / "calibration.json", {"known": known_to_json(KNOWN), "methods": methods})
     options = {
         "engines": ["transformers"],
@@ -287,7 +290,7 @@ def test_the_study_draws_and_scores_as_the_configuration_says(desk, monkeypatch)
         "problems": 2,
         "budget": 2,
         "batch_size": 4,
-        "look_ahead": 0,
+        "prefetch": 0,
         "gpu_memory": 0.5,
     }
     engine = {"name": "auto", "batch_size": 384, "instruction": "\nBox it.", "max_model_len": 200, "tensor_parallel": 2}
@@ -316,13 +319,13 @@ def test_an_answer_is_right_if_the_first_of_its_cluster_is():
     clusters = {"a": [0, 0, 0], "b": [0, 0, -1], "c": [-1, 0, 1]}
     rows = []
     for name, column in (("a", 1), ("b", 1), ("b", -1), ("c", 1), ("c", 2)):
-        judgements = [Judgement(a, c, np.nan, np.nan, 0) for a, c in zip(answers[name], clusters[name], strict=True)]
+        assessments = [Assessment(a, c, np.nan, np.nan, 0) for a, c in zip(answers[name], clusters[name], strict=True)]
         done = Completion("", (), "", Finish.STOP, 1, 0, counted=1)
-        samples = tuple(Sample(done, judgement) for judgement in judgements)
+        samples = tuple(Sample(done, assessment) for assessment in assessments)
         rows.append(Solved(Problem(name, "?", "\\frac{1}{3}"), 0, samples, column, Reason.FIXED, 0, 0, Ledger()))
     with Comparer(5.0) as comparer:
         assert right_answers(rows, comparer) == [False, True, False, False, True]
-        found = [vote.correct.tolist() for vote in judge_votes([row.problem for row in rows[:2]], rows[:2], comparer, None)]
+        found = [vote.correct.tolist() for vote in assess_votes([row.problem for row in rows[:2]], rows[:2], comparer, None)]
     assert found == [[False] * 3, [True, True, False]]
     assert accuracy([rows[0], rows[4]]).startswith("accuracy 50.0 %")
 

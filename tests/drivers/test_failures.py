@@ -190,10 +190,10 @@ def test_a_failed_request_is_an_unanswered_sample_of_a_live_run(name, comparer, 
         pool.cluster[i, k], pool.score[i, k], pool.completion_tokens[i, k] = -1, np.nan, 0
         assert run.rows[i].samples[k].completion.finish is Finish.FAILED and run.rows[i].samples[k].text == ""
     outcomes = replay(policy, pool, orders=1)
-    assert [len(row.samples) for row in run.rows] == outcomes.used.tolist()
+    assert [len(row.samples) for row in run.rows] == outcomes.drawn.tolist()
     assert [row.column for row in run.rows] == outcomes.column.tolist()
     ledger, usage = run.ledger, engine.usage()
-    assert (ledger.prompt, ledger.completion + ledger.speculative) == (usage.prompt, usage.completion)
+    assert (ledger.prompt, ledger.completion + ledger.prefetched) == (usage.prompt, usage.completion)
     assert "2 of" in run.summary() and "the server said no" in run.summary()
 
 
@@ -208,7 +208,7 @@ def test_a_live_run_with_too_many_failures_stops_and_ends_as_if_none_had_been(na
     run, engine = drive(policy, pool, comparer, engine=failing(), journal=journal)
     assert_same_decisions(run, replay(policy, pool, orders=1))
     assert not run.failures and set(engine.asked) & bad
-    assert run.ledger.completion + run.ledger.speculative >= engine.usage().completion
+    assert run.ledger.completion + run.ledger.prefetched >= engine.usage().completion
 
 
 def test_a_run_without_a_journal_says_that_nothing_was_kept(comparer):

@@ -110,47 +110,47 @@ def columns(row: Solved) -> list[str]:
 
 def assert_same_decisions(run: Run, outcomes: Outcomes) -> None:
     for i, row in enumerate(run.rows):
-        expected = int(outcomes.used[i]), int(outcomes.column[i]), REASONS[outcomes.reason[i]]
+        expected = int(outcomes.drawn[i]), int(outcomes.column[i]), REASONS[outcomes.reason[i]]
         assert (len(row.samples), row.column, row.reason) == expected, i
         assert columns(row) == [f"row {i}, column {k}" for k in range(len(row.samples))]
 
 
-@pytest.mark.parametrize("look_ahead", [0, 5])
+@pytest.mark.parametrize("prefetch", [0, 5])
 @pytest.mark.parametrize("arrival", ["length", "submission", "reverse", "random"])
 @pytest.mark.parametrize(("name", "options"), LIVE)
-def test_decisions_are_those_of_a_replay_whatever_arrives_first(name, options, arrival, look_ahead, comparer):
+def test_decisions_are_those_of_a_replay_whatever_arrives_first(name, options, arrival, prefetch, comparer):
     policy = bound(name, options)
     pool = stored_pool(policy)
-    run, engine = drive(policy, pool, comparer, arrival=arrival, look_ahead=look_ahead)
+    run, engine = drive(policy, pool, comparer, arrival=arrival, prefetch=prefetch)
     outcomes = replay(policy, pool, orders=1)
     assert_same_decisions(run, outcomes)
     ledger, usage = run.ledger, engine.usage()
     assert ledger.completion == outcomes.ledger.completion.sum()
     assert ledger.predictor == np.sum(outcomes.ledger.predictor)
     assert (ledger.prompt, ledger.cached_prompt) == (usage.prompt, usage.cached_prompt)
-    assert ledger.completion + ledger.speculative == usage.completion
+    assert ledger.completion + ledger.prefetched == usage.completion
     assert ledger.aborted == usage.aborted
     assert ledger.verifier >= outcomes.ledger.verifier.sum()
-    if look_ahead == 0:
-        assert (ledger.speculative, ledger.aborted) == (0, 0)
+    if prefetch == 0:
+        assert (ledger.prefetched, ledger.aborted) == (0, 0)
         assert ledger.verifier == outcomes.ledger.verifier.sum()
         assert ledger.total == np.sum(outcomes.ledger.total)
     else:
-        assert all(row.speculative + row.aborted <= look_ahead for row in run.rows)
+        assert all(row.prefetched + row.aborted <= prefetch for row in run.rows)
 
 
 QUESTIONS = ["12+3", "45-6*2", "7*8+1-4", "99+9", "3+4+5", "50-20"]
 PROBLEMS = [Problem(f"p{i}", question, "unknown") for i, question in enumerate(QUESTIONS)]
 SHAPE = {"layers": 1, "hidden": 64, "heads": 2, "intermediate": 128, "steps": 100, "batch_size": 16, "learning_rate": 6e-3}
 # Just enough to box an answer that is not always another one.
-TINY = language_model.LanguageModelSettings(**SHAPE, previous_share=0.1, levels={1: 1.0, 2: 1.0})
+TOY = language_model.LanguageModelSettings(**SHAPE, previous_share=0.1, levels={1: 1.0, 2: 1.0})
 SAMPLING = Sampling(temperature=0.5, max_tokens=40)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "lm"
-    language_model.train(folder, 0, TINY, set())
+    language_model.train(folder, 0, TOY, set())
     return folder
 
 
@@ -165,7 +165,7 @@ def engine(request, model):
 def assert_counted(run: Run, usage: Usage) -> None:
     ledger = run.ledger
     assert (ledger.prompt, ledger.cached_prompt) == (usage.prompt, usage.cached_prompt)
-    assert (ledger.completion + ledger.speculative, ledger.aborted) == (usage.completion, usage.aborted)
+    assert (ledger.completion + ledger.prefetched, ledger.aborted) == (usage.completion, usage.aborted)
     for row in run.rows:
         assert row.ledger.completion == sum(s.completion.completion_tokens for s in row.samples)
 
@@ -179,14 +179,14 @@ def test_votes_on_a_real_engine_end_where_the_rule_says(engine, comparer):
     for row in run.rows:
         numbers = [json.loads(s.completion.request_id)[3] for s in row.samples]
         assert numbers == list(range(len(row.samples)))
-        votes = [s.judgement.cluster for s in row.samples]
+        votes = [s.assessment.cluster for s in row.samples]
         leads = []
         for n in range(1, len(votes) + 1):
             counts = [*sorted(Counter(v for v in votes[:n] if v >= 0).values(), reverse=True), 0, 0]
             leads.append(counts[0] - counts[1])
         assert all(lead < 2 for lead in leads[:-1])
         assert leads[-1] == 2 if row.reason is Reason.LEAD else len(votes) == 12
-    assert sum(row.speculative + row.aborted for row in run.rows) > 0
+    assert sum(row.prefetched + row.aborted for row in run.rows) > 0
 
 
 def test_chains_on_a_real_engine_see_the_last_answer(engine, comparer):
@@ -198,7 +198,7 @@ def test_chains_on_a_real_engine_see_the_last_answer(engine, comparer):
         previous = None
         for sample in row.samples:
             assert sample.completion.prompt_tokens == len(engine.encode(row.problem.question, previous))
-            previous = sample.judgement.answer or previous
+            previous = sample.assessment.answer or previous
 
 
 class ByLength:
@@ -213,15 +213,15 @@ class ByLength:
     ("name", "options"),
     [
         ("optscale", {"s_min": 0.6, "alpha": 0.9, "n_max": 12}),
-        ("gate", {"rounds": 3}),
-        ("filter", {"rounds": 3}),
+        ("markovscale_gate", {"rounds": 3}),
+        ("markovscale_filter", {"rounds": 3}),
         ("vote_posterior", {"eps": 0.1, "n_min": 2, "n_max": 12}),
     ],
 )
 def test_every_method_stops_a_real_engine_as_its_samples_say(engine, comparer, name, options):
     policy = bound(name, options)
     before = engine.usage()
-    run = solve(PROBLEMS, engine, policy, sampling=SAMPLING, seed=4, verifier=ByLength(), comparer=comparer, look_ahead=2)
+    run = solve(PROBLEMS, engine, policy, sampling=SAMPLING, seed=4, verifier=ByLength(), comparer=comparer, prefetch=2)
     assert_counted(run, engine.usage() - before)
     assert engine.outstanding == 0
     # What was not drawn stays a hole, which a replay of the same rule must never reach.
@@ -229,12 +229,12 @@ def test_every_method_stops_a_real_engine_as_its_samples_say(engine, comparer, n
     cluster, score, tokens = np.full(shape, -1), np.full(shape, np.nan), np.zeros(shape, int)
     for i, row in enumerate(run.rows):
         for k, sample in enumerate(row.samples):
-            cluster[i, k], score[i, k] = sample.judgement.cluster, sample.judgement.score
+            cluster[i, k], score[i, k] = sample.assessment.cluster, sample.assessment.score
             tokens[i, k] = sample.completion.completion_tokens
     ids = tuple(row.problem.problem_id for row in run.rows)
     pool = Pool(policy.unit, np.arange(len(ids)), ids, cluster, cluster == 0, score, tokens, tokens, tokens, tokens)
     outcomes = replay(policy, pool, orders=1)
-    assert [len(row.samples) for row in run.rows] == outcomes.used.tolist()
+    assert [len(row.samples) for row in run.rows] == outcomes.drawn.tolist()
     assert [row.column for row in run.rows] == outcomes.column.tolist()
     assert [row.reason for row in run.rows] == [REASONS[code] for code in outcomes.reason]
 
@@ -265,7 +265,7 @@ class DyingEngine(ReplayingEngine):
         return super().poll()
 
 
-@pytest.mark.parametrize("name", ["vote_lead", "optscale", "gate"])
+@pytest.mark.parametrize("name", ["vote_lead", "optscale", "markovscale_gate"])
 def test_a_killed_run_resumes_to_the_same_decisions_and_draws_nothing_twice(name, comparer, tmp_path):
     policy = bound(name, dict(CASES)[name] if name != "optscale" else {"s_min": 0.8, "alpha": 0.9, "n_max": 16})
     pool, journal = stored_pool(policy, 3), tmp_path / "run.partial"
@@ -280,7 +280,7 @@ def test_a_killed_run_resumes_to_the_same_decisions_and_draws_nothing_twice(name
     journal.unlink()  # the caller's to remove
     drawn = [s.completion.request_id for row in run.rows for s in row.samples]
     assert len(drawn) == len(set(drawn))
-    assert engine.usage().completion <= run.ledger.completion + run.ledger.speculative
+    assert engine.usage().completion <= run.ledger.completion + run.ledger.prefetched
 
 
 def test_another_run_does_not_continue_from_the_journal(comparer, tmp_path):
@@ -293,7 +293,7 @@ def test_another_run_does_not_continue_from_the_journal(comparer, tmp_path):
 
 
 def test_what_cannot_run_live_says_so(comparer):
-    pool = stored_pool(bound("threshold", {"s_min": 0.5, "n_max": 4}))
+    pool = stored_pool(bound("score_threshold", {"s_min": 0.5, "n_max": 4}))
     engine = ReplayingEngine(table_of(pool), 4)
     problem = Problem("p0", "?", "")
     with pytest.raises(UserError, match="give a verifier"):

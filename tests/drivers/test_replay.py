@@ -20,8 +20,8 @@ from pools import KNOWN, random_pool
 POOLS = {Unit.SAMPLE: random_pool(1, rows=12), Unit.ROUND: random_pool(2, rows=12, size=6, unit=Unit.ROUND, chains=2)}
 METHODS = {
     "best-of-N": {"policy": "best_of_n", "sweep": {"n": [1, 16]}},
-    "threshold": {"policy": "threshold", "sweep": {"n_max": [16]}, "grid": {"s_min": [0.5, 0.7, 0.9]}},
-    "gate": {"policy": "gate", "settings": {"rounds": 6}},
+    "threshold": {"policy": "score_threshold", "sweep": {"n_max": [16]}, "grid": {"s_min": [0.5, 0.7, 0.9]}},
+    "markovscale_gate": {"policy": "markovscale_gate", "settings": {"rounds": 6}},
 }
 
 
@@ -33,11 +33,11 @@ def test_orders_are_permutations_and_one_order_is_that_of_submission():
     assert orders_of(POOLS[Unit.ROUND], 5, seed=0).shape == (12, 1, 6)
 
 
-def test_ledger_adds_up_the_samples_used():
+def test_ledger_adds_up_the_samples_drawn():
     pool = POOLS[Unit.SAMPLE]
-    outcomes = replay(make_policy("threshold", s_min=0.8, n_max=16), pool, orders=1)
+    outcomes = replay(make_policy("score_threshold", s_min=0.8, n_max=16), pool, orders=1)
     for i in range(pool.rows):
-        n = outcomes.used[i]
+        n = outcomes.drawn[i]
         expected = (pool.prompt_tokens - pool.cached_prompt_tokens + pool.completion_tokens + pool.verifier_tokens)[i, :n].sum()
         assert outcomes.ledger.total[i] == expected
     votes = replay(make_policy("self_consistency", n=16), pool, orders=1)
@@ -51,21 +51,26 @@ def test_accuracy_of_one_sample_over_many_orders_is_the_mean():
     assert np.allclose(per_problem(outcomes.correct, outcomes, 40), pool.correct.mean(axis=1), atol=0.06)
 
 
-@pytest.mark.parametrize("name", ["best_of_n", "threshold", "vote_posterior", "reservation", "dsc_oracle", "optscale"])
+@pytest.mark.parametrize("name", ["best_of_n", "score_threshold", "vote_posterior", "pandora", "dsc_oracle", "optscale"])
 def test_rows_do_not_depend_on_the_block_that_they_are_replayed_in(name):
-    settings = {"best_of_n": {"n": 9}, "threshold": {"s_min": 0.8}, "vote_posterior": {"eps": 0.1}, "reservation": {"cost": 0.02}}
+    settings = {
+        "best_of_n": {"n": 9},
+        "score_threshold": {"s_min": 0.8},
+        "vote_posterior": {"eps": 0.1},
+        "pandora": {"cost": 0.02},
+    }
     settings |= {"optscale": {"s_min": 0.8, "alpha": 0.9, "predicted": True}}
     policy = make_policy(name, **({"n_max": 9} if name != "best_of_n" else {}), **settings.get(name, {})).bind(KNOWN)
     whole = replay(policy, POOLS[Unit.SAMPLE], orders=7)
     parts = replay(policy, POOLS[Unit.SAMPLE], orders=7, block=40)  # four rows at a time
-    for name in ("problem", "used", "column", "correct", "reason"):
+    for name in ("problem", "drawn", "column", "correct", "reason"):
         assert (getattr(parts, name) == getattr(whole, name)).all()
     assert (parts.ledger.total == whole.ledger.total).all()
-    assert len(whole.used) == 84
+    assert len(whole.drawn) == 84
 
 
 def test_shares_of_reasons_add_up_to_one():
-    outcomes = replay(make_policy("threshold", s_min=0.9, n_max=8), POOLS[Unit.SAMPLE], orders=7)
+    outcomes = replay(make_policy("score_threshold", s_min=0.9, n_max=8), POOLS[Unit.SAMPLE], orders=7)
     assert sum(reason_shares(outcomes).values()) == pytest.approx(1)
 
 
@@ -76,24 +81,24 @@ def test_a_policy_that_does_not_fit_the_pool_is_refused():
         replay(make_policy("mr_thinking", rounds=2), POOLS[Unit.SAMPLE])
 
 
-@pytest.mark.parametrize(("name", "options"), [("best_of_n", {"n": 4}), ("threshold", {"s_min": 0.5, "n_max": 4})])
+@pytest.mark.parametrize(("name", "options"), [("best_of_n", {"n": 4}), ("score_threshold", {"s_min": 0.5, "n_max": 4})])
 def test_a_rule_over_scores_refuses_a_pool_without_any(name, options):
     pool = replace(POOLS[Unit.SAMPLE], score=np.full((12, 16), np.nan))
     with pytest.raises(UserError, match="reads verifier scores and the pool has none"):
         replay(make_policy(name, **options), pool)
-    assert len(replay(make_policy("self_consistency", n=4), pool, orders=1).used) == 12
+    assert len(replay(make_policy("self_consistency", n=4), pool, orders=1).drawn) == 12
     pool.score[3, 2] = 0.5
-    assert len(replay(make_policy(name, **options), pool, orders=1).used) == 12
+    assert len(replay(make_policy(name, **options), pool, orders=1).drawn) == 12
 
 
-def test_calibration_takes_the_cheapest_within_a_point_of_the_full_budget():
+def test_calibration_takes_the_cheapest_within_a_point_of_the_fixed():
     record = stage.calibrate(read_methods(METHODS), POOLS, KNOWN, orders=20, seed=0)[2]
     assert record["method"] == "threshold" and len(record["candidates"]) == 3
     near = [c for c in record["candidates"] if c["accuracy"] >= record["reference_accuracy"] - 0.01]
     if near:
-        assert record["knobs"] == min(near, key=lambda c: c["completion_tokens"])["knobs"]
+        assert record["hyperparameters"] == min(near, key=lambda c: c["completion_tokens"])["hyperparameters"]
     else:
-        assert record["knobs"] == max(record["candidates"], key=lambda c: c["accuracy"])["knobs"]
+        assert record["hyperparameters"] == max(record["candidates"], key=lambda c: c["accuracy"])["hyperparameters"]
 
 
 def test_calibration_survives_json():
@@ -106,8 +111,8 @@ def test_calibration_survives_json():
         stage.known_from_json(older)
 
 
-def test_main_table_compares_a_full_budget_with_itself_as_equal():
-    policies = [("best-of-N", make_policy("best_of_n", n=16)), ("gate", make_policy("gate", rounds=6).bind(KNOWN))]
+def test_main_table_compares_a_fixed_with_itself_as_equal():
+    policies = [("best-of-N", make_policy("best_of_n", n=16)), ("gate", make_policy("markovscale_gate", rounds=6).bind(KNOWN))]
     main, stops = compare(policies, POOLS, benchmark="b", orders=5, seed=0)
     assert main.loc[0, ["accuracy_difference", "accuracy_difference_low", "accuracy_difference_high"]].tolist() == [0, 0, 0]
     assert stops.groupby("method")["count"].sum().to_dict() == {"best-of-N": 60, "gate": 12}
@@ -139,13 +144,13 @@ def test_a_wrong_method_is_named(entry, message):
 
 def test_a_rule_that_reads_the_first_score_pays_for_no_other():
     pool = replace(POOLS[Unit.ROUND], score=POOLS[Unit.ROUND].score.copy())
-    policy = make_policy("gate", rounds=6).bind(KNOWN)
+    policy = make_policy("markovscale_gate", rounds=6).bind(KNOWN)
     outcomes = replay(policy, pool)
-    assert (outcomes.used == 6).any()
+    assert (outcomes.drawn == 6).any()
     assert (outcomes.ledger.verifier == pool.verifier_tokens[:, 0]).all()
     pool.score[:, 1:] = 0.123
     again = replay(policy, pool)
-    assert (again.used == outcomes.used).all() and (again.column == outcomes.column).all()
+    assert (again.drawn == outcomes.drawn).all() and (again.column == outcomes.column).all()
 
 
 def test_p_values_of_fitted_curves_are_uniform_where_the_curve_is_right():

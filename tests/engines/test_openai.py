@@ -256,9 +256,9 @@ def test_votes_on_a_server_stop_it_and_every_token_is_counted(served):
     with open_engine(EngineSettings(address, batch_size=8)) as engine, Comparer(5.0) as comparer:
         run = solve(problems, engine, policy, sampling=Sampling(temperature=0.5, max_tokens=40), comparer=comparer)
         ledger, usage = run.ledger, engine.usage()
-    spent = ledger.prompt, ledger.completion + ledger.speculative, ledger.aborted
+    spent = ledger.prompt, ledger.completion + ledger.prefetched, ledger.aborted
     assert spent == (usage.prompt, usage.completion, usage.aborted)
     for row in run.rows:
-        answered = [s.judgement.cluster >= 0 for s in row.samples]
+        answered = [s.assessment.cluster >= 0 for s in row.samples]
         assert not any(answered[:-1]) and (answered[-1] or len(answered) == 12)
-    assert sum(row.speculative + row.aborted for row in run.rows) > 0
+    assert sum(row.prefetched + row.aborted for row in run.rows) > 0

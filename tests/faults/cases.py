@@ -335,13 +335,14 @@ CONFIGURATION = {
         "'many' is not of type 'integer'",
         NOTHING_BEGUN,
     ),
-    "calibration judged": Case(
+    "calibration compared": Case(
         "The calibration split is among the benchmarks that are compared",
-        "calibration is among the benchmarks of compare or markovscale, and the knobs are chosen on it: compare on others.",
+        "calibration is among the benchmarks of compare or markovscale, and the hyperparameters are chosen on it: compare on "
+        "others.",
         NOTHING_BEGUN,
     ),
     "unknown setting": Case(
-        "A setting of the tiny world is misspelt",
+        "A setting of the toy task is misspelt",
         "itscale: --settings has the unknown key 'tets': it takes test, calibration, …",
         NOTHING_BEGUN,
         "test_inputs.py::test_mistakes_on_the_command_line_get_one_sentence",

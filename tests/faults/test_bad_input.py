@@ -289,7 +289,7 @@ def test_a_wrong_setting_is_named(name, made, tmp_path):
     ("name", "overlay"),
     [
         ("wrong type", {"compare": {"orders": "many"}}),
-        ("calibration judged", {"compare": {"benchmarks": ["test", "calibration"]}}),
+        ("calibration compared", {"compare": {"benchmarks": ["test", "calibration"]}}),
     ],
 )
 def test_a_wrong_configuration_is_refused_before_anything_runs(name, overlay, tmp_path):

@@ -92,12 +92,12 @@ def test_a_job_that_outlived_its_snakemake_is_waited_for(made, tmp_path):
 
 @pytest.fixture
 def home(tmp_path) -> Path:
-    """A copy of the repository, with a still smaller world."""
+    """A copy of the repository, with a still smaller toy task."""
     for part in ("Snakefile", "config", "envs", "profiles", "src", "workflow"):
         source = ROOT / part
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(source, tmp_path / part, ignore=ignored) if source.is_dir() else shutil.copy(source, tmp_path / part)
-    overlay = {"world": {"language_model": SMALL | {"steps": 200}}}
+    overlay = {"toy_task": {"language_model": SMALL | {"steps": 200}}}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(overlay))
     return tmp_path
 

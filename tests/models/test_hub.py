@@ -16,7 +16,7 @@ import yaml
 
 from itscale.errors import UserError
 from itscale.models.hub import ModelSource, fetch_model
-from itscale.sources.benchmarks import BenchmarkSource, lettered, load_benchmark
+from itscale.sources.datasets import DatasetSource, lettered, read_dataset
 from standins import language_model
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -149,7 +149,7 @@ def test_a_local_folder_needs_no_revision_and_must_be_whole(folder, tmp_path):
         fetch_model(ModelSource(str(tmp_path / "torn")), "model torn", tmp_path / "out")
 
 
-PAPER = yaml.safe_load((Path(__file__).parents[2] / "config" / "paper.yaml").read_text())["benchmarks"]
+PAPER = yaml.safe_load((Path(__file__).parents[2] / "config" / "paper.yaml").read_text())["datasets"]
 # The first rows as the hub's data sets have them: columns, and what stands around an answer.
 COLUMNS = {
     "math500": {"problem": "What is $x_{n}$?", "solution": "", "answer": "\\frac{{{n}}}{{7}}", "subject": "Algebra", "level": 3},
@@ -178,7 +178,7 @@ def test_every_benchmark_of_the_paper_is_read_from_its_columns(label, tmp_path):
         (tmp_path / name).mkdir()
         pd.DataFrame(rows).to_parquet(tmp_path / name / f"{split}-00000-of-00001.parquet")
     (tmp_path / "README.md").write_text("\n".join([*card, "---", ""]))
-    found = load_benchmark(BenchmarkSource(**{**given, "path": str(tmp_path)}), label)
+    found = read_dataset(DatasetSource(**{**given, "path": str(tmp_path)}), label)
     assert len(found) == 2 * len(names) and found[0].problem_id == f"{label}-0000"
     if label == "gpqa":
         assert found[0].question.startswith("Which of 1?\n(A) ") and f"({found[0].answer}) r1" in found[0].question
@@ -227,12 +227,12 @@ def test_several_configurations_boxed_answers_and_a_drawn_part(tmp_path):
         card += [f"- config_name: {name}", f"  data_files: [{{split: train, path: {name}/train-*}}]"]
     (tmp_path / "m" / "README.md").write_text("\n".join(["---", *card, "---", ""]))
     options = {"split": "train", "name": ["algebra", "geometry"], "question": "problem", "answer": "solution"}
-    whole = load_benchmark(BenchmarkSource(str(tmp_path / "m"), **options, answer_boxed=True), "math")
+    whole = read_dataset(DatasetSource(str(tmp_path / "m"), **options, answer_boxed=True), "math")
     assert len(whole) == 40 and whole[21].question == "Find x101" and whole[21].answer == "1"
-    some = load_benchmark(BenchmarkSource(str(tmp_path / "m"), **options, answer_boxed=True, take=10), "math")
+    some = read_dataset(DatasetSource(str(tmp_path / "m"), **options, answer_boxed=True, take=10), "math")
     assert len(some) == 10 and {p.question for p in some} < {p.question for p in whole}
     # Which questions are drawn depends on nothing but their text.
-    again = load_benchmark(BenchmarkSource(str(tmp_path / "m"), **{**options, "name": "geometry"}, answer_boxed=True), "g")
+    again = read_dataset(DatasetSource(str(tmp_path / "m"), **{**options, "name": "geometry"}, answer_boxed=True), "g")
     assert {p.question for p in some} & {p.question for p in again}
 
 

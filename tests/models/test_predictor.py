@@ -28,7 +28,7 @@ from itscale.models.predictor import (
     squared_error,
     train,
 )
-from itscale.sources.benchmarks import refuse_overlap
+from itscale.sources.datasets import refuse_overlap
 from itscale.toytask.tokenizer import build_tokenizer
 from pools import random_pool
 

@@ -15,20 +15,20 @@ from standins import language_model, reward_model
 
 
 @given(st.integers(1, 30), st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(8, 64))
-def test_windows_judge_every_step_once_and_fit(question, lengths, size):
+def test_windows_score_every_step_once_and_fit(question, lengths, size):
     prompt = list(range(-question, 0))
     steps = [[100 * i + k for k in range(n)] for i, n in enumerate(lengths, 1)]
     windows = windows_of(prompt, steps, size)
     assert all(len(w.ids) <= size for w in windows)
-    # A step's last token stands for its separator: each is judged in exactly one window, in order.
+    # A step's last token stands for its separator: each is scored in exactly one window, in order.
     ends = [step[-1] for step in steps]
-    judged = []
+    scored = []
     for window in windows:
         held = [token for token in window.ids if token in ends]
-        assert 1 <= window.judged <= len(held)
-        judged += held[-window.judged :]
+        assert 1 <= window.scored <= len(held)
+        scored += held[-window.scored :]
         assert window.ids[-1] == held[-1]
-    assert judged == ends
+    assert scored == ends
     if question + sum(lengths) <= size:
         assert [w.ids for w in windows] == [prompt + [token for step in steps for token in step]]
     else:
@@ -38,7 +38,7 @@ def test_windows_judge_every_step_once_and_fit(question, lengths, size):
 def test_a_later_window_shows_what_came_before():
     steps = [[10 * i + k for k in range(10)] for i in range(8)]
     first, second, *_ = windows_of([-1] * 4, steps, 54)
-    assert first.judged == 5 and second.judged == 3
+    assert first.scored == 5 and second.scored == 3
     assert second.ids[4:24] == steps[3] + steps[4]
 
 

@@ -31,8 +31,8 @@ SETTINGS = {
     "asc": {"n_max": 16, "threshold": 0.9},
     "dsc": {"n_max": 16, "threshold": 0.9, "sample_window": 3},
     "dsc_oracle": {"n_max": 16, "threshold": 0.9, "sample_window": 3},
-    "threshold": {"s_min": 0.75, "n_max": 16},
-    "reservation": {"cost": 0.02, "n_max": 16},
+    "score_threshold": {"s_min": 0.75, "n_max": 16},
+    "pandora": {"cost": 0.02, "n_max": 16},
     "optscale": {"s_min": 0.8, "alpha": 0.9, "n_max": 16},
     "vote_lead": {"lead": 3, "n_max": 16},
     "vote_asc": {"threshold": 0.9, "n_max": 16},
@@ -43,21 +43,22 @@ SETTINGS = {
     "mr_thinking": {"rounds": 5},
     "majority_over_rounds": {"n": 6},
     "best_scored_round": {"n": 6},
-    "gate": {"rounds": 16},
-    "zero": {"rounds": 16, "cost": 0.01},
-    "map": {"rounds": 16, "cost": 0.01, "strength": 30.0},
-    "filter": {"rounds": 5, "tau": 0.9, "cost": 0.02},
+    "markovscale_gate": {"rounds": 16},
+    "markovscale_zero": {"rounds": 16, "cost": 0.01},
+    "markovscale_map": {"rounds": 16, "cost": 0.01, "strength": 30.0},
+    "markovscale_filter": {"rounds": 5, "tau": 0.9, "cost": 0.02},
 }
 CASES = [
     *SETTINGS.items(),
     ("vote_posterior", {"eps": 0.05, "n_max": 16, "n_min": 5, "p0": 0.5, "options": 4}),
-    ("optscale", {"variant": "paper", "s_min": 0.8, "alpha": 0.9, "n_max": 16}),
-    ("optscale", {"variant": "paper", "s_min": 0.8, "alpha": 0.9, "n_max": 16, "predicted": True}),
-    ("optscale", {"s_min": 0.8, "alpha": 0.9, "n_max": 16, "predicted": True, "n0": 3.0, "growth": 1.0}),
-    ("reservation", {"cost": 0.02, "n_max": 16, "predicted": True, "n0": 4.0}),
+    ("optscale_paper", {"s_min": 0.8, "alpha": 0.9, "n_max": 16}),
+    ("optscale_paper_predicted", {"s_min": 0.8, "alpha": 0.9, "n_max": 16}),
+    ("optscale_predicted", {"s_min": 0.8, "alpha": 0.9, "n_max": 16, "n0": 3.0, "growth": 1.0}),
+    ("first_answer", {}),
+    ("pandora", {"cost": 0.02, "n_max": 16, "predicted": True, "n0": 4.0}),
     ("esc", {"n_max": 16, "window": 5}),
-    ("zero", {"rounds": 8}),
-    ("filter", {"rounds": 4, "tau": 1.0}),
+    ("markovscale_zero", {"rounds": 8}),
+    ("markovscale_filter", {"rounds": 4, "tau": 1.0}),
 ]
 REASONS = list(Reason)
 XS = np.linspace(0, 60, 3001)
@@ -65,6 +66,7 @@ FIXED = {
     "best_of_n": "best",
     "weighted_best_of_n": "weighted",
     "self_consistency": "votes",
+    "first_answer": "last",
     "mr_thinking": "last",
     "majority_over_rounds": "votes",
     "best_scored_round": "best",
@@ -238,6 +240,7 @@ def plain_filter(options, cluster, score):
 
 
 def plain(name, options, cluster, score, predicted):
+    options = {**POLICIES[name].settings, **options}
     if name in FIXED:
         n = options.get("n") or options["rounds"]
         column = {
@@ -247,15 +250,15 @@ def plain(name, options, cluster, score, predicted):
             "last": n - 1 if cluster[n - 1] >= 0 else -1,
         }
         return n, column[FIXED[name]], Reason.FIXED
-    if name == "gate":
+    if name == "markovscale_gate":
         stratum, p0 = first_answer(cluster[0], score[0])
         a, b = KNOWN.strata.a[stratum], KNOWN.strata.b[stratum]
         n = options["rounds"] if p0 < b / (a + b) else 1
         return n, n - 1 if cluster[n - 1] >= 0 else -1, Reason.ALL_ROUNDS if n > 1 else Reason.KEPT_FIRST
-    if name in ("zero", "map"):
+    if name in ("markovscale_zero", "markovscale_map"):
         stratum, p0 = first_answer(cluster[0], score[0])
         rates = {"a": KNOWN.strata.a[stratum], "b": KNOWN.strata.b[stratum]}
-        if name == "map":
+        if name == "markovscale_map":
             for rate, moves, left in (("a", KNOWN.strata.n_cw, KNOWN.strata.n_c), ("b", KNOWN.strata.n_wc, KNOWN.strata.n_w)):
                 if not np.isnan(predicted[rate]):
                     k = options["strength"]
@@ -265,10 +268,10 @@ def plain(name, options, cluster, score, predicted):
             p0 = 0.0 if cluster[0] < 0 else right / (right + (1 - prior) * density(KNOWN.rounds.log_wrong, score[0]))
         n, reason = depth(p0, rates["a"], rates["b"], options.get("cost", 0.0), options["rounds"])
         return n, n - 1 if cluster[n - 1] >= 0 else -1, reason
-    if name == "filter":
+    if name == "markovscale_filter":
         return plain_filter(options, cluster, score)
     n_max = options["n_max"]
-    if name == "threshold":
+    if name == "score_threshold":
         for n in range(1, n_max + 1):
             if cluster[n - 1] >= 0 and score[n - 1] >= options["s_min"]:
                 return n, best(cluster, score, n), Reason.THRESHOLD
@@ -297,7 +300,7 @@ def plain(name, options, cluster, score, predicted):
         n, sure = asc(cluster, options["threshold"], n_max)
         return n, majority(cluster, n), Reason.CONFIDENT if sure else Reason.LIMIT
     prior = prior_of(options, predicted)
-    if name == "reservation":
+    if name == "pandora":
         for n in range(1, n_max):
             answered = [s for c, s in zip(cluster[:n], score[:n], strict=True) if c >= 0 and not np.isnan(s)]
             fit = pooled_fit(score[:n], options.get("n0", 1.0), prior)
@@ -327,15 +330,15 @@ def test_a_replay_does_what_the_plain_rule_does(name, options, seed):
     for i in range(pool.rows):
         predicted = {feature: values[i] for feature, values in pool.features.items()}
         expected = plain(name, options, pool.cluster[i], pool.score[i], predicted)
-        got = int(outcomes.used[i]), int(outcomes.column[i]), REASONS[outcomes.reason[i]]
+        got = int(outcomes.drawn[i]), int(outcomes.column[i]), REASONS[outcomes.reason[i]]
         assert got == expected, (i, pool.cluster[i], pool.score[i])
 
 
 @pytest.mark.parametrize(("name", "options"), [case for case in CASES if case[0] != "dsc_oracle"])
-def test_what_lies_beyond_the_samples_used_changes_nothing(name, options):
+def test_what_lies_beyond_the_samples_drawn_changes_nothing(name, options):
     pool = random_pool(5, rows=30)
     before = run(name, options, pool)
-    hidden = np.arange(pool.size) >= before.used[:, None]
+    hidden = np.arange(pool.size) >= before.drawn[:, None]
     other = random_pool(6, rows=30)
     changed = replace(
         pool,
@@ -343,7 +346,7 @@ def test_what_lies_beyond_the_samples_used_changes_nothing(name, options):
         score=np.where(hidden, other.score, pool.score),
     )
     after = run(name, options, changed)
-    assert (before.used == after.used).all() and (before.column == after.column).all()
+    assert (before.drawn == after.drawn).all() and (before.column == after.column).all()
 
 
 @pytest.fixture(scope="module")
@@ -383,7 +386,7 @@ def test_shuffled_gold_answers_change_verdicts_and_no_cluster(graded_twice):
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_gold_answers_change_no_decision(name, options, graded_twice):
     one, two = (run(name, options, pool, orders=3) for pool in graded_twice)
-    assert (one.used == two.used).all() and (one.column == two.column).all() and (one.reason == two.reason).all()
+    assert (one.drawn == two.drawn).all() and (one.column == two.column).all() and (one.reason == two.reason).all()
     assert (one.correct != two.correct).any()
 
 
@@ -393,7 +396,7 @@ def test_rows_do_not_touch_each_other(name, options):
     whole = run(name, options, pool)
     for i in range(pool.rows):
         alone = run(name, options, pool.subset(np.array([i])))
-        assert (alone.used[0], alone.column[0]) == (whole.used[i], whole.column[i])
+        assert (alone.drawn[0], alone.column[0]) == (whole.drawn[i], whole.column[i])
 
 
 @settings(max_examples=25, deadline=None)
@@ -402,8 +405,8 @@ def test_votes_counted_in_chunks_overshoot_and_nothing_else(seed, chunk):
     pool = random_pool(seed, rows=6)
     one, many = (run("vote_lead", {"lead": 2, "n_max": 16, "chunk": k}, pool) for k in (1, chunk))
     stopped = one.reason == CODE[Reason.LEAD]
-    assert (many.used >= one.used).all()
-    assert (many.used[~stopped] == 16).all()
+    assert (many.drawn >= one.drawn).all()
+    assert (many.drawn[~stopped] == 16).all()
 
 
 def test_no_policy_answers_with_an_unanswered_sample():
@@ -451,21 +454,21 @@ def test_first_score_says_how_often_such_answers_are_correct():
 def test_map_without_a_prediction_is_zero_with_bayes_first_score():
     pool = replace(random_pool(13, rows=200), unit=Unit.ROUND)
     blank = replace(pool, features={name: np.full(200, np.nan) for name in pool.features})
-    policies = [make_policy("map", rounds=8, cost=0.01, strength=k).bind(KNOWN) for k in (0.0, 1e6)]
+    policies = [make_policy("markovscale_map", rounds=8, cost=0.01, strength=k).bind(KNOWN) for k in (0.0, 1e6)]
     one, two = (replay(policy, blank) for policy in policies)
-    assert (one.used == two.used).all()
+    assert (one.drawn == two.drawn).all()
     strong = replay(
         policies[1], replace(pool, features={"p0": np.full(200, 0.5), "a": np.full(200, 1e-9), "b": np.full(200, 0.9)})
     )
-    assert (strong.used >= 2).mean() > 0.95  # all but the surest first answers
+    assert (strong.drawn >= 2).mean() > 0.95  # all but the surest first answers
 
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
         ("best_of_m", {}, "no policy 'best_of_m'"),
-        ("threshold", {"smin": 0.5, "n_max": 4}, "no setting 'smin'"),
-        ("threshold", {"n_max": 4}, "s_min"),
+        ("score_threshold", {"smin": 0.5, "n_max": 4}, "no setting 'smin'"),
+        ("score_threshold", {"n_max": 4}, "s_min"),
         ("optscale", {"s_min": 0.5, "alpha": 1.5, "n_max": 4}, "alpha"),
         ("optscale", {"s_min": 0.5, "alpha": 0.5, "n_max": 4, "variant": "official"}, "choose paper or ours"),
         ("vote_posterior", {"eps": 5.0, "n_max": 4}, "between 0 and 1"),
@@ -473,9 +476,9 @@ def test_map_without_a_prediction_is_zero_with_bayes_first_score():
         ("vote_ratio", {"ratio": 0.5, "n_max": 4}, "exceed 1"),
         ("vote_lead", {"lead": 2, "n_max": 4, "n_min": 9}, "n_min <= n_max"),
         ("optscale", {"s_min": 0.5, "alpha": 0.5, "n_max": 4, "n0": -1.0}, "n0 of optscale"),
-        ("zero", {"rounds": 4, "cost": -1.0}, "cost of zero"),
-        ("map", {"rounds": 4, "strength": -1.0}, "strength of map"),
-        ("filter", {"rounds": 4, "tau": 0.0}, "tau of filter"),
+        ("markovscale_zero", {"rounds": 4, "cost": -1.0}, "cost of markovscale_zero"),
+        ("markovscale_map", {"rounds": 4, "strength": -1.0}, "strength of markovscale_map"),
+        ("markovscale_filter", {"rounds": 4, "tau": 0.0}, "tau of markovscale_filter"),
     ],
 )
 def test_a_wrong_setting_is_named(name, options, message):
@@ -493,13 +496,13 @@ COUNTS = [
     ("dsc", {}, "n_max"),
     ("dsc", {"n_max": 8}, "sample_window"),
     ("dsc_oracle", {"n_max": 8}, "judge_window"),
-    ("threshold", {"s_min": 0.5}, "n_max"),
-    ("reservation", {"cost": 0.1}, "n_max"),
+    ("score_threshold", {"s_min": 0.5}, "n_max"),
+    ("pandora", {"cost": 0.1}, "n_max"),
     ("optscale", {"s_min": 0.5, "alpha": 0.5}, "n_max"),
     ("optscale", {"s_min": 0.5, "alpha": 0.5, "n_max": 8, "variant": "paper"}, "peek"),
     ("vote_lead", {"n_max": 8}, "lead"),
     *(("vote_asc", {"n_max": 8} if setting != "n_max" else {}, setting) for setting in ("n_min", "chunk", "n_max")),
-    *((name, {}, "rounds") for name in ("gate", "zero", "map", "filter")),
+    *((name, {}, "rounds") for name in ("markovscale_gate", "markovscale_zero", "markovscale_map", "markovscale_filter")),
 ]
 
 

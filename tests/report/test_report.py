@@ -27,7 +27,7 @@ def main_table() -> pd.DataFrame:
     for method, accuracies in {"best-of-N": (0.31, 0.4, 0.45), "ESC & co. <b>": (0.05, 0.2, 0.41)}.items():
         for budget, accuracy in zip((1, 4, 16), accuracies, strict=True):
             row = {"benchmark": "test", "method": method, "unit": "sample", "family": "best_of_n"}
-            row |= {"budget": budget, "problems": 12, "used": budget / 2}
+            row |= {"budget": budget, "problems": 12, "samples_drawn": budget / 2}
             for name, value in {"accuracy": accuracy, "completion_tokens": 90.0 * budget, "total_tokens": 200.0 * budget}.items():
                 row |= {name: value, f"{name}_low": 0.9 * value, f"{name}_high": 1.1 * value}
             row |= {f"accuracy_difference{end}": 0.0 for end in ("", "_low", "_high")}
@@ -63,7 +63,7 @@ def results(tmp_path_factory) -> Path:
     scores = samples(3)[["problem_id", "chain", "round", "sample"]].assign(
         score_mean=0.5, score_last=0.5, verifier_tokens=[5, 6, 7]
     )
-    write_table(pool / "scores.parquet", scores, SCORES, {"verifier": "models/judge", "tokens_read": 12})
+    write_table(pool / "scores.parquet", scores, SCORES, {"verifier": "models/assess", "tokens_read": 12})
     predictions = pd.DataFrame({name: [0.5, 0.5] for name in PREDICTIONS.names}).assign(
         problem_id=["a", "b"], predictor_tokens=[11, 12]
     )
@@ -71,8 +71,8 @@ def results(tmp_path_factory) -> Path:
     write_problems(folder / "problems" / "test.parquet", [Problem("a", "1+1", "2")], {"seed": 41})
     ledger = {"prompt": 1, "cached_prompt": 2, "completion": 3, "training": 4}
     write_json(folder / "testtime" / "ttrl-1" / "run.json", {"ledger": ledger, "evaluation_tokens": 5})
-    for job, seconds, memory in (("samples/a", 10.0, 100.0), ("samples/b", 20.5, "-"), ("world", 1.5, 50.0)):
-        path = folder / "benchmarks" / f"{job}.tsv"
+    for job, seconds, memory in (("samples/a", 10.0, 100.0), ("samples/b", 20.5, "-"), ("replay", 1.5, 50.0)):
+        path = folder / "timings" / f"{job}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0:00:00\t{memory}\n")
     return folder
@@ -102,8 +102,8 @@ def test_tokens_are_added_up_by_rule(results):
 
 
 def test_times_are_added_up_by_rule(results):
-    times = evidence.by_rule(evidence.job_times(results / "benchmarks"))
-    assert times.index.tolist() == ["samples", "world"]
+    times = evidence.by_rule(evidence.job_times(results / "timings"))
+    assert times.index.tolist() == ["samples", "replay"]
     assert times.loc["samples"].tolist() == [2, 30.5, 0.1]  # 100 MiB
 
 
@@ -113,7 +113,7 @@ def test_manifests_name_what_made_each_table(results):
     pool = rows.loc["pools/test/parallel/samples.parquet"]
     assert pool[["made by", "model", "versions", "seed"]].tolist() == ["TransformersEngine", "models/tiny", "torch 9.8", "41"]
     assert len(pool["SHA-256"]) == 64
-    assert rows.loc["pools/test/parallel/scores.parquet", "made by"] == "models/judge"
+    assert rows.loc["pools/test/parallel/scores.parquet", "made by"] == "models/assess"
     assert rows.loc["problems/test.parquet", "seed"] == "41"
 
 

@@ -14,26 +14,26 @@ import yaml
 from itscale.engines import EngineSettings
 from itscale.engines.protocol import Sampling
 from itscale.models.predictor import PredictorSettings
-from itscale.sources.benchmarks import BenchmarkSource
+from itscale.sources.datasets import DatasetSource
 from itscale.testtime.evaluation import EvaluationSettings
 from itscale.testtime.settings import RunSettings
 from itscale.toytask.language_model import LanguageModelSettings
 from itscale.toytask.reward_model import RewardModelSettings
-from itscale.toytask.world import BenchmarkSettings
+from itscale.toytask.splits import SplitSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 # Free mappings of the schema that a settings class reads: their keys are the class's fields.
 READ_BY = {
-    "world.benchmarks": BenchmarkSettings,
-    "world.language_model": LanguageModelSettings,
-    "world.reward_model": RewardModelSettings,
+    "toy_task.problems": SplitSettings,
+    "toy_task.language_model": LanguageModelSettings,
+    "toy_task.reward_model": RewardModelSettings,
     "testtime.settings": RunSettings,
 }
 # Where a key of the schema has its default, unless config.yaml sets it.
 DEFAULTS_OF = {
-    "benchmarks.{name}": BenchmarkSource,
+    "datasets.{name}": DatasetSource,
     "engine": EngineSettings,
     "predictor": PredictorSettings,
     "sampling": Sampling,

@@ -14,7 +14,7 @@ from itscale.cli import app
 from itscale.dag.planning import job_counts, pool_costs, read_configuration
 from itscale.data.records import Problem, read_problems
 from itscale.drivers.replay import replay
-from itscale.policies import POLICIES, make_policy
+from itscale.policies import POLICIES, Rule, make_policy
 from itscale.policies.protocol import Reason
 from itscale.studies.methods import read_methods
 from pools import KNOWN, random_pool
@@ -38,7 +38,7 @@ def run_block(title: str) -> dict:
 
 @pytest.fixture
 def streak(monkeypatch):
-    monkeypatch.setitem(POLICIES, "streak", run_block("src/itscale/policies/streak.py")["Streak"])
+    monkeypatch.setitem(POLICIES, "streak", Rule("streak", "Streak", run_block("src/itscale/policies/streak.py")["Streak"]))
 
 
 def test_the_policy_of_the_page_does_what_it_says(streak):
@@ -47,9 +47,9 @@ def test_the_policy_of_the_page_does_what_it_says(streak):
     for row, clusters in enumerate(pool.cluster.tolist()):
         ends = (n for n in range(3, 13) if clusters[n - 1] >= 0 and len(set(clusters[n - 3 : n])) == 1)
         expected = next(ends, None)
-        assert outcomes.used[row] == (expected or 12)
+        assert outcomes.drawn[row] == (expected or 12)
         assert list(Reason)[outcomes.reason[row]] is (Reason.UNANIMOUS if expected else Reason.LIMIT)
-    assert (outcomes.used < 12).any() and (outcomes.used == 12).any()
+    assert (outcomes.drawn < 12).any() and (outcomes.drawn == 12).any()
 
 
 def test_its_configuration_is_a_method_with_a_grid(streak):
@@ -71,13 +71,13 @@ def test_the_benchmark_of_the_page_becomes_problems(tmp_path, monkeypatch):
     (tmp_path / "my_folder").mkdir()
     (tmp_path / "my_folder" / "test.jsonl").write_text(re.search(r"```json\n(.*?)```", EXTENDING, re.DOTALL)[1])
     source = re.search(r"--source '(.*?)'\n", EXTENDING)[1]
-    done = CliRunner().invoke(app, ["benchmark", "--label", "mine", "--out", "mine.parquet", "--source", source])
+    done = CliRunner().invoke(app, ["dataset", "--label", "mine", "--out", "mine.parquet", "--source", source])
     assert done.exit_code == 0, done.output
     assert read_problems(tmp_path / "mine.parquet") == [
         Problem("mine-0000", "What is 6 times 7?", "42", "easy"),
         Problem("mine-0001", "What is 10 minus 3?", "7", "easy"),
     ]
-    config = yaml.safe_load(block("mine.yaml"))["benchmarks"]["mine"]
+    config = yaml.safe_load(block("mine.yaml"))["datasets"]["mine"]
     stated = {key: value for key, value in config.items() if key not in ("questions", "answer_tokens")}
     assert stated == json.loads(source)
 

@@ -151,7 +151,7 @@ def test_the_queue_loses_nothing_when_a_job_is_cancelled_and_the_controller_kill
     partitions = {}
     for job in (job for job in jobs if rule_of(job) != "hungry"):
         partitions.setdefault(rule_of(job), set()).add(job["Partition"])
-    assert partitions.pop("samples") | partitions.pop("samples_to_judge") == {"gpu"}
+    assert partitions.pop("samples") | partitions.pop("samples_to_learn_from") == {"gpu"}
     assert set(partitions) >= {"problems", "language_model", "reward_model", "scores", "calibration", "replay"}
     assert set().union(*partitions.values()) == {"cpu"}
 

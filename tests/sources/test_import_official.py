@@ -150,11 +150,11 @@ def test_the_whole_flow_runs_on_released_pools(tmp_path):
             config["official"][name] |= {"prompts": str(prompts), kind: str(pool)}
     config["results"] = str(tmp_path / "results")
     config["compare"] |= {"orders": 2, "calibration_orders": 1, "simulated": 20}
-    # The file's own list of methods, with smaller grids; only fixed budgets at more than the calibration split's 16 samples.
+    # The file's own list of methods, with smaller grids; only fixed N at more than the calibration split's 16 samples.
     methods = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["methods"]
     for name, method in methods.items():
         if name not in config["methods"]:
-            config["methods"][name] = {"grid": {knob: values[:1] for knob, values in method.get("grid", {}).items()}}
+            config["methods"][name] = {"grid": {key: values[:1] for key, values in method.get("grid", {}).items()}}
             if "n_max" in method.get("sweep", {}):
                 config["methods"][name]["sweep"] = {"n_max": [16]}
     config["methods"]["OptScale^0 (paper)"]["grid"] = {"s_min": [0.8, 0.9], "alpha": [0.9]}

@@ -9,7 +9,7 @@ import pytest
 
 from itscale.data.records import Unit, read_pool, read_problems
 from itscale.errors import UserError
-from itscale.sources.benchmarks import BenchmarkSource, load_benchmark, normalise
+from itscale.sources.datasets import DatasetSource, normalise, read_dataset
 from itscale.sources.samples import import_samples
 
 
@@ -34,11 +34,11 @@ def folder(tmp_path):
 
 def source(folder, **changes):
     options = {"question": "problem", "answer": "solution", "level": "subject", "answer_after": "####"}
-    return BenchmarkSource(str(folder), **(options | changes))
+    return DatasetSource(str(folder), **(options | changes))
 
 
 def test_a_local_folder_becomes_problems_without_repetition(folder):
-    problems = load_benchmark(source(folder), "mini", frozenset({normalise("3 + 3 =  ?")}))
+    problems = read_dataset(source(folder), "mini", frozenset({normalise("3 + 3 =  ?")}))
     assert [(p.problem_id, p.question, p.answer, p.level) for p in problems] == [
         ("mini-0000", "1 + 1 = ?", "2", "a"),
         ("mini-0001", "2 + 2 = ?", "4", "b"),
@@ -55,12 +55,12 @@ def test_a_local_folder_becomes_problems_without_repetition(folder):
 )
 def test_a_benchmark_that_does_not_fit_says_where(folder, changes, message):
     with pytest.raises(UserError, match=message):
-        load_benchmark(source(folder, **changes), "mini")
+        read_dataset(source(folder, **changes), "mini")
 
 
 def test_a_hub_benchmark_needs_a_pinned_revision():
     with pytest.raises(UserError, match="set revision"):
-        load_benchmark(BenchmarkSource("someone/something", revision="main"), "mini")
+        read_dataset(DatasetSource("someone/something", revision="main"), "mini")
 
 
 def test_benchmark_command_writes_problems(folder, tmp_path):

@@ -11,7 +11,7 @@ from itscale.cli import app
 from itscale.errors import UserError
 from itscale.studies.agreement import allowed, disagreements, references
 
-HEADER = "benchmark,method,budget,used,accuracy,accuracy_low,accuracy_high,tokens,tokens_low,tokens_high"
+HEADER = "benchmark,method,budget,drawn,accuracy,accuracy_low,accuracy_high,tokens,tokens_low,tokens_high"
 REFERENCE = ["test,best-of-N,8,8,0.50,0.44,0.56,400,380,420", "test,best-of-N,16,16,0.49,,,800,760,840"]
 
 
@@ -38,7 +38,7 @@ def folders(tmp_path):
         ("test,best-of-N,8,8,0.40,0.10,0.401,400,380,420", ["accuracy"]),
         ("test,best-of-N,8,8,0.40,0.399,0.48,400,380,420", []),
         ("test,best-of-N,8,8,0.2,0.1,0.3,300,290,310", ["accuracy", "tokens: 400 [380, 420] in the reference, 300 [290, 310]"]),
-        # A number without an interval is not judged.
+        # A number without an interval is not assessed.
         ("test,best-of-N,8,99,0.50,0.44,0.56,400,380,420", []),
         ("test,best-of-N,8,8,,,,400,380,420", ["accuracy: only one run has a value"]),
     ],

@@ -184,11 +184,11 @@ POOLS = {Unit.SAMPLE: random_pool(1, rows=12, size=8), Unit.ROUND: random_pool(2
 
 
 def test_table_sets_every_method_beside_the_first_answer_and_parallel_samples():
-    rules = {"mr_thinking": {"rounds": 1}, "filter": {"rounds": 6}}
+    rules = {"mr_thinking": {"rounds": 1}, "markovscale_filter": {"rounds": 6}}
     policies = [(name, make_policy(name, **settings).bind(KNOWN)) for name, settings in rules.items()]
     table, stops, curves = compare_rounds(policies, POOLS, benchmark="b", orders=3, seed=0)
     assert table.loc[0, ["gain", "gain_low", "gain_high"]].tolist() == [0, 0, 0]
-    assert stops.groupby("method")["count"].sum().to_dict() == {"mr_thinking": 24, "filter": 24}
+    assert stops.groupby("method")["count"].sum().to_dict() == {"mr_thinking": 24, "markovscale_filter": 24}
     assert curves.groupby("method").size().to_dict() == {"self-consistency": 8, "best-of-N": 8}
     spent = replay(policies[1][1], POOLS[Unit.ROUND]).ledger.total.mean()
     assert table.loc[1, "total_tokens"] == pytest.approx(spent)
@@ -234,7 +234,7 @@ def test_tables_of_the_theory_hold_what_their_figures_read(tmp_path):
 def test_reliability_counts_every_answer_once():
     chains = POOLS[Unit.ROUND]
     known = known_from_pools(POOLS, strata=3, strength=5.0)
-    policy = make_policy("filter", rounds=6, tau=0.8).bind(known)
+    policy = make_policy("markovscale_filter", rounds=6, tau=0.8).bind(known)
     found = tables.reliability(chains, known, policy, benchmark="b")
     given = int((chains.cluster >= 0).sum())
     outcomes = replay(policy, chains)
@@ -272,7 +272,7 @@ def fooled(rng, questions):
 def test_a_recalibrated_posterior_means_what_it_says():
     rng = np.random.default_rng(1)
     known = known_from_pools({Unit.ROUND: fooled(rng, 300)}, strata=4, strength=10.0)
-    policy = make_policy("filter", rounds=8).bind(known)
+    policy = make_policy("markovscale_filter", rounds=8).bind(known)
     found = tables.reliability(fooled(rng, 600), known, policy, benchmark="b")
     error = found.groupby("posterior")["calibration_error"].first()
     # Scores that are wrong alike are no independent evidence: the model of the filter is too sure, and cannot know it.
@@ -281,7 +281,7 @@ def test_a_recalibrated_posterior_means_what_it_says():
 
 def test_traces_follow_the_filter():
     chains = POOLS[Unit.ROUND]
-    policy = make_policy("filter", rounds=6, tau=0.9).bind(KNOWN)
+    policy = make_policy("markovscale_filter", rounds=6, tau=0.9).bind(KNOWN)
     found = tables.traces(chains, KNOWN, policy, benchmark="b")
     assert found.groupby("chain").size().tolist() == [6] * 6
     assert isinstance(found, pd.DataFrame) and found["filtered"].between(0, 1).all()

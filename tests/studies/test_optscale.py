@@ -22,10 +22,8 @@ from pools import random_pool
 POOLS = {Unit.SAMPLE: random_pool(1, rows=20), Unit.ROUND: random_pool(2, rows=20, size=6, unit=Unit.ROUND)}
 METHODS = {
     "best-of-N": {"policy": "best_of_n", "sweep": {"n": [8, 16]}},
-    "threshold": {"policy": "threshold", "sweep": {"n_max": [16]}, "grid": {"s_min": [0.5, 0.7, 0.9]}},
+    "score threshold": {"sweep": {"n_max": [16]}, "grid": {"s_min": [0.5, 0.7, 0.9]}},
     "OptScale^0 (paper)": {
-        "policy": "optscale",
-        "settings": {"variant": "paper"},
         "sweep": {"n_max": [8, 16]},
         "grid": {"s_min": [0.6, 0.8], "alpha": [0.5, 0.9]},
     },
@@ -45,9 +43,9 @@ def best_of_prefix(pool, row, columns):
     return bool(usable) and bool(pool.correct[row, max(usable, key=lambda c: pool.score[row, c])])
 
 
-def test_clairvoyant_stop_is_the_shortest_prefix_that_loses_nothing():
+def test_the_oracle_stop_is_the_shortest_prefix_that_loses_nothing():
     pool = POOLS[Unit.SAMPLE]
-    found = study.clairvoyant(pool, 8, orders=3, seed=0)
+    found = study.oracle_stop(pool, 8, orders=3, seed=0)
     order = orders_of(pool, 3, 0).reshape(-1, pool.size)[:, :8]
     for i, columns in enumerate(order):
         row = i // 3
@@ -56,15 +54,15 @@ def test_clairvoyant_stop_is_the_shortest_prefix_that_loses_nothing():
             assert found.correct[i]
         else:
             expected = 1
-        assert found.used[i] == expected
+        assert found.drawn[i] == expected
     assert (found.reason == list(Reason).index(Reason.FIXED)).all()
     # More rows than a replay takes at once.
-    assert len(study.clairvoyant(pool, 8, orders=3000, seed=0).used) == 3000 * pool.rows
+    assert len(study.oracle_stop(pool, 8, orders=3000, seed=0).drawn) == 3000 * pool.rows
 
 
 def test_bounds_hold_pass_at_n_and_the_clairvoyant_stop():
     table = study.bounds(POOLS[Unit.SAMPLE], [4, 16], benchmark="b", orders=4, seed=0).set_index(["method", "budget"])
-    passed, best = table.loc[("pass@N", 16)], table.loc[("clairvoyant stop", 16)]
+    passed, best = table.loc[("pass@N", 16)], table.loc[("oracle stop", 16)]
     assert passed["accuracy"] == mean_interval(POOLS[Unit.SAMPLE].correct.any(axis=1)).mean
     assert passed["accuracy"] >= best["accuracy"] and best["accuracy_difference"] >= 0
     assert best["completion_tokens"] < passed["completion_tokens"]
@@ -121,15 +119,15 @@ def test_published_protocol_takes_the_best_cell_on_the_benchmark_itself(record):
             continue
         tried = []
         for candidate in entry["candidates"]:
-            policy = stage.make_policy(entry["policy"], **entry["settings"], **candidate["knobs"])
+            policy = stage.make_policy(entry["policy"], **entry["settings"], **candidate["hyperparameters"])
             outcomes = replay(policy.bind(stage.known_from_json(record["known"])), POOLS[Unit.SAMPLE], orders=1)
-            tried.append((outcomes.correct.mean(), -np.mean(outcomes.ledger.completion), candidate["knobs"]))
+            tried.append((outcomes.correct.mean(), -np.mean(outcomes.ledger.completion), candidate["hyperparameters"]))
         best = max(tried, key=lambda t: t[:2])
         policy = chosen[entry["method"], policy.limit]
         assert {name: getattr(policy, name) for name in best[2]} == best[2]
 
 
-def test_selection_shows_every_protocol_of_every_rule_with_knobs(record):
+def test_selection_shows_every_protocol_of_every_rule_with_hyperparameters(record):
     policies = stage.frozen_policies(record)
     table = study.selection(record, policies, POOLS, benchmark="b", orders=4, seed=0)
     assert len(table) == 3 * 3
@@ -142,11 +140,15 @@ def test_selection_shows_every_protocol_of_every_rule_with_knobs(record):
 def test_verdicts_follow_from_the_paired_intervals(record):
     policies = stage.frozen_policies(record)
     table = study.versus(policies, POOLS, benchmark="b", orders=3, seed=0)
-    assert set(zip(table["rival"], table["budget"], strict=True)) == {("best-of-N", 8), ("best-of-N", 16), ("threshold", 16)}
+    assert set(zip(table["rival"], table["budget"], strict=True)) == {
+        ("best-of-N", 8),
+        ("best-of-N", 16),
+        ("score threshold", 16),
+    }
     main, _ = compare(policies, POOLS, benchmark="b", orders=3, seed=0)
     mine = main[(main["method"] == "OptScale^0 (paper)") & (main["budget"] == 16)].iloc[0]
     row = table[(table["rival"] == "best-of-N") & (table["budget"] == 16)].iloc[0]
-    for quantity in ("accuracy", "completion_tokens"):  # best-of-N is this family's full budget
+    for quantity in ("accuracy", "completion_tokens"):  # best-of-N is this family's fixed N
         assert row[quantity] == pytest.approx(mine[f"{quantity}_difference"])
         assert row[f"{quantity}_low"] == pytest.approx(mine[f"{quantity}_difference_low"])
 

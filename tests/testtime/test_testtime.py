@@ -20,7 +20,7 @@ from itscale.cli import app
 from itscale.data.journal import Journal, scratch_folder
 from itscale.data.ledger import Ledger
 from itscale.data.records import GRADES, Problem, write_problems, write_table
-from itscale.drivers.assess import Judgement
+from itscale.drivers.assess import Assessment
 from itscale.drivers.driver import Sample, Solved
 from itscale.engines import EngineSettings
 from itscale.engines.protocol import Completion, Finish, Sampling
@@ -176,7 +176,7 @@ def by_hand(tokenizer, groups, retain):
         for text, cluster in group:
             ids = (*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id)
             done = Completion(f"{number}", ids, text, Finish.STOP, 4, 0)
-            samples.append(Sample(done, Judgement(text, cluster, float("nan"), float("nan"), 0)))
+            samples.append(Sample(done, Assessment(text, cluster, float("nan"), float("nan"), 0)))
         problem = Problem(f"p{number}", ASKED[number], "0")
         solved.append(Solved(problem, 0, tuple(samples), 0, Reason.LEAD, 0, 0, Ledger()))
         prompts.append(tuple(tokenizer.encode(f"{ASKED[number]}=", add_special_tokens=False)))
@@ -508,8 +508,8 @@ def test_moments_survive_as_safetensors(small, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
+def toy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy")
     shape = {"layers": 2, "hidden": 64, "heads": 2, "intermediate": 128, "steps": 250, "previous_share": 0.0}
     corpus = {"levels": {2: 1.0}, "operations": {"+": 1.0}, "slip_rate": 0.2}
     language_model.train(folder / "lm", 0, language_model.LanguageModelSettings(**shape, **corpus), set())
@@ -522,8 +522,8 @@ def world(tmp_path_factory):
 VOTE = {"policy": "vote_posterior", "eps": 0.1, "p0": 0.5, "options": 4, "n_min": 4, "n_max": 8, "chunk": 2}
 
 
-def job_of(world, settings, problems=None):
-    folder, known = world
+def job_of(toy, settings, problems=None):
+    folder, known = toy
     problems = problems or known
     return Job(
         model=folder / "lm",
@@ -549,25 +549,25 @@ def results(folder):
 
 
 @pytest.fixture(scope="module")
-def ppo_run(world, tmp_path_factory):
+def ppo_run(toy, tmp_path_factory):
     out = tmp_path_factory.mktemp("ppo")
-    train(job_of(world, {"algorithm": "ppo", "updates": 2, "retain": "all"}), out)
+    train(job_of(toy, {"algorithm": "ppo", "updates": 2, "retain": "all"}), out)
     return out
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo", "sft"])
-def test_every_algorithm_runs_the_loop(world, tmp_path, algorithm):
-    train(job_of(world, {"algorithm": algorithm}), tmp_path)
+def test_every_algorithm_runs_the_loop(toy, tmp_path, algorithm):
+    train(job_of(toy, {"algorithm": algorithm}), tmp_path)
     _check_run(tmp_path, updates=1)
 
 
 @pytest.mark.parametrize("device", ["any", pytest.param("cuda", marks=CUDA)])
-def test_the_loop_runs_on_vllm_with_new_weights_every_step(world, tmp_path, device):
+def test_the_loop_runs_on_vllm_with_new_weights_every_step(toy, tmp_path, device):
     pytest.importorskip("vllm")
-    job = job_of(world, {"algorithm": "grpo"})
+    job = job_of(toy, {"algorithm": "grpo"})
     train(replace(job, engine=EngineSettings(job.engine.model, "vllm", 32)), tmp_path)
     _check_run(tmp_path, updates=1)
-    assert results(tmp_path)[2] != (world[0] / "lm" / "model.safetensors").read_bytes()
+    assert results(tmp_path)[2] != (toy[0] / "lm" / "model.safetensors").read_bytes()
 
 
 def test_a_ppo_run_leaves_what_it_should(ppo_run):
@@ -591,16 +591,16 @@ def _check_run(out, updates):
     assert weights != (out / "best" / "model.safetensors").read_bytes() or record["best"] == 4
 
 
-def test_gold_answers_change_no_weight(world, ppo_run, tmp_path):
-    problems = [replace(p, answer=str(i)) for i, p in enumerate(world[1])]
-    train(job_of(world, {"algorithm": "ppo", "updates": 2, "retain": "all"}, problems), tmp_path)
+def test_gold_answers_change_no_weight(toy, ppo_run, tmp_path):
+    problems = [replace(p, answer=str(i)) for i, p in enumerate(toy[1])]
+    train(job_of(toy, {"algorithm": "ppo", "updates": 2, "retain": "all"}, problems), tmp_path)
     assert results(tmp_path)[2] == results(ppo_run)[2]
 
 
-def test_no_training_is_an_evaluation(world, tmp_path):
-    _, problems = world
+def test_no_training_is_an_evaluation(toy, tmp_path):
+    _, problems = toy
     settings = RunSettings(steps=0)
-    train(replace(job_of(world, {}), settings=settings), tmp_path)
+    train(replace(job_of(toy, {}), settings=settings), tmp_path)
     evaluations = pd.read_csv(tmp_path / "evaluation.csv")
     assert evaluations["step"].eq(0).all() and len(evaluations) == len(problems)
     assert (tmp_path / "metrics.jsonl").read_text() == ""
@@ -611,8 +611,8 @@ def test_no_training_is_an_evaluation(world, tmp_path):
     [{"algorithm": "ppo", "updates": 2, "retain": "all"}, {"algorithm": "grpo", "steps": 5, "checkpoint_every": 3}],
     ids=["ppo", "grpo, steps between checkpoints"],
 )
-def test_a_killed_run_ends_with_the_same_curve(world, settings, tmp_path_factory, tmp_path):
-    job, whole = job_of(world, settings), tmp_path_factory.mktemp("whole")
+def test_a_killed_run_ends_with_the_same_curve(toy, settings, tmp_path_factory, tmp_path):
+    job, whole = job_of(toy, settings), tmp_path_factory.mktemp("whole")
     train(job, whole)
     journal, rng = tmp_path / "partial" / "journal.jsonl", random.Random(0)
 
@@ -640,8 +640,8 @@ def test_a_killed_run_ends_with_the_same_curve(world, settings, tmp_path_factory
     assert one[1:] == two[1:]
 
 
-def test_a_second_run_waits_and_touches_nothing(world, tmp_path):
-    job = job_of(world, {"algorithm": "grpo"})
+def test_a_second_run_waits_and_touches_nothing(toy, tmp_path):
+    job = job_of(toy, {"algorithm": "grpo"})
     half = tmp_path / "partial" / "step-000002.tmp"
     with scratch_folder(tmp_path / "partial", _identity(job)):
         half.mkdir()  # a checkpoint that the first run is writing
@@ -655,8 +655,8 @@ def run_in_child(job, out, threads):
     train(job, out)
 
 
-def test_the_command_trains(world, tmp_path):
-    folder, problems = world
+def test_the_command_trains(toy, tmp_path):
+    folder, problems = toy
     pool = random_pool(3)
     table = table_of(pool).assign(seed=0, answer="", verdict="wrong", cluster=pool.cluster.ravel())
     write_table(folder / "grades.parquet", table, GRADES)

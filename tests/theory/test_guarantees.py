@@ -28,8 +28,8 @@ def known_moments(pool):
     return Calibration(moments=Moments(mean, mean**2 + sd**2))
 
 
-def reached(pool, used, s_min):
-    return ((pool.score >= s_min) & (np.arange(pool.size) < used[:, None])).any(axis=1)
+def reached(pool, drawn, s_min):
+    return ((pool.score >= s_min) & (np.arange(pool.size) < drawn[:, None])).any(axis=1)
 
 
 @pytest.mark.parametrize("alpha", [0.5, 0.8, 0.95])
@@ -38,11 +38,11 @@ def test_optscale_keeps_its_confidence_where_the_parameters_are_known(alpha, pre
     pool = simulated_pool(MU, SIGMA, ROWS, 64, 0)
     s_min = 0.85
     policy = make_policy("optscale", s_min=s_min, alpha=alpha, n_max=64, n0=SURE, predicted=predicted).bind(known_moments(pool))
-    used = replay(policy, pool, orders=1).used
+    drawn = replay(policy, pool, orders=1).drawn
     expected = int(truncnormal.samples_needed(s_min, alpha, truncnormal.known(MU, SIGMA), 64)[0])
-    assert set(used) == {expected}
-    assert within(reached(pool, used, s_min).mean(), alpha, ROWS)
-    fewer = reached(pool, used - 1, s_min).mean()
+    assert set(drawn) == {expected}
+    assert within(reached(pool, drawn, s_min).mean(), alpha, ROWS)
+    fewer = reached(pool, drawn - 1, s_min).mean()
     assert expected == 1 or fewer < alpha + 3 * np.sqrt(alpha * (1 - alpha) / ROWS)  # one sample less would not do
 
 
@@ -52,18 +52,18 @@ def test_optscale_reaches_another_confidence_where_they_are_estimated():
     error = np.sqrt(alpha * (1 - alpha) / ROWS)
     needed = int(truncnormal.samples_needed(s_min, alpha, truncnormal.known(MU, SIGMA), 64)[0])
     published = replay(make_policy("optscale", variant="paper", peek=5, s_min=s_min, alpha=alpha, n_max=64), pool, orders=1)
-    assert reached(pool, published.used, s_min).mean() > alpha + 3 * error and published.used.mean() > 1.2 * needed
+    assert reached(pool, published.drawn, s_min).mean() > alpha + 3 * error and published.drawn.mean() > 1.2 * needed
     elsewhere = Calibration(moments=Moments(0.8, 0.8**2 + 0.1**2))
     ours = make_policy("optscale", s_min=s_min, alpha=alpha, n_max=64, n0=4.0).bind(elsewhere)
-    assert reached(pool, replay(ours, pool, orders=1).used, s_min).mean() < alpha - 3 * error
+    assert reached(pool, replay(ours, pool, orders=1).drawn, s_min).mean() < alpha - 3 * error
 
 
 def test_threshold_stops_below_its_score_only_at_the_limit():
     pool = simulated_pool(MU, SIGMA, ROWS, 64, 2)
-    outcomes = replay(make_policy("threshold", s_min=0.85, n_max=64), pool, orders=1)
-    assert reached(pool, outcomes.used, 0.85)[outcomes.reason == CODE[Reason.THRESHOLD]].all()
+    outcomes = replay(make_policy("score_threshold", s_min=0.85, n_max=64), pool, orders=1)
+    assert reached(pool, outcomes.drawn, 0.85)[outcomes.reason == CODE[Reason.THRESHOLD]].all()
     p = float(np.exp(truncnormal.log_survival(0.85, *truncnormal.natural(MU, SIGMA))))
-    assert outcomes.used.mean() == pytest.approx((1 - (1 - p) ** 64) / p, rel=0.06)  # a geometric, cut at 64
+    assert outcomes.drawn.mean() == pytest.approx((1 - (1 - p) ** 64) / p, rel=0.06)  # a geometric, cut at 64
 
 
 @pytest.mark.parametrize("cost", [0.005, 0.02, 0.06])
@@ -73,14 +73,14 @@ def test_no_other_threshold_nets_more_than_the_reservation_value(cost):
 
     def net(stop_at):
         hit = pool.score >= stop_at
-        used = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, 64)
-        best = np.where(np.arange(64) < used[:, None], pool.score, 0).max(axis=1)
-        return best - cost * used
+        drawn = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, 64)
+        best = np.where(np.arange(64) < drawn[:, None], pool.score, 0).max(axis=1)
+        return best - cost * drawn
 
-    policy = make_policy("reservation", cost=cost, n_max=64, n0=SURE).bind(known_moments(pool))
+    policy = make_policy("pandora", cost=cost, n_max=64, n0=SURE).bind(known_moments(pool))
     small = pool.subset(np.arange(1000))
     hit = small.score >= z
-    assert (replay(policy, small, orders=1).used == np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, 64)).all()
+    assert (replay(policy, small, orders=1).drawn == np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, 64)).all()
     for other in (z - 0.08, z - 0.04, z + 0.04, z + 0.08):
         difference = net(z) - net(min(max(other, 0.0), 0.999))
         assert difference.mean() >= -3 * difference.std() / np.sqrt(len(difference))
@@ -110,9 +110,9 @@ def test_esc_stops_after_as_many_windows_as_its_answers_say():
     cluster = rng.choice(3, (ROWS, 60), p=p)
     outcomes = replay(make_policy("esc", window=3, n_max=60), votes_pool(cluster), orders=1)
     unanimous = (p**3).sum()
-    assert outcomes.used.mean() == pytest.approx(3 * (1 - (1 - unanimous) ** 20) / unanimous, rel=0.04)
+    assert outcomes.drawn.mean() == pytest.approx(3 * (1 - (1 - unanimous) ** 20) / unanimous, rel=0.04)
     modal = (p**3)[0] / unanimous
-    first = outcomes.used == 3
+    first = outcomes.drawn == 3
     assert (cluster[np.arange(ROWS), outcomes.column][first] == 0).mean() == pytest.approx(modal, abs=0.02)
 
 

@@ -101,9 +101,9 @@ def exact(stops, probabilities, n_max):
 def test_three_answers_stop_and_err_as_dynamic_programming_says(name, probabilities):
     p0, m, n_max, eps, bound, lead = 0.5, 3, 24, 0.05, 20.0, 3
     r = p0 / ((1 - p0) / (m - 1))
-    knobs = {"vote_lead": {"lead": lead}, "vote_posterior": {"eps": eps}, "vote_ratio": {"ratio": bound}}[name]
+    hyperparameters = {"vote_lead": {"lead": lead}, "vote_posterior": {"eps": eps}, "vote_ratio": {"ratio": bound}}[name]
     if name != "vote_lead":
-        knobs |= {"p0": p0, "options": m}
+        hyperparameters |= {"p0": p0, "options": m}
 
     def stops(counts):
         first, second, _ = sorted(counts, reverse=True)
@@ -112,7 +112,7 @@ def test_three_answers_stop_and_err_as_dynamic_programming_says(name, probabilit
         return first - second >= lead if name == "vote_lead" else r ** (first - second) >= bound * (1 - 1e-9)
 
     error, stopped, votes = exact(stops, probabilities, n_max)
-    got = simulate(make_policy(name, n_max=n_max, **knobs), np.array(probabilities), 10_000, seed=2)
+    got = simulate(make_policy(name, n_max=n_max, **hyperparameters), np.array(probabilities), 10_000, seed=2)
     assert got.stopped == pytest.approx(stopped, abs=4 * np.sqrt(stopped * (1 - stopped) / 10_000) + 1e-12)
     assert got.error_of_stopped == pytest.approx(error, abs=4.5 * np.sqrt(error * (1 - error) / (10_000 * stopped)) + 1e-12)
     assert got.rollouts == pytest.approx(votes, abs=0.25)
@@ -176,8 +176,8 @@ def test_the_estimate_of_votes_without_any_dissent():
 
 
 def test_a_vote_whose_consensus_is_no_better_than_chance_never_stops():
-    for name, knobs in (("vote_posterior", {"eps": 0.05}), ("vote_ratio", {"ratio": 9.0})):
-        rule = make_policy(name, n_max=40, **knobs).bind(Calibration(votes=VoteModel(0.2, 4)))
+    for name, hyperparameters in (("vote_posterior", {"eps": 0.05}), ("vote_ratio", {"ratio": 9.0})):
+        rule = make_policy(name, n_max=40, **hyperparameters).bind(Calibration(votes=VoteModel(0.2, 4)))
         assert simulate(rule, np.array([0.9, 0.1]), 200, seed=9).stopped == 0
 
 
@@ -188,7 +188,7 @@ def pool_of(cluster):
     return Pool(Unit.SAMPLE, np.arange(len(cluster)), ids, cluster, cluster == 0, zero.astype(float), zero + 1, zero, zero, zero)
 
 
-def test_the_sweep_judges_a_vote_by_samples_that_it_did_not_see():
+def test_the_sweep_measures_a_vote_by_samples_that_it_did_not_see():
     """Of coins, half of the votes differ from the next vote, also those that go on to the limit."""
     coins = pool_of(np.random.default_rng(10).integers(0, 2, (2000, 30)))
     found = lead_sweep(coins, VoteModel(0.6, 2), (1, 12, 16), benchmark="b", orders=1, seed=0).set_index("lead")
@@ -205,7 +205,7 @@ def test_the_sweep_is_what_a_plain_loop_finds_and_keeps_the_bound_under_the_mode
     pool = pool_of(cluster)
     found = lead_sweep(pool, VoteModel(p0, options), (2, 3, 4), benchmark="b", orders=7, seed=3).set_index("lead")
     for lead in (2, 3, 4):
-        wrong, stopped, used = [], [], []
+        wrong, stopped, drawn = [], [], []
         for row, orders in enumerate(orders_of(pool, 7, 3)):
             for order in orders:
                 votes, n = np.zeros(4, int), 0
@@ -213,14 +213,14 @@ def test_the_sweep_is_what_a_plain_loop_finds_and_keeps_the_bound_under_the_mode
                     if cluster[row, order[n]] >= 0:
                         votes[cluster[row, order[n]]] += 1
                     n += 1
-                judge = np.bincount(cluster[row, order[20:]] + 1, minlength=5)[1:]
+                reference = np.bincount(cluster[row, order[20:]] + 1, minlength=5)[1:]
                 seen = [c for c in cluster[row, order[:n]] if c >= 0]
                 answer = max(seen, key=lambda c: (votes[c], -seen.index(c))) if seen else -1
-                wrong.append(judge[answer] < judge.max() if answer >= 0 else judge.any())
+                wrong.append(reference[answer] < reference.max() if answer >= 0 else reference.any())
                 stopped.append(np.diff(np.sort(votes)[-2:])[0] >= lead)
-                used.append(n)
+                drawn.append(n)
         row = found.loc[lead]
-        assert (row["rollouts"], row["stopped"]) == pytest.approx((np.mean(used), np.mean(stopped)))
+        assert (row["rollouts"], row["stopped"]) == pytest.approx((np.mean(drawn), np.mean(stopped)))
         assert (row["error"], row["error_of_stopped"]) == pytest.approx((np.mean(wrong), np.mean(np.array(wrong)[stopped])))
         assert row["error_of_stopped_low"] <= row["error_of_stopped"] <= row["error_of_stopped_high"]
         assert row["error_of_stopped_low"] <= row["bound"]
@@ -233,7 +233,7 @@ def test_the_sweep_draws_the_votes_that_the_bound_is_about(tmp_path):
     assert (tmp_path / "sweep.png").stat().st_size > 5000
 
 
-def test_an_estimated_rule_is_not_judged_by_the_votes_it_was_estimated_from(monkeypatch):
+def test_an_estimated_rule_is_not_measured_by_the_votes_it_was_estimated_from(monkeypatch):
     drawn, generator = [], np.random.default_rng
 
     def recorded(seed):

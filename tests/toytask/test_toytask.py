@@ -1,4 +1,4 @@
-"""The tiny world: its arithmetic against Python's own, its tokenizer's texts, its folders through the Auto classes."""
+"""The toy task: its arithmetic against Python's own, its tokenizer's texts, its folders through the Auto classes."""
 
 import itertools
 from collections import Counter
@@ -15,7 +15,7 @@ from itscale.engines import EngineSettings
 from itscale.engines.protocol import Sampling
 from itscale.errors import UserError
 from itscale.models.prompts import SEPARATOR, split_steps
-from itscale.toytask import bands, language_model, reward_model, world
+from itscale.toytask import language_model, reward_model, sanity, splits
 from itscale.toytask import problems as arithmetic
 from itscale.toytask.tokenizer import build_tokenizer
 from itscale.toytask.training import bucketed
@@ -99,22 +99,22 @@ def test_chat_template_and_cost_of_a_previous_answer():
 
 
 def test_benchmarks_are_disjoint_and_reproducible():
-    sizes = world.BenchmarkSettings(test=40, calibration=30, shifted=20, predictor_train=30, predictor_validation=10)
-    splits = world.build_benchmarks(3, sizes)
-    assert splits == world.build_benchmarks(3, sizes) != world.build_benchmarks(4, sizes)
-    assert {name: len(split) for name, split in splits.items()} == {
+    sizes = splits.SplitSettings(test=40, calibration=30, shifted=20, predictor_train=30, predictor_validation=10)
+    built = splits.build_splits(3, sizes)
+    assert built == splits.build_splits(3, sizes) != splits.build_splits(4, sizes)
+    assert {name: len(split) for name, split in built.items()} == {
         "test": 40,
         "calibration": 30,
         "shifted": 20,
         "predictor_train": 30,
         "predictor_validation": 10,
     }
-    problems = [problem for split in splits.values() for problem in split]
+    problems = [problem for split in built.values() for problem in split]
     assert len({arithmetic.normalise(problem.question) for problem in problems}) == len(problems) == 130
     assert len({problem.problem_id for problem in problems}) == 130
     for problem in problems:
         assert str(arithmetic.answer(arithmetic.parse(problem.question))) == problem.answer
-    assert {problem.level for problem in splits["shifted"]} <= {"7", "8", "9", "10"}
+    assert {problem.level for problem in built["shifted"]} <= {"7", "8", "9", "10"}
 
 
 def test_corpus_excludes_and_carries_previous_answers():
@@ -138,11 +138,11 @@ def test_reward_labels_by_hand():
     (encoded,) = reward_model.encode(tokenizer, [("12+3", ["12+3=25", "\\boxed{25}"])])
     tokens = tokenizer.convert_ids_to_tokens(encoded["input_ids"])
     wanted = [tokenizer.convert_ids_to_tokens(label) if label >= 0 else None for label in encoded["labels"]]
-    judged = [(token, label) for token, label in zip(tokens, wanted, strict=True) if label is not None]
-    # 12+3 is 15, not 25: wrong from the 2 on, so the 5 is not judged. The symbols after it are right, given what was written,
+    scored = [(token, label) for token, label in zip(tokens, wanted, strict=True) if label is not None]
+    # 12+3 is 15, not 25: wrong from the 2 on, so the 5 is not scored. The symbols after it are right, given what was written,
     # but the solution is not any more.
     first = [("1", "1"), ("2", "2"), ("+", "+"), ("3", "3"), ("=", "="), ("2", "1"), (SEPARATOR, "<eos>")]
-    assert judged == [*first, ("\\boxed{", "\\boxed{"), ("2", "2"), ("5", "5"), ("}", "}"), (SEPARATOR, "<eos>")]
+    assert scored == [*first, ("\\boxed{", "\\boxed{"), ("2", "2"), ("5", "5"), ("}", "}"), (SEPARATOR, "<eos>")]
 
 
 def test_flaws_come_at_their_rate_and_are_found():
@@ -247,7 +247,7 @@ def test_measure_by_hand():
     test = pool([[0, 1, 1], [0, -1, 0]], [[1, 0, 0], [1, 0, 1]], [[0.9, 0.2, 0.3], [0.1, np.nan, 0.8]])
     chains = pool([[0, 1, 0, 0]], [[1, 0, 1, 1]], [[0.5] * 4], Unit.ROUND)
     shifted = pool([[0, 0, 1], [-1, -1, -1]], [[0, 0, 1], [0, 0, 0]], np.full((2, 3), 0.5))
-    table = bands.measure(test, chains, shifted).set_index("quantity")
+    table = sanity.measure(test, chains, shifted).set_index("quantity")
     wanted = {
         "mean accuracy": 0.5,
         "share of problems solved less than 20 %": 0.0,
@@ -261,7 +261,7 @@ def test_measure_by_hand():
         "shifted: pass@N": 0.5,
     }
     assert {name: table.loc[name, "value"] for name in wanted} == pytest.approx(wanted)
-    assert list(table.index) == [band.name for band in bands.BANDS]
+    assert list(table.index) == [check.name for check in sanity.CHECKS]
     assert table.loc["mean accuracy", "within"]
     assert not table.loc["verifier AUC", "within"]
 
@@ -270,7 +270,7 @@ def test_measure_by_hand():
 def test_auc_is_the_share_of_ordered_pairs(rows):
     score, correct = np.array([row[0] for row in rows], float), np.array([row[1] for row in rows])
     good, bad = score[correct], score[~correct]
-    value = bands.auc(score, correct)
+    value = sanity.auc(score, correct)
     if not len(good) or not len(bad):
         assert np.isnan(value)
         return
@@ -278,8 +278,8 @@ def test_auc_is_the_share_of_ordered_pairs(rows):
     assert value == pytest.approx(((gap > 0) + 0.5 * (gap == 0)).mean())
 
 
-def test_a_trial_measures_a_world_and_leaves_nothing(tmp_path):
-    sizes = world.BenchmarkSettings(test=4, calibration=1, shifted=3, predictor_train=3, predictor_validation=1)
+def test_a_trial_measures_a_toy_task_and_leaves_nothing(tmp_path):
+    sizes = splits.SplitSettings(test=4, calibration=1, shifted=3, predictor_train=3, predictor_validation=1)
     language = language_model.LanguageModelSettings(layers=1, hidden=32, heads=1, intermediate=48, steps=5, batch_size=4)
     reward = reward_model.RewardModelSettings(extra_layers=2, steps=5, batch_size=4)
     pools = {
@@ -290,7 +290,7 @@ def test_a_trial_measures_a_world_and_leaves_nothing(tmp_path):
     plans, engine = plans_of(pools, Sampling(max_tokens=24), 1), EngineSettings("", "transformers", 16)
     folder = tmp_path / "partial"
     found = trial(1, folder, sizes, language, reward, plans, engine)
-    assert found["quantity"].tolist() == [band.name for band in bands.BANDS] and (found["seed"] == 1).all()
+    assert found["quantity"].tolist() == [check.name for check in sanity.CHECKS] and (found["seed"] == 1).all()
     assert not folder.exists()
     # Another setting is another trial, also where an earlier one was killed.
     with pytest.raises(UserError), scratch_folder(folder, "another trial's"):

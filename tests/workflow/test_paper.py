@@ -107,7 +107,7 @@ def test_jobs_ask_for_what_their_texts_and_answers_need():
 def test_everything_of_the_hub_is_pinned_to_a_commit():
     config = read_configuration([ROOT / f for f in ONE_GPU])
     models = [*config["models"]["generators"].values(), config["models"]["verifier"], config["models"]["backbone"]]
-    for source in [*config["benchmarks"].values(), *models]:
+    for source in [*config["datasets"].values(), *models]:
         assert len(bytes.fromhex(source["revision"])) == 20, source["path"]
 
 
@@ -135,7 +135,7 @@ def home(tmp_path):
     table = table.assign(solution="", subject="", unique_id="")
     (hub / "MATH-500").mkdir(parents=True)
     table.to_json(hub / "MATH-500" / "test.jsonl", orient="records", lines=True)
-    subjects = yaml.safe_load((ROOT / "config/paper.yaml").read_text())["benchmarks"]["calibration"]["name"]
+    subjects = yaml.safe_load((ROOT / "config/paper.yaml").read_text())["datasets"]["calibration"]["name"]
     card = ["---", "configs:"]
     for i, subject in enumerate(subjects):
         card += [f"- config_name: {subject}", f"  data_files: [{{split: train, path: {subject}/train-*}}]"]
@@ -158,7 +158,7 @@ def home(tmp_path):
     }
     overlay = {
         "results": "results/paper",
-        "benchmarks": {
+        "datasets": {
             "math500": {"path": str(hub / "MATH-500")},
             "calibration": {"path": str(hub / "hendrycks_math"), "take": 4},
         },

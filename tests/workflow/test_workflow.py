@@ -59,7 +59,7 @@ def test_main_table_holds_every_method(results):
     assert ((main["accuracy_low"] <= main["accuracy"]) & (main["accuracy"] <= main["accuracy_high"])).all()
     assert (main["total_tokens"] >= main["completion_tokens"]).all()
     fixed = main[main["method"] == "self-consistency"]
-    assert fixed["used"].tolist() == fixed["budget"].tolist()
+    assert fixed["samples_drawn"].tolist() == fixed["budget"].tolist()
 
 
 def test_pool_tokens_agree_with_the_table(results):
@@ -73,7 +73,7 @@ def test_pool_tokens_agree_with_the_table(results):
 def test_every_figure_is_there_in_both_forms(results):
     names = {p.stem for p in (results / "figures").glob("*.pdf")}
     assert names == {p.stem for p in (results / "figures").glob("*.png")}
-    assert {"accuracy_tokens", "accuracy_n", "accuracy_round", "samples_used", "score_fit"} <= names
+    assert {"accuracy_tokens", "accuracy_n", "accuracy_round", "samples_drawn", "score_fit"} <= names
 
 
 def test_a_second_run_has_nothing_to_do(results):

@@ -6,26 +6,25 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-# Without benchmarks in the configuration, problems and models are those of the tiny world.
-TINY = not config["benchmarks"]
-# A method that an overlaid configuration sets to null is left out.
-METHODS = {name: method for name, method in config["methods"].items() if method}
+# Without benchmarks in the configuration, problems and models are those of the toy task.
+TOY = not config["datasets"]
 SPLITS = ["test", "calibration", "shifted", "predictor_train", "predictor_validation"]
 if "calibration" in (
     *config["compare"]["benchmarks"],
     *config["markovscale"]["benchmarks"],
 ):
     raise WorkflowError(
-        "calibration is among the benchmarks of compare or markovscale, and the knobs are chosen on it: compare on others."
+        "calibration is among the benchmarks of compare or markovscale, and the hyperparameters are chosen on it: compare on "
+        "others."
     )
 if config["testtime"]["trained"] == config["testtime"]["untouched"]:
     raise WorkflowError(
         f"testtime.untouched is {config['testtime']['untouched']!r}, which is trained on: name another benchmark."
     )
-# What is judged; training splits keep clear of it.
+# What is assessed; training splits keep clear of it.
 EVALUATED = [*config["compare"]["benchmarks"], "calibration"]
 
-if TINY:
+if TOY:
     RESULTS, GENERATOR, ENV = config["results"], {}, "../../envs/cpu.yaml"
     EVALUATED.append("shifted")
 else:
@@ -39,7 +38,7 @@ else:
     GENERATOR = known[config["models"]["generator"]]
     ENV = "../../envs/vllm.yaml"
     for name in {*EVALUATED, "predictor_train", "predictor_validation"}:
-        if name not in config["benchmarks"]:
+        if name not in config["datasets"]:
             raise WorkflowError(
                 f"benchmarks in the configuration lacks {name!r}: say where its questions come from."
             )
@@ -56,9 +55,6 @@ ENGINE = {
     **({"tensor_parallel": GPUS} if GPUS > 1 else {}),
 }
 
-
-# Rules ask this repository's package, wherever Snakemake runs and whatever is installed there.
-sys.path.insert(0, str(Path(workflow.basedir, "src")))
 
 from itscale.dag.planning import samples_of
 from itscale.dag.rerun import command_files, files_of
@@ -80,7 +76,7 @@ shell.prefix(
 TABLE_OF = {
     "accuracy_tokens": "main",
     "accuracy_n": "curves",
-    "samples_used": "stops",
+    "samples_drawn": "stops",
     "score_fit": "scores",
 }
 # Figures of long runs, which a bare `snakemake` does not make.
@@ -127,7 +123,7 @@ def more(amount):
 
 def stated_tokens(benchmark, kind):
     """Completion tokens of a pool as the configuration states them; 0 where it does not."""
-    of, source = config["pools"].get(benchmark), config["benchmarks"].get(benchmark, {})
+    of, source = config["pools"].get(benchmark), config["datasets"].get(benchmark, {})
     if of is None or not {"questions", "answer_tokens"} <= source.keys():
         return 0
     return samples_of(of[kind], source["questions"]) * source["answer_tokens"]
@@ -149,7 +145,7 @@ def minutes_to_score(wildcards, attempt):
     """Run time of scoring a pool, likewise; the verifier reads each answer and its question."""
     tokens = stated_tokens(wildcards.benchmark, wildcards.kind)
     verifier = config["models"].get("verifier", {})
-    return minutes_at(tokens, verifier, 60 if TINY else 720) * 2 ** (attempt - 1)
+    return minutes_at(tokens, verifier, 60 if TOY else 720) * 2 ** (attempt - 1)
 
 
 def text_mb(least):
@@ -173,7 +169,7 @@ def shards(wildcards):
 def published_on(benchmark):
     """Options that name the published benchmark to show beside ours, and say whether the two differ by the method alone."""
     found = config["compare"]["published"].get(
-        benchmark, "MATH500" if TINY and benchmark not in config["official"] else None
+        benchmark, "MATH500" if TOY and benchmark not in config["official"] else None
     )
     if found is None:
         return ""
@@ -183,7 +179,7 @@ def published_on(benchmark):
 
 def choices_of(benchmark):
     """The option that says how many answers a multiple-choice question has; open answers have no such number."""
-    wrong = config["benchmarks"].get(benchmark, {}).get("choices", [])
+    wrong = config["datasets"].get(benchmark, {}).get("choices", [])
     return f"--choices {len(wrong) + 1}" if wrong else ""
 
 
@@ -208,7 +204,7 @@ def problems_of(wildcards):
 
 
 def before(wildcards):
-    """Benchmarks whose questions a training split must not have: all that are judged, and the training splits before it."""
+    """Benchmarks whose questions a training split must not have: all that are assessed, and the training splits before it."""
     if wildcards.benchmark in config["compare"]["benchmarks"]:
         return []
     training = ["calibration", "predictor_train", "predictor_validation"]
@@ -236,7 +232,7 @@ def minutes_to_train(wildcards, attempt):
     votes = max(vote.get("n_max", vote.get("n", 0)) for vote in limits)
     tokens = 0
     for name in ("trained", "untouched"):
-        source = config["benchmarks"].get(TESTTIME[name], {})
+        source = config["datasets"].get(TESTTIME[name], {})
         answers = source.get("questions", 0) * evaluation["samples"]
         answers *= 2 + settings["steps"] // evaluation["every"]
         if name == "trained":

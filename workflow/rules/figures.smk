@@ -18,7 +18,7 @@ for figure, table in TABLE_OF.items():
         log:
             f"{RESULTS}/logs/figures/{figure}.log",
         benchmark:
-            f"{RESULTS}/benchmarks/figures/{figure}.tsv"
+            f"{RESULTS}/timings/figures/{figure}.tsv"
         group:
             "figures"
         conda:

@@ -37,16 +37,16 @@ rule live_run:
     log:
         f"{RESULTS}/logs/live.log",
     benchmark:
-        f"{RESULTS}/benchmarks/live.tsv"
+        f"{RESULTS}/timings/live.tsv"
     conda:
         ENV
     threads: workflow.resource_settings.cores or 2  # a cluster job has cores of its own
     resources:
-        mem_mb=more(6000 if TINY else LIVE_MEMORY),
-        runtime=more(60 if TINY else 720),
+        mem_mb=more(6000 if TOY else LIVE_MEMORY),
+        runtime=more(60 if TOY else 720),
         gpu=(
             0
-            if TINY and config["live"]["engines"] == ["transformers"]
+            if TOY and config["live"]["engines"] == ["transformers"]
             else max(GPUS, 1)
         ),
     params:

@@ -12,7 +12,7 @@ MARKOV_TABLES = [
 MARKOV_FIGURES = {
     "accuracy_round": "markovscale_rounds",
     "phase_diagram": "markovscale_questions",
-    "rounds_used": "markovscale_stops",
+    "rounds_drawn": "markovscale_stops",
     "rounds_tokens": "markovscale_tokens",
     "posterior_traces": "markovscale_traces",
     "filter_reliability": "markovscale_reliability",
@@ -44,7 +44,7 @@ rule markovscale_analysis:
     log:
         f"{RESULTS}/logs/markovscale/{{benchmark}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/markovscale/{{benchmark}}.tsv"
+        f"{RESULTS}/timings/markovscale/{{benchmark}}.tsv"
     conda:
         ENV
     threads: 1
@@ -75,7 +75,7 @@ rule markovscale_table:
     log:
         f"{RESULTS}/logs/table/markovscale_{{name}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/table/markovscale_{{name}}.tsv"
+        f"{RESULTS}/timings/table/markovscale_{{name}}.tsv"
     conda:
         ENV
     resources:
@@ -99,7 +99,7 @@ rule markovscale_markdown:
     log:
         f"{RESULTS}/logs/table/markovscale_markdown.log",
     benchmark:
-        f"{RESULTS}/benchmarks/table/markovscale_markdown.tsv"
+        f"{RESULTS}/timings/table/markovscale_markdown.tsv"
     conda:
         ENV
     resources:

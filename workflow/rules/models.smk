@@ -1,4 +1,4 @@
-if TINY:
+if TOY:
 
     rule language_model:
         input:
@@ -9,7 +9,7 @@ if TINY:
         log:
             f"{RESULTS}/logs/language_model.log",
         benchmark:
-            f"{RESULTS}/benchmarks/language_model.tsv"
+            f"{RESULTS}/timings/language_model.tsv"
         conda:
             ENV
         threads: 1
@@ -18,7 +18,7 @@ if TINY:
             runtime=more(60),
             gpu=0,
         params:
-            settings=json.dumps(config["world"]["language_model"]),
+            settings=json.dumps(config["toy_task"]["language_model"]),
             seed=config["seed"],
         shell:
             "OMP_NUM_THREADS={threads} python -m itscale train-language-model --seed {params.seed}"
@@ -36,7 +36,7 @@ if TINY:
         log:
             f"{RESULTS}/logs/reward_model.log",
         benchmark:
-            f"{RESULTS}/benchmarks/reward_model.tsv"
+            f"{RESULTS}/timings/reward_model.tsv"
         priority: 10
         conda:
             ENV
@@ -46,7 +46,7 @@ if TINY:
             runtime=more(60),
             gpu=0,
         params:
-            settings=json.dumps(config["world"]["reward_model"]),
+            settings=json.dumps(config["toy_task"]["reward_model"]),
             seed=config["seed"],
         shell:
             "OMP_NUM_THREADS={threads} python -m itscale train-reward-model --seed {params.seed}"
@@ -78,7 +78,7 @@ else:
             log:
                 f"{RESULTS}/logs/{model}.log",
             benchmark:
-                f"{RESULTS}/benchmarks/{model}.tsv"
+                f"{RESULTS}/timings/{model}.tsv"
             retries: 3
             conda:
                 ENV

@@ -20,7 +20,7 @@ if config["official"]:
         log:
             f"{RESULTS}/logs/official/{{benchmark}}_{{kind}}.log",
         benchmark:
-            f"{RESULTS}/benchmarks/official/{{benchmark}}_{{kind}}.tsv"
+            f"{RESULTS}/timings/official/{{benchmark}}_{{kind}}.tsv"
         conda:
             ENV
         resources:

@@ -50,7 +50,7 @@ rule vote_guarantees:
     log:
         f"{RESULTS}/logs/optpo/guarantees.log",
     benchmark:
-        f"{RESULTS}/benchmarks/optpo/guarantees.tsv"
+        f"{RESULTS}/timings/optpo/guarantees.tsv"
     conda:
         ENV
     threads: 1
@@ -77,7 +77,7 @@ rule vote_study:
     log:
         f"{RESULTS}/logs/optpo/vote_study.log",
     benchmark:
-        f"{RESULTS}/benchmarks/optpo/vote_study.tsv"
+        f"{RESULTS}/timings/optpo/vote_study.tsv"
     conda:
         ENV
     threads: 1
@@ -112,12 +112,12 @@ rule train_on_votes:
     log:
         f"{RESULTS}/logs/testtime/{{run}}-{{seed}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/testtime/{{run}}-{{seed}}.tsv"
+        f"{RESULTS}/timings/testtime/{{run}}-{{seed}}.tsv"
     conda:
         ENV
     threads: 1
     resources:
-        mem_mb=more(4000 if TINY else 2 * GENERATOR.get("mem_mb", 4000)),
+        mem_mb=more(4000 if TOY else 2 * GENERATOR.get("mem_mb", 4000)),
         runtime=minutes_to_train,
         gpu=0 if config["engine"]["name"] == "transformers" else 1,
     params:
@@ -152,7 +152,7 @@ use rule train_on_votes as try_learning_rate with:
     log:
         f"{RESULTS}/logs/testtime/learning_rate/{{rate}}-{{seed}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/testtime/learning_rate/{{rate}}-{{seed}}.tsv"
+        f"{RESULTS}/timings/testtime/learning_rate/{{rate}}-{{seed}}.tsv"
     params:
         name=lambda wildcards: f"rate_{wildcards.rate}",
         choices="",
@@ -172,7 +172,7 @@ rule learning_rate:
     log:
         f"{RESULTS}/logs/optpo/learning_rate.log",
     benchmark:
-        f"{RESULTS}/benchmarks/optpo/learning_rate.tsv"
+        f"{RESULTS}/timings/optpo/learning_rate.tsv"
     conda:
         ENV
     resources:
@@ -203,7 +203,7 @@ rule training_tables:
     log:
         f"{RESULTS}/logs/optpo/{{set}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/optpo/{{set}}.tsv"
+        f"{RESULTS}/timings/optpo/{{set}}.tsv"
     conda:
         ENV
     resources:

@@ -33,7 +33,7 @@ rule optscale_study:
     log:
         f"{RESULTS}/logs/optscale_study/{{benchmark}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/optscale_study/{{benchmark}}.tsv"
+        f"{RESULTS}/timings/optscale_study/{{benchmark}}.tsv"
     conda:
         ENV
     threads: 1
@@ -73,7 +73,7 @@ rule predictor_quality:
     log:
         f"{RESULTS}/logs/predictor_quality/{{benchmark}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/predictor_quality/{{benchmark}}.tsv"
+        f"{RESULTS}/timings/predictor_quality/{{benchmark}}.tsv"
     conda:
         ENV
     threads: 1
@@ -99,7 +99,7 @@ rule optscale_theory:
     log:
         f"{RESULTS}/logs/optscale_theory.log",
     benchmark:
-        f"{RESULTS}/benchmarks/optscale_theory.tsv"
+        f"{RESULTS}/timings/optscale_theory.tsv"
     conda:
         ENV
     threads: 1
@@ -122,7 +122,7 @@ use rule table as optscale_table with:
     log:
         f"{RESULTS}/logs/table/optscale_{{name}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/table/optscale_{{name}}.tsv"
+        f"{RESULTS}/timings/table/optscale_{{name}}.tsv"
 
 
 rule optscale:

@@ -9,7 +9,7 @@ rule samples:
     log:
         f"{RESULTS}/logs/samples/{{benchmark}}_{{kind}}_{{shard}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/samples/{{benchmark}}_{{kind}}_{{shard}}.tsv"
+        f"{RESULTS}/timings/samples/{{benchmark}}_{{kind}}_{{shard}}.tsv"
     conda:
         ENV
     threads: 1
@@ -26,14 +26,14 @@ rule samples:
 
 
 # The longest chain of jobs goes through the reward model: what it learns from is drawn first.
-use rule samples as samples_to_judge with:
+use rule samples as samples_to_learn_from with:
     wildcard_constraints:
         benchmark="predictor_train",
         kind="parallel",
     priority: 10
 
 
-ruleorder: samples_to_judge > samples
+ruleorder: samples_to_learn_from > samples
 
 
 rule gather:
@@ -46,7 +46,7 @@ rule gather:
     log:
         f"{RESULTS}/logs/gather/{{benchmark}}_{{kind}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/gather/{{benchmark}}_{{kind}}.tsv"
+        f"{RESULTS}/timings/gather/{{benchmark}}_{{kind}}.tsv"
     conda:
         ENV
     resources:
@@ -69,14 +69,14 @@ rule scores:
     log:
         f"{RESULTS}/logs/scores/{{benchmark}}_{{kind}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/scores/{{benchmark}}_{{kind}}.tsv"
+        f"{RESULTS}/timings/scores/{{benchmark}}_{{kind}}.tsv"
     conda:
         ENV
     threads: 1
     resources:
         mem_mb=more(config["models"].get("verifier", {}).get("mem_mb", 4000)),
         runtime=minutes_to_score,
-        gpu=0 if TINY else 1,
+        gpu=0 if TOY else 1,
     params:
         batch_size=config["verifier"]["batch_size"],
         step_break=json.dumps(config["verifier"]["step_break"]),
@@ -96,7 +96,7 @@ rule grades:
     log:
         f"{RESULTS}/logs/grades/{{benchmark}}_{{kind}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/grades/{{benchmark}}_{{kind}}.tsv"
+        f"{RESULTS}/timings/grades/{{benchmark}}_{{kind}}.tsv"
     conda:
         ENV
     threads: 1
@@ -123,7 +123,7 @@ rule pool:
     log:
         f"{RESULTS}/logs/pool/{{benchmark}}_{{kind}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/pool/{{benchmark}}_{{kind}}.tsv"
+        f"{RESULTS}/timings/pool/{{benchmark}}_{{kind}}.tsv"
     conda:
         ENV
     resources:

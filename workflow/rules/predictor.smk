@@ -1,7 +1,7 @@
 rule predictor:
     input:
         command("train-predictor"),
-        model=rules.language_model.output[0] if TINY else rules.backbone.output[0],
+        model=rules.language_model.output[0] if TOY else rules.backbone.output[0],
         problems=f"{RESULTS}/problems/predictor_train.parquet",
         parallel=pool("predictor_train", "parallel"),
         chain=pool("predictor_train", "chain"),
@@ -14,14 +14,14 @@ rule predictor:
     log:
         f"{RESULTS}/logs/predictor.log",
     benchmark:
-        f"{RESULTS}/benchmarks/predictor.tsv"
+        f"{RESULTS}/timings/predictor.tsv"
     conda:
         ENV
     threads: 1
     resources:
-        mem_mb=more(4000 if TINY else 32000),
-        runtime=more(60 if TINY else 600),
-        gpu=0 if TINY else 1,
+        mem_mb=more(4000 if TOY else 32000),
+        runtime=more(60 if TOY else 600),
+        gpu=0 if TOY else 1,
     params:
         settings=json.dumps(config["predictor"]),
         seed=config["seed"],
@@ -46,14 +46,14 @@ rule predictions:
     log:
         f"{RESULTS}/logs/predictions/{{benchmark}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/predictions/{{benchmark}}.tsv"
+        f"{RESULTS}/timings/predictions/{{benchmark}}.tsv"
     conda:
         ENV
     threads: 1
     resources:
-        mem_mb=more(4000 if TINY else 32000),
-        runtime=more(20 if TINY else 60),
-        gpu=0 if TINY else 1,
+        mem_mb=more(4000 if TOY else 32000),
+        runtime=more(20 if TOY else 60),
+        gpu=0 if TOY else 1,
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale predict --model {input.model:q} --problems {input.problems:q}"
         " --out {output.table:q} 2>&1 | tee {log:q}"

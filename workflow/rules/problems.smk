@@ -2,7 +2,7 @@
 STATED = ("questions", "answer_tokens")
 
 
-if TINY:
+if TOY:
 
     rule problems:
         input:
@@ -13,7 +13,7 @@ if TINY:
         log:
             f"{RESULTS}/logs/problems.log",
         benchmark:
-            f"{RESULTS}/benchmarks/problems.tsv"
+            f"{RESULTS}/timings/problems.tsv"
         conda:
             ENV
         resources:
@@ -21,7 +21,7 @@ if TINY:
             runtime=more(5),
             gpu=0,
         params:
-            settings=json.dumps(config["world"]["benchmarks"]),
+            settings=json.dumps(config["toy_task"]["problems"]),
             seed=config["seed"],
             out=lambda wildcards, output: os.path.dirname(output[0]),
         shell:
@@ -35,7 +35,7 @@ else:
 
     rule problems:
         input:
-            command("benchmark"),
+            command("dataset"),
             exclude=before,
         output:
             table=f"{RESULTS}/problems/{{benchmark}}.parquet",
@@ -43,7 +43,7 @@ else:
         log:
             f"{RESULTS}/logs/problems/{{benchmark}}.log",
         benchmark:
-            f"{RESULTS}/benchmarks/problems/{{benchmark}}.tsv"
+            f"{RESULTS}/timings/problems/{{benchmark}}.tsv"
         retries: 3
         conda:
             ENV
@@ -55,7 +55,7 @@ else:
             source=lambda wildcards: json.dumps(
                 {
                     key: value
-                    for key, value in config["benchmarks"][wildcards.benchmark].items()
+                    for key, value in config["datasets"][wildcards.benchmark].items()
                     if key not in STATED
                 }
             ),
@@ -63,5 +63,5 @@ else:
                 f"--exclude {path}" for path in input.exclude
             ),
         shell:
-            "python -m itscale benchmark --source {params.source:q} --label {wildcards.benchmark} {params.exclude}"
+            "python -m itscale dataset --source {params.source:q} --label {wildcards.benchmark} {params.exclude}"
             " --out {output.table:q} 2>&1 | tee {log:q}"

@@ -14,7 +14,7 @@ rule page:
     log:
         f"{RESULTS}/logs/page.log",
     benchmark:
-        f"{RESULTS}/benchmarks/page.tsv"
+        f"{RESULTS}/timings/page.tsv"
     conda:
         ENV
     resources:

@@ -9,7 +9,7 @@ rule calibration:
     log:
         f"{RESULTS}/logs/calibration.log",
     benchmark:
-        f"{RESULTS}/benchmarks/calibration.tsv"
+        f"{RESULTS}/timings/calibration.tsv"
     conda:
         ENV
     resources:
@@ -17,7 +17,7 @@ rule calibration:
         runtime=more(30),
         gpu=0,
     params:
-        methods=json.dumps(METHODS),
+        methods=json.dumps(config["methods"]),
         predictions=predictions_option,
         compare=json.dumps(config["compare"]),
         seed=config["seed"],
@@ -41,7 +41,7 @@ rule replay:
     log:
         f"{RESULTS}/logs/replay/{{benchmark}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/replay/{{benchmark}}.tsv"
+        f"{RESULTS}/timings/replay/{{benchmark}}.tsv"
     conda:
         ENV
     resources:
@@ -73,7 +73,7 @@ rule table:
     log:
         f"{RESULTS}/logs/table/{{name}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/table/{{name}}.tsv"
+        f"{RESULTS}/timings/table/{{name}}.tsv"
     group:
         "tables"
     conda:
@@ -99,7 +99,7 @@ rule table_markdown:
     log:
         f"{RESULTS}/logs/table/main_markdown.log",
     benchmark:
-        f"{RESULTS}/benchmarks/table/main_markdown.tsv"
+        f"{RESULTS}/timings/table/main_markdown.tsv"
     group:
         "tables"
     conda:
@@ -112,22 +112,22 @@ rule table_markdown:
         "python -m itscale markdown --table {input.table:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
-rule world:
+rule sanity_checks:
     input:
-        command("world"),
+        command("sanity-checks"),
         test=pool("test", "parallel"),
         chain=pool("test", "chain"),
         shifted=pool("shifted", "parallel"),
     output:
         report(
-            f"{RESULTS}/tables/world.csv",
+            f"{RESULTS}/tables/sanity_checks.csv",
             category="Tables",
-            caption="../report/world.rst",
+            caption="../report/sanity_checks.rst",
         ),
     log:
-        f"{RESULTS}/logs/world.log",
+        f"{RESULTS}/logs/sanity_checks.log",
     benchmark:
-        f"{RESULTS}/benchmarks/world.tsv"
+        f"{RESULTS}/timings/sanity_checks.tsv"
     conda:
         ENV
     resources:
@@ -135,20 +135,20 @@ rule world:
         runtime=more(5),
         gpu=0,
     shell:
-        "python -m itscale world --test {input.test:q} --chain {input.chain:q} --shifted {input.shifted:q}"
+        "python -m itscale sanity-checks --test {input.test:q} --chain {input.chain:q} --shifted {input.shifted:q}"
         " --out {output:q} 2>&1 | tee {log:q}"
 
 
-# Other seeds of the tiny world: its settings were tuned on the seeds 0 to 2, these were only looked at.
-rule world_trial:
+# Other seeds of the toy task: its settings were tuned on the seeds 0 to 2, these were only looked at.
+rule toy_trial:
     input:
-        command("world-trial"),
+        command("toy-trial"),
     output:
-        f"{RESULTS}/worlds/{{world_seed}}/world.csv",
+        f"{RESULTS}/toy_trials/{{toy_seed}}/sanity_checks.csv",
     log:
-        f"{RESULTS}/logs/worlds/{{world_seed}}.log",
+        f"{RESULTS}/logs/toy_trials/{{toy_seed}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/worlds/{{world_seed}}.tsv"
+        f"{RESULTS}/timings/toy_trials/{{toy_seed}}.tsv"
     conda:
         ENV
     threads: 1
@@ -159,27 +159,28 @@ rule world_trial:
     params:
         **{
             section: json.dumps(config[section])
-            for section in ("world", "pools", "sampling", "engine")
+            for section in ("toy_task", "pools", "sampling", "engine")
         },
         folder=lambda wildcards, output: f"{os.path.dirname(output[0])}/partial",
     shell:
-        "OMP_NUM_THREADS={threads} python -m itscale world-trial --seed {wildcards.world_seed} --world {params.world:q}"
+        "OMP_NUM_THREADS={threads} python -m itscale toy-trial --seed {wildcards.toy_seed} --toy-task {params.toy_task:q}"
         " --pools {params.pools:q} --sampling {params.sampling:q} --engine {params.engine:q} --folder {params.folder:q}"
         " --out {output:q} 2>&1 | tee {log:q}"
 
 
-rule tiny_world:
+rule toy_training:
     input:
         command("concat"),
         tables=expand(
-            f"{RESULTS}/worlds/{{seed}}/world.csv", seed=config["world"]["trial_seeds"]
+            f"{RESULTS}/toy_trials/{{seed}}/sanity_checks.csv",
+            seed=config["toy_task"]["training_seeds"],
         ),
     output:
-        f"{RESULTS}/tables/tiny_world.csv",
+        f"{RESULTS}/tables/toy_training.csv",
     log:
-        f"{RESULTS}/logs/tiny_world.log",
+        f"{RESULTS}/logs/toy_training.log",
     benchmark:
-        f"{RESULTS}/benchmarks/tiny_world.tsv"
+        f"{RESULTS}/timings/toy_training.tsv"
     conda:
         ENV
     resources:

@@ -32,7 +32,7 @@ def calibrate(
     out: Out,
     predictions: Predictions = None,
 ) -> None:
-    """Choose every knob on the calibration split and write down what was tried."""
+    """Choose every hyperparameter on the calibration split and write down what was tried."""
     from itscale.data.records import write_json
     from itscale.studies import calibrate as stage
     from itscale.studies.methods import read_methods
@@ -57,15 +57,17 @@ def replay(
     orders: Annotated[int, typer.Option(min=1, help="Random orders per problem; 1 is the order of submission.")] = 100,
     predictions: Predictions = None,
     protocol: Annotated[
-        str, typer.Option(help="calibrated, or published: knobs chosen on this benchmark itself, one order, as the papers do.")
+        str,
+        typer.Option(help="calibrated, or published: chosen on this benchmark itself, one order, as the papers do."),
     ] = "calibrated",
     choices: Choices = None,
 ) -> None:
-    """Replay every method, knobs frozen, over a benchmark and write its tables."""
+    """Replay every method, hyperparameters frozen, over a benchmark and write its tables."""
     from itscale.data.records import Unit
     from itscale.data.tables import write_csv
     from itscale.studies import compare as stage
-    from itscale.studies.calibrate import choose_published, frozen_policies, read_calibration
+    from itscale.studies.calibrate import choose_published, frozen_policies, read_calibration, slugs_of
+    from itscale.studies.methods import with_slugs
 
     frozen = read_calibration(calibration, choices)
     pools = read_pools(parallel, chain, predictions)
@@ -78,9 +80,9 @@ def replay(
         orders = 1
     main, stops = stage.compare(policies, pools, benchmark=benchmark, orders=orders, seed=seed)
     main["protocol"] = protocol
-    write_csv(out / "main.csv", main)
-    write_csv(out / "stops.csv", stops)
-    write_csv(out / "curves.csv", stage.accuracy_curves(pools[Unit.SAMPLE], benchmark=benchmark, orders=orders, seed=seed))
+    curves = stage.accuracy_curves(pools[Unit.SAMPLE], benchmark=benchmark, orders=orders, seed=seed)
+    for name, table in (("main", main), ("stops", stops), ("curves", curves)):
+        write_csv(out / f"{name}.csv", with_slugs(table, slugs_of(frozen)))
     write_csv(out / "scores.csv", stage.score_fits(pools[Unit.SAMPLE], benchmark=benchmark))
 
 
@@ -91,7 +93,7 @@ def compare(
 ) -> None:
     """Tell whether a rerun's tables agree with reference tables within both their intervals; status 1 if any number does not.
 
-    A folder of several references (docs/reference: one a type of processor, on which the tiny world comes out alike) is
+    A folder of several references (docs/reference: one a type of processor, on which the toy task comes out alike) is
     compared one by one; the rerun agrees if it agrees with one of them, and disagreements are listed with the nearest.
 
     Two means with 95 % intervals disagree when they lie further apart than sqrt(h1² + h2²), h1 and h2 being the

@@ -35,8 +35,9 @@ def markovscale(
     from itscale.data.tables import write_csv
     from itscale.policies import make_policy
     from itscale.policies.rounds import Filter
-    from itscale.studies.calibrate import frozen_policies, known_from_json, read_calibration
+    from itscale.studies.calibrate import frozen_policies, known_from_json, read_calibration, slugs_of
     from itscale.studies.chains import comparison, tables
+    from itscale.studies.methods import with_slugs
 
     frozen = read_calibration(calibration)
     known = known_from_json(frozen["known"])
@@ -45,7 +46,7 @@ def markovscale(
     methods, stops, curves = comparison.compare_rounds(policies, pools, benchmark=benchmark, orders=orders, seed=seed)
     chains = pools[Unit.ROUND]
     filters = [policy for _, policy in policies if isinstance(policy, Filter)]
-    shown = filters[0] if filters else make_policy("filter", rounds=chains.size).bind(known)
+    shown = filters[0] if filters else make_policy("markovscale_filter", rounds=chains.size).bind(known)
     labels = {problem.problem_id: problem.level for problem in read_problems(problems)}
     found = {
         "methods": methods,
@@ -56,7 +57,7 @@ def markovscale(
         "traces": tables.traces(chains, known, shown, benchmark=benchmark),
     }
     for name, table in found.items():
-        write_csv(out / f"{name}.csv", table)
+        write_csv(out / f"{name}.csv", with_slugs(table, slugs_of(frozen)))
     print(found["chain_fits"].iloc[-1].to_string())
 
 

@@ -34,19 +34,22 @@ def optscale(
     from itscale.data.records import Unit
     from itscale.data.tables import read_csv, write_csv
     from itscale.studies import optscale as stage
-    from itscale.studies.calibrate import frozen_policies, known_from_json, read_calibration
+    from itscale.studies.calibrate import frozen_policies, known_from_json, read_calibration, slugs_of
+    from itscale.studies.methods import with_slugs
 
     frozen, pools, table = read_calibration(calibration, choices), read_pools(parallel, chain, predictions), read_csv(main)
     known, pool = known_from_json(frozen["known"]), pools[Unit.SAMPLE]
     budgets = sorted({int(n) for n in table.loc[table["unit"] == "sample", "budget"] if n <= pool.size})
     options = {"benchmark": benchmark, "orders": orders, "seed": seed}
-    write_csv(
-        out / "frontier.csv",
-        pd.concat([table[table["unit"] == "sample"], stage.bounds(pool, budgets, **options).assign(protocol="bound")]),
-    )
-    write_csv(out / "reliability.csv", stage.reliability(pool, known, **options))
-    write_csv(out / "versus.csv", stage.versus(frozen_policies(frozen), pools, **options))
-    write_csv(out / "selection.csv", stage.selection(frozen, frozen_policies(frozen), pools, **options))
+    bounds = stage.bounds(pool, budgets, **options).assign(protocol="bound")
+    found = {
+        "frontier": pd.concat([table[table["unit"] == "sample"], bounds], ignore_index=True),
+        "reliability": stage.reliability(pool, known, **options),
+        "versus": stage.versus(frozen_policies(frozen), pools, **options),
+        "selection": stage.selection(frozen, frozen_policies(frozen), pools, **options),
+    }
+    for name, rows in found.items():
+        write_csv(out / f"{name}.csv", with_slugs(rows, slugs_of(frozen)))
     figures = read_csv(published)
     if published_on is not None and f"{published_on}_accuracy" not in figures.columns:
         raise UserError(f"{published} has no column '{published_on}_accuracy': choose a benchmark that it has.")
@@ -57,7 +60,7 @@ def optscale(
 def optscale_theory(
     seed: Seed,
     out: Out,
-    rows: Annotated[int, typer.Option(min=1, help="Simulated questions per world.")] = 1000,
+    rows: Annotated[int, typer.Option(min=1, help="Simulated questions per pair (mu, sigma).")] = 1000,
     n_max: Annotated[int, typer.Option(min=1, help="Largest number of samples.")] = 64,
 ) -> None:
     """N* over (mu, sigma), and how often the best score reaches s_min, parameters known and estimated (simulated)."""
@@ -98,4 +101,4 @@ def predictor_quality(
     truth = {h: np.where(labels.count[h] > 0, labels.value[h], np.nan)[rows] for h in labels.value}
     write_csv(out / "predictor_labels.csv", labels_beside(truth, table, benchmark))
     shown = ["head", "predictor", "spearman", "pearson", "mae", "spearman_gain", "spearman_gain_low", "spearman_gain_high"]
-    print(found[shown].to_string(index=False) if len(found) else "no labels to judge a prediction by")
+    print(found[shown].to_string(index=False) if len(found) else "no labels to assess a prediction by")

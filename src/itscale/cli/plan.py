@@ -26,8 +26,8 @@ def plan(
     counts = job_counts(files, folder, targets, generator)
     print(f"{sum(n for rule, n in counts.items() if rule not in ('all', 'total'))} jobs that are not done yet:")
     print("  " + ", ".join(f"{count} {rule}" for rule, count in counts.items() if rule not in ("all", "total")))
-    if not config["benchmarks"]:
-        print("The tiny world: no GPU, no download; what it takes was measured (README, results/benchmarks/workflow.json).")
+    if not config["datasets"]:
+        print("The toy task: no GPU, no download; what it takes was measured (README, results/timings/workflow.json).")
         return
     if generator is not None:
         config["models"]["generator"] = generator
@@ -49,6 +49,4 @@ def plan(
             f"Test-time training: {training} runs of {steps} steps of {prompts} prompts, one GPU each; the pools are not its own."
         )
     if counts.get("live_run"):
-        print(
-            f"Live: {config['live']['problems']} questions by {len(config['live']['methods'])} methods and their fixed budgets."
-        )
+        print(f"Live: {config['live']['problems']} questions by {len(config['live']['methods'])} methods and their fixed N.")

@@ -146,18 +146,18 @@ def fetch_model(
 
 
 @app.command()
-def benchmark(
-    source: Annotated[str, typer.Option(help="BenchmarkSource as JSON: path, split, revision, and the columns' names.")],
+def dataset(
+    source: Annotated[str, typer.Option(help="DatasetSource as JSON: path, split, revision, and the columns' names.")],
     label: Annotated[str, typer.Option(help="Name of the benchmark, the prefix of its problems' ids.")],
     out: Out,
     exclude: Annotated[list[Path] | None, typer.Option(help="Problems that must not come again; may be repeated.")] = None,
 ) -> None:
     """Read a benchmark from the hub (pinned revision) or from a local folder."""
     from itscale.data.records import read_problems, write_problems
-    from itscale.sources.benchmarks import BenchmarkSource, load_benchmark, normalise
+    from itscale.sources.datasets import DatasetSource, normalise, read_dataset
 
     seen = frozenset(normalise(p.question) for path in exclude or () for p in read_problems(path))
-    found = load_benchmark(settings_of(BenchmarkSource, source, "--source"), label, seen)
+    found = read_dataset(settings_of(DatasetSource, source, "--source"), label, seen)
     write_problems(out, found, {"source": parse_json(source, "--source")})
     print(f"{out}: {len(found)} problems")
 

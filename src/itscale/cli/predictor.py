@@ -25,7 +25,7 @@ def train_predictor(
     """Train a predictor of a question's score moments and transition rates; a killed run continues."""
     from itscale.data.records import read_problems
     from itscale.models.predictor import PredictorSettings, labelled, train
-    from itscale.sources.benchmarks import refuse_overlap
+    from itscale.sources.datasets import refuse_overlap
 
     training = labelled(problems, parallel, chain)
     validation = labelled(validation_problems, validation_parallel, validation_chain)

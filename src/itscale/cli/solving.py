@@ -17,8 +17,8 @@ SOLVE = """Answer questions with a model, drawing no more samples than the polic
 
 my.jsonl holds one {"question": ...} a line, with "answer" where the gold answer is known (it is looked at after the run only).
 A policy that reads scores takes its verifier from --verifier, or from a folder `reward_model` beside the model. With
---calibration the policy has the knobs that the calibration split chose. A run that was stopped or killed continues when it is
-called again; the key of a server comes from OPENAI_API_KEY.
+--calibration the policy has the hyperparameters that the calibration split chose. A run that was stopped or killed
+continues when it is called again; the key of a server comes from OPENAI_API_KEY.
 """
 
 
@@ -37,7 +37,7 @@ def solve(
     engine: Annotated[str, typer.Option(help="EngineSettings as JSON, but for the model.")] = "{}",
     sampling: Annotated[str, typer.Option(help="Sampling as JSON: temperature, top_p, max_tokens.")] = "{}",
     chains: Annotated[int, typer.Option(min=1, help="Chains per question, for policies over rounds.")] = 1,
-    look_ahead: Annotated[
+    prefetch: Annotated[
         int, typer.Option(min=0, help="Samples of one question that may be begun before they are asked for.")
     ] = 8,
     seed: Seed = 0,
@@ -81,7 +81,7 @@ def solve(
                 sampling=settings_of(Sampling, sampling, "--sampling"),
                 seed=seed,
                 chains=chains,
-                look_ahead=look_ahead,
+                prefetch=prefetch,
                 verifier=scorer,
                 predictions=readable(predictions, lambda path: read_table(path, PREDICTIONS)),
                 journal=partial,
@@ -114,8 +114,8 @@ def write_answers(out: Path, rows) -> None:
         for row in rows:
             samples = [
                 {
-                    "answer": s.judgement.answer,
-                    "score": None if s.judgement.score != s.judgement.score else s.judgement.score,
+                    "answer": s.assessment.answer,
+                    "score": None if s.assessment.score != s.assessment.score else s.assessment.score,
                     "finish": str(s.completion.finish),
                     **({"failure": s.completion.failure} if s.completion.failure is not None else {}),
                     "completion_tokens": s.completion.completion_tokens,
@@ -226,37 +226,50 @@ def live(
     predictions: Annotated[Path | None, typer.Option(help="What the predictor says of these problems (.parquet).")] = None,
     choices: Choices = None,
 ) -> None:
-    """Run methods live against their fixed budgets; measure tokens, clock, and the bias of the order of arrival."""
+    """Run methods live against their fixed N; measure tokens, clock, and the bias of the order of arrival."""
     from itscale.data.records import PREDICTIONS, Unit, read_pool, read_problems, read_table, with_predictions
     from itscale.data.tables import write_csv
     from itscale.engines import EngineSettings
     from itscale.engines.protocol import Sampling
     from itscale.models.verifier import Verifier
-    from itscale.studies.calibrate import frozen_policies, read_calibration
+    from itscale.studies.calibrate import frozen_policies, read_calibration, slugs_of
     from itscale.studies.live import adaptive, arrival_bias, study_engines
+    from itscale.studies.methods import with_slugs
 
     predicted = readable(predictions, lambda path: read_table(path, PREDICTIONS))
-    needed = ("methods", "budget", "problems", "engines", "batch_size", "look_ahead", "gpu_memory")
+    needed = ("methods", "budget", "problems", "engines", "batch_size", "prefetch", "gpu_memory")
     values, reading = parse_object(options, "--options", *needed), parse_object(scoring, "--scoring", "batch_size", "step_break")
     given = {**parse_object(engine, "--engine"), "model": str(model)}
     given |= {key: values[key] for key in ("batch_size", "gpu_memory")}
-    frozen = frozen_policies(read_calibration(calibration, choices))
-    chosen = adaptive(frozen, values["methods"], values["budget"])
+    record = read_calibration(calibration, choices)
+    slugs = slugs_of(record)
+    names = {slug: name for name, slug in slugs.items()}
+    chosen = adaptive(frozen_policies(record), [names.get(name, name) for name in values["methods"]], values["budget"])
     table = study_engines(
         read_problems(problems)[: values["problems"]],
         chosen,
         engine=build(EngineSettings, given, "--engine"),
         names=values["engines"],
         verifier=Verifier(verifier, reading["batch_size"], reading["step_break"]),
-        look_ahead=values["look_ahead"],
+        prefetch=values["prefetch"],
         sampling=settings_of(Sampling, sampling, "--sampling"),
         predictions=predicted,
         seed=seed,
     )
-    write_csv(out / "live.csv", table)
+    write_csv(out / "live.csv", with_slugs(table, slugs))
     stored = read_pool(pool, Unit.SAMPLE)
     stored = stored if predicted is None else with_predictions(stored, predicted)
     bias = arrival_bias(stored, chosen, slots=values["budget"], orders=20, seed=seed)
-    write_csv(out / "arrival.csv", bias)
-    shown = ["engine", "method", "used", "accuracy", "drawn", "seconds", "token_saving", "wall_saving", "wall_per_token"]
+    write_csv(out / "arrival.csv", with_slugs(bias, slugs))
+    shown = [
+        "engine",
+        "method",
+        "samples_drawn",
+        "accuracy",
+        "tokens_drawn",
+        "seconds",
+        "token_saving",
+        "wall_saving",
+        "wall_per_token",
+    ]
     typer.echo(table[shown].to_string(index=False, float_format="%.3g"))

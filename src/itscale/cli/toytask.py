@@ -1,4 +1,4 @@
-"""Commands of the tiny world: its problems, its two models, its measurement."""
+"""Commands of the toy task: its problems, its two models, its measurement."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,12 +9,12 @@ from itscale.cli.options import Out, Problems, Samples, Seed, app, build, parse_
 
 
 @app.command()
-def problems(seed: Seed, out: Out, settings: Annotated[str, typer.Option(help="BenchmarkSettings as JSON.")] = "{}") -> None:
-    """Make the tiny world's benchmarks: test, calibration, shifted and the predictor's splits, disjoint by text."""
+def problems(seed: Seed, out: Out, settings: Annotated[str, typer.Option(help="SplitSettings as JSON.")] = "{}") -> None:
+    """Make the toy task's benchmarks: test, calibration, shifted and the predictor's splits, disjoint by text."""
     from itscale.data.records import write_problems
-    from itscale.toytask.world import BenchmarkSettings, build_benchmarks
+    from itscale.toytask.splits import SplitSettings, build_splits
 
-    for split, members in build_benchmarks(seed, settings_of(BenchmarkSettings, settings, "--settings")).items():
+    for split, members in build_splits(seed, settings_of(SplitSettings, settings, "--settings")).items():
         write_problems(out / f"{split}.parquet", members, {"seed": seed, "split": split})
         print(f"{split}: {len(members)} problems")
 
@@ -26,7 +26,7 @@ def train_language_model(
     out: Out,
     settings: Annotated[str, typer.Option(help="LanguageModelSettings as JSON.")] = "{}",
 ) -> None:
-    """Train the tiny world's causal language model into a Hugging Face folder."""
+    """Train the toy task's causal language model into a Hugging Face folder."""
     from itscale.data.records import read_problems
     from itscale.toytask.language_model import LanguageModelSettings, train
 
@@ -44,7 +44,7 @@ def train_reward_model(
     out: Out,
     settings: Annotated[str, typer.Option(help="RewardModelSettings as JSON.")] = "{}",
 ) -> None:
-    """Train the tiny world's process reward model on solutions whose step truth the generator knows."""
+    """Train the toy task's process reward model on solutions whose step truth the generator knows."""
     from itscale.data.records import SAMPLES, read_problems, read_table
     from itscale.toytask.reward_model import RewardModelSettings, train
 
@@ -54,16 +54,16 @@ def train_reward_model(
 
 
 @app.command()
-def world(
+def sanity_checks(
     test: Annotated[Path, typer.Option(help="Parallel pool of the test split.")],
     chain: Annotated[Path, typer.Option(help="Chain pool of the test split.")],
     shifted: Annotated[Path, typer.Option(help="Parallel pool of the shifted benchmark.")],
     out: Out,
 ) -> None:
-    """Measure the tiny world against the bands that make it worth studying."""
+    """Measure the toy task against the sanity checks that make it worth studying."""
     from itscale.data.records import Unit, read_pool
     from itscale.data.tables import write_csv
-    from itscale.toytask.bands import measure
+    from itscale.toytask.sanity import measure
 
     table = measure(read_pool(test, Unit.SAMPLE), read_pool(chain, Unit.ROUND), read_pool(shifted, Unit.SAMPLE))
     write_csv(out, table)
@@ -71,9 +71,9 @@ def world(
 
 
 @app.command()
-def world_trial(
+def toy_trial(
     seed: Seed,
-    world: Annotated[str, typer.Option(help="The configuration's section `world` as JSON.")],
+    toy_task: Annotated[str, typer.Option(help="The configuration's section `toy_task` as JSON.")],
     pools: Annotated[str, typer.Option(help="The configuration's section `pools` as JSON.")],
     sampling: Annotated[str, typer.Option(help="The configuration's section `sampling` as JSON.")],
     engine: Annotated[str, typer.Option(help="The configuration's section `engine` as JSON.")],
@@ -82,18 +82,18 @@ def world_trial(
     ],
     out: Out,
 ) -> None:
-    """Make and measure a whole tiny world from another seed."""
+    """Make and measure a whole toy task from another seed."""
     from itscale.data.tables import write_csv
     from itscale.engines import EngineSettings
     from itscale.engines.protocol import Sampling
     from itscale.toytask.language_model import LanguageModelSettings
     from itscale.toytask.reward_model import RewardModelSettings
+    from itscale.toytask.splits import SplitSettings
     from itscale.toytask.trial import plans_of, trial
-    from itscale.toytask.world import BenchmarkSettings
 
-    parts = parse_object(world, "--world")
-    classes = {"benchmarks": BenchmarkSettings, "language_model": LanguageModelSettings, "reward_model": RewardModelSettings}
-    settings = [build(cls, parts.get(name, {}), f"--world {name}") for name, cls in classes.items()]
+    parts = parse_object(toy_task, "--toy-task")
+    classes = {"problems": SplitSettings, "language_model": LanguageModelSettings, "reward_model": RewardModelSettings}
+    settings = [build(cls, parts.get(name, {}), f"--toy-task {name}") for name, cls in classes.items()]
     plans = plans_of(parse_object(pools, "--pools"), settings_of(Sampling, sampling, "--sampling"), seed)
     chosen = settings_of(EngineSettings, engine, "--engine", model="")
     table = trial(seed, folder, *settings, plans, chosen)

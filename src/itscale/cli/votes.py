@@ -32,7 +32,7 @@ def vote_study(
 ) -> None:
     """Sweep the vote lead on a pool beside its theory, and count votes to stop by difficulty; writes two tables.
 
-    The sweep votes on half of a question's samples and judges the vote by the plurality of the other half.
+    The sweep votes on half of a question's samples and assesses the vote by the plurality of the other half.
     """
     from itscale.data.records import Unit, read_pool, read_votes
     from itscale.data.tables import write_csv
@@ -52,7 +52,7 @@ def vote_study(
     names = {"lead 4": ("vote_lead", {"lead": min(4, limit)})}
     names |= {rule: (f"vote_{rule.lower()}", {"eps": eps}) for rule in ("posterior", "heuristic", "Dirichlet")}
     bound = Calibration(votes=known)
-    rules = {name: make_policy(policy, n_max=limit, **knobs).bind(bound) for name, (policy, knobs) in names.items()}
+    rules = {name: make_policy(policy, n_max=limit, **chosen).bind(bound) for name, (policy, chosen) in names.items()}
     write_csv(out / "votes_to_stop.csv", votes_to_stop(samples, rules, benchmark=benchmark, orders=orders, seed=seed))
     print(f"calibration: p0 = {known.p0:.3f}, m = {known.options}")
     print(sweep.to_string(index=False))
@@ -82,7 +82,7 @@ def train_on_votes(
     from itscale.engines import EngineSettings
     from itscale.engines.protocol import Sampling
     from itscale.policies.calibration import Calibration
-    from itscale.sources.benchmarks import refuse_overlap
+    from itscale.sources.datasets import refuse_overlap
     from itscale.testtime.evaluation import EvaluationSettings
     from itscale.testtime.settings import RunSettings
     from itscale.theory.voting import estimate_model

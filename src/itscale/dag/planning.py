@@ -1,7 +1,7 @@
 """What a configuration will cost before anything runs: tokens, GPU-hours and disk from the speeds and lengths it states.
 
 Nothing here is measured: the mean length of an answer and the tokens a second of a job are assumptions of the configuration
-(`benchmarks.{name}.questions`, `.answer_tokens`; `models.*.tokens_per_second`, `.size_gb`), and the plan is as good as they are.
+(`datasets.{name}.questions`, `.answer_tokens`; `models.*.tokens_per_second`, `.size_gb`), and the plan is as good as they are.
 """
 
 import re
@@ -69,8 +69,8 @@ def pool_costs(config: dict[str, Any]) -> list[PoolCost]:
     training = ["predictor_train", "predictor_validation"] if config["predictor"] is not None else []
     costs = []
     for name in [*config["compare"]["benchmarks"], "calibration", *training]:
-        source = _of(config["benchmarks"], name, "benchmarks")
-        questions, length = (_of(source, key, f"benchmarks.{name}") for key in ("questions", "answer_tokens"))
+        source = _of(config["datasets"], name, "datasets")
+        questions, length = (_of(source, key, f"datasets.{name}") for key in ("questions", "answer_tokens"))
         for kind in ("parallel", "chain"):
             of = _of(_of(config["pools"], name, "pools"), kind, f"pools.{name}")
             samples = samples_of(of, questions)

@@ -10,14 +10,14 @@ class Ledger:
     """Tokens by purpose; each field is a number or an array of the same shape.
 
     `prompt` counts the prompt of every request, `cached_prompt` the part of it that a prefix cache served; `completion` are
-    completion tokens that a decision rests on, `speculative` those of completions that finished and were not needed,
+    completion tokens that a decision rests on, `prefetched` those of completions that finished and were not needed,
     `aborted` those of requests that were cut short.
     """
 
     prompt: np.ndarray | int = 0
     cached_prompt: np.ndarray | int = 0
     completion: np.ndarray | int = 0
-    speculative: np.ndarray | int = 0
+    prefetched: np.ndarray | int = 0
     aborted: np.ndarray | int = 0
     verifier: np.ndarray | int = 0
     predictor: np.ndarray | int = 0
@@ -31,7 +31,7 @@ class Ledger:
     @property
     def drawn(self) -> np.ndarray | int:
         """Completion tokens that were drawn, needed or not."""
-        return self.completion + self.speculative + self.aborted
+        return self.completion + self.prefetched + self.aborted
 
     def __add__(self, other: "Ledger") -> "Ledger":
         return Ledger(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})

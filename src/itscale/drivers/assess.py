@@ -1,6 +1,6 @@
-"""Judge samples while more are drawn: cluster their answers without sight of any gold answer, and score their steps.
+"""Assessor samples while more are drawn: cluster their answers without sight of any gold answer, and score their steps.
 
-Judgements are made in a thread beside the engine, all waiting samples in one batch: a hanging comparison or a slow verifier
+Assessments are made in a thread beside the engine, all waiting samples in one batch: a hanging comparison or a slow verifier
 delays its own problem and leaves the engine running.
 """
 
@@ -20,7 +20,7 @@ from itscale.models.verifier import Scores
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Assessment:
     """What a policy sees of one sample: its cluster (-1: no answer) and score (NaN: none); and what the score cost."""
 
     answer: str | None
@@ -36,7 +36,7 @@ class Scorer(Protocol):
     def score(self, questions: list[str], texts: list[str]) -> Scores: ...
 
 
-class Judge:
+class Assessor:
     """One batch of samples at a time, each row's in submission order; a context manager, since it owns a thread.
 
     Without `background` it works while its caller waits, so that what the engine does never depends on the clock.
@@ -49,10 +49,10 @@ class Judge:
         self._comparer = comparer
         self._verifier = verifier
         self._scored = scored
-        self._judged: Counter[int] = Counter()
+        self._assessed: Counter[int] = Counter()
         self._labels: dict[int, dict[str, int]] = {}
         self._background = background
-        self._thread = ThreadPoolExecutor(1, "judge")
+        self._thread = ThreadPoolExecutor(1, "assess")
 
     def __enter__(self) -> Self:
         return self
@@ -60,50 +60,50 @@ class Judge:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._thread.shutdown(cancel_futures=True)
 
-    def recall(self, row: int, known: list[Judgement]) -> None:
-        """Take over the clusters of a row's first samples, judged before."""
+    def recall(self, row: int, known: list[Assessment]) -> None:
+        """Take over the clusters of a row's first samples, assessed before."""
         labels = self._labels.setdefault(row, {})
-        self._judged[row] += len(known)
-        for judgement in known:
-            if judgement.answer is not None:
-                labels.setdefault(judgement.answer, judgement.cluster)
+        self._assessed[row] += len(known)
+        for assessment in known:
+            if assessment.answer is not None:
+                labels.setdefault(assessment.answer, assessment.cluster)
 
-    def submit(self, work: list[tuple[int, str, list[str]]]) -> "Future[list[list[Judgement]]]":
-        """Begin to judge (row, question, its next texts)."""
-        future = self._thread.submit(self._judge, work)
+    def submit(self, work: list[tuple[int, str, list[str]]]) -> "Future[list[list[Assessment]]]":
+        """Begin to assess (row, question, its next texts)."""
+        future = self._thread.submit(self._assess, work)
         if not self._background:
             future.exception()
         return future
 
-    def _judge(self, work: list[tuple[int, str, list[str]]]) -> list[list[Judgement]]:
+    def _assess(self, work: list[tuple[int, str, list[str]]]) -> list[list[Assessment]]:
         answers = [[extract_answer(text) for text in texts] for _, _, texts in work]
         labels = [self._labels.setdefault(row, {}) for row, _, _ in work]
         clusters = cluster_answers(answers, self._comparer, labels)
         texts = [text for _, _, texts in work for text in texts]
         scores = Scores(np.full(len(texts), np.nan), np.full(len(texts), np.nan), np.zeros(len(texts), np.int64))
-        wanted = np.flatnonzero([self._judged[row] + i < self._scored for row, _, own in work for i in range(len(own))])
+        wanted = np.flatnonzero([self._assessed[row] + i < self._scored for row, _, own in work for i in range(len(own))])
         if self._verifier is not None and len(wanted):
             questions = [question for _, question, own in work for _ in own]
             found = self._verifier.score([questions[i] for i in wanted], [texts[i] for i in wanted])
             scores.mean[wanted], scores.last[wanted], scores.tokens[wanted] = found.mean, found.last, found.tokens
-        self._judged.update({row: len(own) for row, _, own in work})
+        self._assessed.update({row: len(own) for row, _, own in work})
         flat = iter(zip(scores.mean.tolist(), scores.last.tolist(), scores.tokens.tolist(), strict=True))
         return [
-            [Judgement(answer, cluster, *next(flat)) for answer, cluster in zip(*row, strict=True)]
+            [Assessment(answer, cluster, *next(flat)) for answer, cluster in zip(*row, strict=True)]
             for row in zip(answers, clusters, strict=True)
         ]
 
 
-def right_clusters(rows: Sequence[tuple[str, Sequence[Judgement]]], comparer: Comparer) -> list[dict[int, bool]]:
-    """Of each row (gold answer, judgements in submission order): whether each cluster is right, by its first member's answer.
+def right_clusters(rows: Sequence[tuple[str, Sequence[Assessment]]], comparer: Comparer) -> list[dict[int, bool]]:
+    """Of each row (gold answer, assessments in submission order): whether each cluster is right, by its first member's answer.
 
     As a pool is graded, so that a sample is as right live as in a replay.
     """
     found: list[dict[int, str]] = [{} for _ in rows]
-    for (_, judgements), first in zip(rows, found, strict=True):
-        for judgement in judgements:
-            if judgement.answer is not None:
-                first.setdefault(judgement.cluster, judgement.answer)
+    for (_, assessments), first in zip(rows, found, strict=True):
+        for assessment in assessments:
+            if assessment.answer is not None:
+                first.setdefault(assessment.cluster, assessment.answer)
     pairs = [(gold, answer) for (gold, _), first in zip(rows, found, strict=True) for answer in first.values()]
     same = iter(comparer.compare(pairs))
     return [{cluster: bool(next(same)) for cluster in first} for first in found]

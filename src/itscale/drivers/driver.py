@@ -1,9 +1,9 @@
-"""The loop of a live run: what to submit next, what to judge, what to decide, what to abort.
+"""The loop of a live run: what to submit next, what to assess, what to decide, what to abort.
 
 A row is a problem (parallel samples) or one chain of it (sequential rounds). Decisions are taken in submission order, whatever
 order the samples arrive in: the first to arrive are the short ones. Freed slots of the engine go to the rows that want samples,
 in their order (so new problems begin before anything is guessed), and only then to samples that nobody has asked for yet,
-at most `look_ahead` of a row. Scheduling inside the engine is the engine's own.
+at most `prefetch` of a row. Scheduling inside the engine is the engine's own.
 
 Texts are long: where there is a journal they lie there alone, and token ids are held only for a caller that wants them.
 """
@@ -23,7 +23,7 @@ import numpy as np
 from itscale.data.journal import Journal, Place
 from itscale.data.ledger import Ledger
 from itscale.data.records import Problem, Unit
-from itscale.drivers.assess import Judge, Judgement, right_clusters
+from itscale.drivers.assess import Assessment, Assessor, right_clusters
 from itscale.drivers.failures import Failures
 from itscale.drivers.generate import AGAIN, Key, carried, request_seed
 from itscale.drivers.replay import visible
@@ -37,10 +37,10 @@ _REASONS = list(Reason)
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A completion and what the judge says of it; where its text lies in the run's journal, unless it is in the completion."""
+    """A completion and what the assessor says of it; where its text lies in the run's journal, unless it is in the completion."""
 
     completion: Completion
-    judgement: Judgement
+    assessment: Assessment
     place: Place | None = None
 
     @property
@@ -58,7 +58,7 @@ class Solved:
     """What was done for one problem (or one of its chains).
 
     `samples` are those that the decision rests on, in submission order; `column` is the chosen one of them (-1: no answer).
-    `speculative` counts the completions that finished and were not needed, `aborted` the requests that were cut short.
+    `prefetched` counts the completions that finished and were not needed, `aborted` the requests that were cut short.
     """
 
     problem: Problem
@@ -66,13 +66,13 @@ class Solved:
     samples: tuple[Sample, ...]
     column: int
     reason: Reason
-    speculative: int
+    prefetched: int
     aborted: int
     ledger: Ledger
 
     @property
     def answer(self) -> str | None:
-        return self.samples[self.column].judgement.answer if self.column >= 0 else None
+        return self.samples[self.column].assessment.answer if self.column >= 0 else None
 
     def saved(self, limit: int) -> float:
         """About how many completion tokens `limit` samples would have cost beyond what was drawn.
@@ -80,19 +80,20 @@ class Solved:
         An estimate: the samples that were not drawn are taken to be as long as those that were.
         """
         used = len(self.samples)
-        return self.ledger.completion * (limit - used) / used - self.ledger.speculative - self.ledger.aborted if used else 0.0
+        return self.ledger.completion * (limit - used) / used - self.ledger.prefetched - self.ledger.aborted if used else 0.0
 
 
 def right_answers(rows: Sequence[Solved], comparer: Comparer) -> list[bool]:
-    """Whether each row's answer is right: the judgement on its cluster; no answer is wrong."""
-    right = right_clusters([(row.problem.answer, [s.judgement for s in row.samples]) for row in rows], comparer)
-    chosen = [row.samples[row.column].judgement.cluster if row.column >= 0 else -1 for row in rows]
+    """Whether each row's answer is right: the assessment on its cluster; no answer is wrong."""
+    right = right_clusters([(row.problem.answer, [s.assessment for s in row.samples]) for row in rows], comparer)
+    chosen = [row.samples[row.column].assessment.cluster if row.column >= 0 else -1 for row in rows]
     return [of.get(cluster, False) for of, cluster in zip(right, chosen, strict=True)]
 
 
 @dataclass(slots=True)
 class Clock:
-    """Seconds: in all (and of this process's processor time), in the engine, waiting for the judge with an idle engine, deciding.
+    """Seconds: in all (and of this process's processor time), in the engine, waiting for
+    the assessor with an idle engine, deciding.
 
     `abort_latency` holds, per row that was stopped with requests in flight, the seconds from the arrival of the sample
     that decided it until the engine had dropped them.
@@ -109,7 +110,7 @@ class Clock:
 
 @dataclass(slots=True)
 class _Row:
-    """Columns of a row: `asked` were submitted, `arrived` came back, `samples` are judged, `want` are granted to the policy,
+    """Columns of a row: `asked` were submitted, `arrived` came back, `samples` are assessed, `want` are granted to the policy,
     which has seen `n` of them in `steps` steps."""
 
     problem: Problem
@@ -153,17 +154,17 @@ class Driver:
         sampling: Sampling,
         seed: int,
         chains: int,
-        look_ahead: int,
-        judge: Judge,
+        prefetch: int,
+        assessor: Assessor,
         journal: Journal | None,
         features: dict[str, np.ndarray],
         keep_ids: bool = False,
         shown: bool = True,
     ) -> None:
-        self.engine, self.policy, self.judge, self.journal = engine, policy, judge, journal
+        self.engine, self.policy, self.assessor, self.journal = engine, policy, assessor, journal
         self.sampling, self.seed = sampling, seed
         self.sequential = policy.unit is Unit.ROUND
-        self.look_ahead = 0 if self.sequential else look_ahead
+        self.prefetch = 0 if self.sequential else prefetch
         self.clock = Clock()
         self.keep_ids, self.shown = keep_ids, shown
         self.session = Usage()
@@ -183,9 +184,9 @@ class Driver:
         self.active = dict.fromkeys(range(len(self.rows)))  # a set that keeps its order
         self.wanting: list[int] = []  # heap of rows with columns to submit
         self.running: dict[str, int] = {}  # request -> row
-        self.judgements: Future | None = None
+        self.assessments: Future | None = None
         self.handed: list[tuple[int, str, list[str]]] = []
-        self.fresh: dict[int, None] = {}  # rows with columns for the judge
+        self.fresh: dict[int, None] = {}  # rows with columns for the assessor
         if journal is not None:
             self._recall(journal)
 
@@ -202,7 +203,7 @@ class Driver:
                 self._refill()
                 if self.engine.outstanding:
                     self._receive()
-                elif self.active and self.judgements is None and not self.fresh:
+                elif self.active and self.assessments is None and not self.fresh:
                     raise RuntimeError(f"nothing is under way for {len(self.active)} problems that have not stopped")
                 self._hand_over()
                 bar.set_postfix(self._totals(), refresh=False)
@@ -226,7 +227,7 @@ class Driver:
                 requests.append(self._request(i))
             else:
                 heapq.heappop(self.wanting)
-        if free > len(requests) and self.look_ahead:
+        if free > len(requests) and self.prefetch:
             ahead = [(row.asked - row.want, i) for i in self.active if (row := self.rows[i]).asked < self._horizon(row)]
             heapq.heapify(ahead)
             while free > len(requests) and ahead:
@@ -241,7 +242,7 @@ class Driver:
         self.engine.submit(requests)
 
     def _horizon(self, row: _Row) -> int:
-        return min(self.policy.limit, row.want + self.look_ahead)
+        return min(self.policy.limit, row.want + self.prefetch)
 
     def _skip_arrived(self, row: _Row) -> None:
         while row.asked in row.arrived:  # it came out of the journal
@@ -313,8 +314,8 @@ class Driver:
         )
 
     def _hand_over(self) -> None:
-        """Give the judge, if it is free, all columns that it has not had, up to each row's first gap."""
-        if self.judgements is not None or not self.fresh:
+        """Give the assessor, if it is free, all columns that it has not had, up to each row's first gap."""
+        if self.assessments is not None or not self.fresh:
             return
         for i in self.fresh:
             row, texts = self.rows[i], []
@@ -325,34 +326,34 @@ class Driver:
                 self.handed.append((i, row.problem.question, texts))
         self.fresh = {}
         if self.handed:
-            self.judgements = self.judge.submit(self.handed)
+            self.assessments = self.assessor.submit(self.handed)
 
     def _collect(self) -> None:
-        """Take the judge's judgements if they are there, or wait for them if the engine has nothing to do; then decide."""
-        if self.judgements is None or not (self.judgements.done() or not self.engine.outstanding):
+        """Take the assessor's assessments if they are there, or wait for them if the engine has nothing to do; then decide."""
+        if self.assessments is None or not (self.assessments.done() or not self.engine.outstanding):
             return
         began = time.perf_counter()
-        judgements = self.judgements.result()
+        assessments = self.assessments.result()
         self.clock.waiting += time.perf_counter() - began
         records = []
-        for (i, _, _), found in zip(self.handed, judgements, strict=True):
-            for judgement in found:
-                records.append({"row": i, "column": len(self.rows[i].samples), "judgement": judgement})
-                self._judged(i, judgement)
+        for (i, _, _), found in zip(self.handed, assessments, strict=True):
+            for assessment in found:
+                records.append({"row": i, "column": len(self.rows[i].samples), "assessment": assessment})
+                self._assessed(i, assessment)
         self._write(records)
-        judged = [i for i, _, _ in self.handed]
-        self.judgements, self.handed = None, []
-        self._decide(judged)
+        assessed = [i for i, _, _ in self.handed]
+        self.assessments, self.handed = None, []
+        self._decide(assessed)
         self._hand_over()
 
-    def _judged(self, i: int, judgement: Judgement) -> None:
+    def _assessed(self, i: int, assessment: Assessment) -> None:
         row = self.rows[i]
         column = len(row.samples)
         completion = row.arrived[column]
-        row.samples.append(Sample(completion, judgement, row.places.get(column)))
-        row.verifier += judgement.verifier_tokens
-        self.seen.cluster[i, column] = judgement.cluster
-        self.seen.score[i, column] = judgement.score
+        row.samples.append(Sample(completion, assessment, row.places.get(column)))
+        row.verifier += assessment.verifier_tokens
+        self.seen.cluster[i, column] = assessment.cluster
+        self.seen.score[i, column] = assessment.score
         self.seen.tokens[i, column] = completion.completion_tokens
 
     # What to decide: rows that have taken as many steps step together, as they do in a replay.
@@ -431,16 +432,16 @@ class Driver:
                 values |= {"finish": Finish(values["finish"]), "lost": Usage(**values["lost"])}
                 values |= {"token_ids": array("I", values["token_ids"]) if self.keep_ids else ()}
                 self._arrive(record["row"], record["column"], Completion(**values), place)
-            elif "judgement" in record:
-                self._judged(record["row"], Judgement(**record["judgement"]))
+            elif "assessment" in record:
+                self._assessed(record["row"], Assessment(**record["assessment"]))
                 self.rows[record["row"]].handed += 1
             else:
                 self._cut(record["row"], Usage(**record["cut"]))
         for i, row in enumerate(self.rows):
-            self.judge.recall(i, [sample.judgement for sample in row.samples])
+            self.assessor.recall(i, [sample.assessment for sample in row.samples])
 
     def _strike_failed(self) -> None:
-        """Forget the requests that failed, and what was judged or (in a chain) drawn after them: it rests on them."""
+        """Forget the requests that failed, and what was assessed or (in a chain) drawn after them: it rests on them."""
         self.failures.forget()
         for i, row in enumerate(self.rows):
             failed = [column for column, completion in row.arrived.items() if completion.finish is Finish.FAILED]
@@ -477,7 +478,7 @@ class Driver:
             prompt=row.cut.prompt + sum(c.prompt_tokens for c in came),
             cached_prompt=row.cut.cached_prompt + sum(c.cached_prompt_tokens for c in came),
             completion=sum(s.completion.completion_tokens for s in used),
-            speculative=sum(c.completion_tokens for c in unused),
+            prefetched=sum(c.completion_tokens for c in unused),
             aborted=row.cut.aborted,
             verifier=row.verifier,
             predictor=predictor,

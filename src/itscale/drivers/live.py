@@ -15,7 +15,7 @@ import pandas as pd
 from itscale.data.journal import Journal, fingerprint
 from itscale.data.ledger import Ledger
 from itscale.data.records import Problem, Unit, features_of, refuse_twins
-from itscale.drivers.assess import Judge, Scorer
+from itscale.drivers.assess import Assessor, Scorer
 from itscale.drivers.driver import Clock, Driver, Solved
 from itscale.drivers.failures import Failures
 from itscale.engines.protocol import Engine, Sampling
@@ -53,8 +53,8 @@ class Run:
         ledger, used = self.ledger, sum(len(row.samples) for row in self.rows)
         share = 100 * self.saved / max(ledger.drawn + self.saved, 1)
         return (
-            f"{len(self.rows)} rows, {used} samples used of a budget of {len(self.rows) * self.limit}, {self.clock.total:.1f} s\n"
-            f"{ledger.drawn} completion tokens drawn ({ledger.speculative} finished unused, {ledger.aborted} cut short), "
+            f"{len(self.rows)} rows, {used} samples drawn of at most {len(self.rows) * self.limit}, {self.clock.total:.1f} s\n"
+            f"{ledger.drawn} completion tokens drawn ({ledger.prefetched} finished unused, {ledger.aborted} cut short), "
             f"about {self.saved:.0f} saved ({share:.0f} % of the whole budget; an estimate, from the samples that were drawn)"
             + (f"\n{self.failures.summary()}" if self.failures else "")
         )
@@ -72,7 +72,7 @@ def solve(
     sampling: Sampling | None = None,
     seed: int = 0,
     chains: int = 1,
-    look_ahead: int = 8,
+    prefetch: int = 8,
     verifier: Scorer | None = None,
     comparer: Comparer | None = None,
     predictions: pd.DataFrame | None = None,
@@ -91,7 +91,7 @@ def solve(
         sampling: of every request.
         seed: with the problem's id and the sample's number it decides the request's seed, as in `generate`.
         chains: of every problem, for rules that count rounds.
-        look_ahead: samples of one problem that may be begun before they are asked for, when slots are free.
+        prefetch: samples of one problem that may be begun before they are asked for, when slots are free.
         verifier: scores samples, for the rules that read scores.
         comparer: compares answers; without one, one is opened for this call, which takes seconds.
         predictions: what the predictor says of each problem (schema PREDICTIONS), for the rules that read features.
@@ -99,7 +99,7 @@ def solve(
             are safe.
         meta: what else the journal belongs to (the models).
         keep_ids: hold the token ids of every sample (test-time training reads them); they take memory.
-        background: judge samples beside the engine; without, the batches do not depend on the clock.
+        background: assess samples beside the engine; without, the batches do not depend on the clock.
         shown: show a progress bar.
 
     Raises:
@@ -118,7 +118,7 @@ def solve(
     sampling = sampling or Sampling()
     with ExitStack() as stack:
         comparer = comparer or stack.enter_context(Comparer(5.0))
-        judge = stack.enter_context(Judge(comparer, verifier, scores_read(policy), background=background))
+        assessor = stack.enter_context(Assessor(comparer, verifier, scores_read(policy), background=background))
         written = None
         if journal is not None:
             settings = [repr(policy), asdict(sampling), seed, chains, keep_ids, [asdict(p) for p in problems], meta or {}]
@@ -132,8 +132,8 @@ def solve(
             sampling=sampling,
             seed=seed,
             chains=chains if policy.unit is Unit.ROUND else 1,
-            look_ahead=look_ahead,
-            judge=judge,
+            prefetch=prefetch,
+            assessor=assessor,
             journal=written,
             features=features,
             keep_ids=keep_ids,

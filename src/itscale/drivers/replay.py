@@ -25,11 +25,11 @@ _BLOCK = 1 << 18  # entries of one array of a block: 2 MB
 class Outcomes:
     """What a policy did in B replays (problem x order, or problem x chain).
 
-    `column` is the column of the pool it answered with (-1: no answer), `used` the samples or rounds it paid for.
+    `column` is the column of the pool it answered with (-1: no answer), `drawn` the samples or rounds it paid for.
     """
 
     problem: np.ndarray  # [B] int, index into the pool's problem_ids
-    used: np.ndarray  # [B] int
+    drawn: np.ndarray  # [B] int
     column: np.ndarray  # [B] int
     correct: np.ndarray  # [B] bool
     reason: np.ndarray  # [B] int8, index into list(Reason)
@@ -103,9 +103,9 @@ def _replay_rows(
     score = np.where(scored, pool.score[row[:, None], order], np.nan)
     tokens = pool.completion_tokens[row[:, None], order]
     known = {name: values[row] for name, values in features.items()}
-    used, column, reason = drive(policy, Batch(np.zeros(len(row), np.int64), cluster, score, tokens, known))
+    drawn, column, reason = drive(policy, Batch(np.zeros(len(row), np.int64), cluster, score, tokens, known))
 
-    paid = columns < used[:, None]
+    paid = columns < drawn[:, None]
 
     def spent(field: np.ndarray) -> np.ndarray:
         return np.where(paid, field[row[:, None], order], 0).sum(axis=1)
@@ -113,7 +113,7 @@ def _replay_rows(
     picked = np.where(column >= 0, order[np.arange(len(row)), np.maximum(column, 0)], -1)
     return Outcomes(
         problem=pool.problem[row],
-        used=used,
+        drawn=drawn,
         column=picked,
         correct=np.where(picked >= 0, pool.correct[row, np.maximum(picked, 0)], False),
         reason=reason,
@@ -138,9 +138,9 @@ def _joined(parts: list[Any]) -> Any:
 
 
 def drive(policy: Policy, whole: Batch) -> tuple[np.ndarray, ...]:
-    """Step a policy until every row has stopped; returns used[B], column[B] (in the replayed order) and reason[B]."""
+    """Step a policy until every row has stopped; returns drawn[B], column[B] (in the replayed order) and reason[B]."""
     rows, limit = whole.cluster.shape
-    used = np.zeros(rows, np.int64)
+    drawn = np.zeros(rows, np.int64)
     column = np.full(rows, -1, np.int64)
     reason = np.zeros(rows, np.int8)
     active = np.arange(rows)
@@ -154,13 +154,13 @@ def drive(policy: Policy, whole: Batch) -> tuple[np.ndarray, ...]:
         done = want <= n
         if done.any():
             finished = np.flatnonzero(done)
-            used[active[finished]] = n[finished]
+            drawn[active[finished]] = n[finished]
             column[active[finished]] = policy.select(take(state, finished), batch.rows(finished))
             reason[active[finished]] = decision.reason[finished]
             going = np.flatnonzero(~done)
             active, state, n, want = active[going], take(state, going), n[going], want[going]
         seen, n = n, want
-    return used, column, reason
+    return drawn, column, reason
 
 
 def visible(whole: Batch, rows: np.ndarray, n: np.ndarray) -> Batch:

@@ -1,4 +1,4 @@
-"""Accuracy against the number of parallel samples, for the fixed budgets."""
+"""Accuracy against the number of parallel samples, for the fixed N."""
 
 from pathlib import Path
 

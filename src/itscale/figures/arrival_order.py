@@ -33,5 +33,5 @@ def draw(arrival: pd.DataFrame, benchmark: str, out: Path) -> None:
             column = arrival[f"tokens_per_sample_{name}"]
             length.plot(column, at, "os"[index], color=COLOURS[index], ms=5, label=f"in order of {label}")
         length.set_yticks(at, [""] * len(at))
-        length.set_xlabel("completion tokens per sample used")
+        length.set_xlabel("completion tokens per sample drawn")
         length.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)

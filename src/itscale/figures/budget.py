@@ -1,4 +1,4 @@
-"""Tokens and accuracy against the budget N, for the fixed budgets and the rules that stop early."""
+"""Tokens and accuracy against the budget N, for the fixed N and the rules that stop early."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ CAPTION = (
 SHOWN = (
     "best-of-N",
     "ASC",
-    "threshold",
-    "reservation",
+    "score threshold",
+    "Pandora",
     "OptScale^0 (paper)",
     "OptScale^t (paper)",
     "OptScale^0 (ours)",

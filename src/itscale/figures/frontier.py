@@ -1,4 +1,4 @@
-"""Accuracy against completion tokens: what each rule buys, between the fixed budgets and the clairvoyant bound."""
+"""Accuracy against completion tokens: what each rule buys, between the fixed N and the oracle stop."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from itscale.figures.style import figure, look
 
 CAPTION = (
     "Accuracy on the {benchmark} benchmark against completion tokens per question, one point a budget N, with 95 % "
-    "bootstrap bands over questions. Left: rules that return the best-scored sample; dashed: the clairvoyant stop, which "
+    "bootstrap bands over questions. Left: rules that return the best-scored sample; dashed: the oracle stop, which "
     "knows the answers and uses the fewest tokens that lose nothing that best-of-N solves, a bound for every such rule that "
-    "loses nothing. Right: rules that vote. Grey: the fixed budgets, best-of-N and self-consistency; a rule earns its keep "
+    "loses nothing. Right: rules that vote. Grey: the fixed N, best-of-N and self-consistency; a rule earns its keep "
     "only where it lies above them."
 )
-SCORES = ("best-of-N", "weighted best-of-N", "threshold", "reservation")
-BOUND = "clairvoyant stop"
+SCORES = ("best-of-N", "weighted best-of-N", "score threshold", "Pandora")
+BOUND = "oracle stop"
 
 
 def draw(frontier: pd.DataFrame, benchmark: str, out: Path) -> None:

@@ -13,7 +13,7 @@ CAPTION = (
     "Samples needed until the best verifier score reaches s_min = {s_min:g} with probability {alpha:g}, over the mean mu "
     "and standard deviation sigma of the normal before its truncation to [0, 1] (closed form, capped at {n_max}). Left of "
     "the steep edge no budget suffices, right of it one sample does: the rule's whole work is done in the narrow valley "
-    "between, so an error of a few hundredths in (mu, sigma) decides between one sample and the full budget."
+    "between, so an error of a few hundredths in (mu, sigma) decides between one sample and the fixed N."
 )
 
 

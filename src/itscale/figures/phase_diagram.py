@@ -26,19 +26,25 @@ def draw(questions: pd.DataFrame, benchmark: str, out: Path) -> None:
             mine = rows[rows["effect"] == effect]
             some = mine[mine.index % 5 == 0]
             axis.errorbar(
-                some["p0"].to_numpy(),
-                some["pi"].to_numpy(),
+                some["p_first_correct"].to_numpy(),
+                some["stationary_accuracy"].to_numpy(),
                 # A mean of a very skewed posterior may lie outside its central interval.
-                xerr=[(some["p0"] - some["p0_low"]).clip(0).to_numpy(), (some["p0_high"] - some["p0"]).clip(0).to_numpy()],
-                yerr=[(some["pi"] - some["pi_low"]).clip(0).to_numpy(), (some["pi_high"] - some["pi"]).clip(0).to_numpy()],
+                xerr=[
+                    (some["p_first_correct"] - some["p_first_correct_low"]).clip(0).to_numpy(),
+                    (some["p_first_correct_high"] - some["p_first_correct"]).clip(0).to_numpy(),
+                ],
+                yerr=[
+                    (some["stationary_accuracy"] - some["stationary_accuracy_low"]).clip(0).to_numpy(),
+                    (some["stationary_accuracy_high"] - some["stationary_accuracy"]).clip(0).to_numpy(),
+                ],
                 fmt="none",
                 color=colour,
                 alpha=0.3,
                 elinewidth=0.7,
             )
             label = f"{effect}: {len(mine)} of {len(rows)} questions"
-            axis.plot(mine["p0"], mine["pi"], marker, color=colour, ms=4.5, alpha=0.8, label=label)
-        axis.plot(rows["p0"].mean(), rows["pi"].mean(), "+", color="black", ms=14, mew=2)
+            axis.plot(mine["p_first_correct"], mine["stationary_accuracy"], marker, color=colour, ms=4.5, alpha=0.8, label=label)
+        axis.plot(rows["p_first_correct"].mean(), rows["stationary_accuracy"].mean(), "+", color="black", ms=14, mew=2)
         axis.set_xlim(0, 1)
         axis.set_ylim(0, 1)
         axis.set_xlabel("chance of a correct first answer, p0")

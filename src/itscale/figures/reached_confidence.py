@@ -8,7 +8,7 @@ from itscale.figures.style import figure, look
 
 CAPTION = (
     "Simulated questions with truncated normal scores: how often the best score reaches s_min (the 90 % quantile of a "
-    "score) where a confidence alpha is asked for, averaged over {worlds} pairs of (mu, sigma); bands are 95 % Monte Carlo "
+    "score) where a confidence alpha is asked for, averaged over {pairs} pairs of (mu, sigma); bands are 95 % Monte Carlo "
     "intervals. With known parameters the guarantee holds (on or just above the grey line, N* being an integer). With "
     "estimated ones it is whatever the estimate makes of it: below the line a rule promises more than it keeps, above it it "
     "pays for confidence that nobody asked for. Right: the samples that this costs."
@@ -17,7 +17,7 @@ CAPTION = (
 
 def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`table`: columns rule, alpha, reached, reached_low, reached_high, samples (the same on every benchmark); PDF and PNG."""
-    with figure(out, CAPTION.format(worlds="six"), columns=2, width=10, height=4.2) as (fig, axes):
+    with figure(out, CAPTION.format(pairs="six"), columns=2, width=10, height=4.2) as (fig, axes):
         start = min(table["reached_low"].min(), table["alpha"].min()) - 0.02
         axes[0].plot([start, 1], [start, 1], color="0.6", lw=1, zorder=0)
         for index, (rule, group) in enumerate(table.groupby("rule", sort=False)):

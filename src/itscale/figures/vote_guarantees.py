@@ -11,7 +11,7 @@ CAPTION = (
     "strongly the wrong answers cluster on one of them: 0 is OptPO's model (ten answers, the consensus with probability "
     "0.4, the others equal), at 1 a single wrong answer is nearly as frequent as the consensus. Dashed: the nominal error "
     "of 5 %. Filled: the rule is told the true p0 and m; hollow: it estimates them from such answers, by which a clustered "
-    "world makes it careful. Under the model the tests keep their promise; beyond it they do not. A point is missing where "
+    "questions make it careful. Under the model the tests keep their promise; beyond it they do not. A point is missing where "
     "hardly any vote stopped."
 )
 

@@ -21,7 +21,9 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`table`: a row per lead with error of the stopped, rollouts, accuracy and their intervals; writes `out` as PDF and PNG."""
     rows = table[table["benchmark"] == benchmark]
     known = rows.iloc[0]
-    caption = CAPTION.format(benchmark=benchmark, limit=int(known["limit"]), p0=known["p0"], options=int(known["options"]))
+    caption = CAPTION.format(
+        benchmark=benchmark, limit=int(known["limit"]), p0=known["p_consensus"], options=int(known["options"])
+    )
     with figure(out, caption, columns=2, width=10) as (_, axes):
         for axis, quantity, label in (
             (axes[0], "error_of_stopped", "error of votes that stopped (%)"),

@@ -162,11 +162,11 @@ def grade_table(samples: pd.DataFrame, problems: list[Problem], time_limit: floa
                 leaders = [{c: g[clusters[j].index(c)] for c in set(clusters[j]) - {-1}} for j, g in enumerate(part)]
                 keys = [(j, c, i) for j, found in enumerate(leaders) for c, i in found.items()]
                 pairs = [(gold[samples["problem_id"].iat[i]], answers[i]) for _, _, i in keys]
-                judged = {(j, c): same for (j, c, _), same in zip(keys, comparer.compare(pairs), strict=True)}
+                assessed = {(j, c): same for (j, c, _), same in zip(keys, comparer.compare(pairs), strict=True)}
                 for j, group in enumerate(part):
                     for i, c in zip(group, clusters[j], strict=True):
                         if c >= 0:
-                            cluster[i], verdict[i] = c, _verdict(judged[j, c]).value
+                            cluster[i], verdict[i] = c, _verdict(assessed[j, c]).value
                 bar.update(len(part))
     return samples[list(KEY)].assign(answer=answers, cluster=cluster, verdict=verdict)[GRADES.names]
 

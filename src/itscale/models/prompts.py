@@ -4,7 +4,7 @@ from typing import Any
 
 BEFORE_PREVIOUS = "\nThe assistant's previous answer is: $\\boxed{"
 AFTER_PREVIOUS = "}$, and please re-answer."
-# Stands after every step that a process reward model judges (Qwen2.5-Math-PRM).
+# Stands after every step that a process reward model scores (Qwen2.5-Math-PRM).
 SEPARATOR = "<extra_0>"
 
 

@@ -53,23 +53,23 @@ def load_network(model: Path | str, dtype: torch.dtype | str) -> nn.Module:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of a solution that fits the model: token ids, of whose steps the last `judged` are new here."""
+    """A stretch of a solution that fits the model: token ids, of whose steps the last `scored` are new here."""
 
     ids: list[int]
-    judged: int
+    scored: int
 
 
 def windows_of(prompt: list[int], steps: list[list[int]], size: int) -> list[Window]:
     """A solution's windows of at most `size` tokens: the question, then steps (each with its separator at the end).
 
-    A window begins with as many of the steps before it as half the room holds, and each step is judged once. What is longer
+    A window begins with as many of the steps before it as half the room holds, and each step is scored once. What is longer
     than the window by itself keeps its end: half the window of a question, the room beside the question of a step.
     """
     prompt = prompt[-(size // 2) :] if len(prompt) > size // 2 and len(prompt) + sum(map(len, steps)) > size else prompt
     room = size - len(prompt)
     steps = [step[-room:] for step in steps]
     windows: list[Window] = []
-    first = begin = 0  # the first step that is not judged yet, and where its window begins
+    first = begin = 0  # the first step that is not scored yet, and where its window begins
     while first < len(steps):
         end = first + 1
         while begin < first and sum(map(len, steps[begin:end])) > room:
@@ -128,7 +128,7 @@ class Verifier:
                         f"the reward model gives NaN for a solution of {questions[i][:60]!r}: its weights or their precision are "
                         "broken, restore it."
                     )
-                found[i, k] = p[-own[i][k].judged :]
+                found[i, k] = p[-own[i][k].scored :]
             advance(sum(k == 0 for _, k in chunk))
             start += len(chunk)
         steps = [np.concatenate([found[i, k] for k in range(len(w))]) if w else np.array([np.nan]) for i, w in enumerate(own)]

@@ -1,6 +1,10 @@
-"""The registry: from the name in the configuration to the policy class."""
+"""The registry: every rule by its slug and its display name.
 
-from dataclasses import fields
+Both are accepted wherever a rule is named: in the configuration, on the command line, in `make_policy`. Tables show both.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from itscale.errors import UserError
@@ -8,50 +12,99 @@ from itscale.policies.consistency import Adaptive, DifficultyAdaptive, Difficult
 from itscale.policies.fixed import BestOfN, MultiRoundThinking, SelfConsistency, WeightedBestOfN
 from itscale.policies.markovscale import Gate, Map, Zero
 from itscale.policies.optpo import VoteASC, VoteDirichlet, VoteHeuristic, VoteLead, VotePosterior, VoteRatio
-from itscale.policies.optscale import OptScale, Reservation, Threshold
+from itscale.policies.optscale import OptScale, Pandora, ScoreThreshold
 from itscale.policies.protocol import Policy
 from itscale.policies.rounds import BestScoredRound, Filter, MajorityOverRounds
 
-POLICIES: dict[str, type] = {
-    "best_of_n": BestOfN,
-    "weighted_best_of_n": WeightedBestOfN,
-    "self_consistency": SelfConsistency,
-    "esc": EarlyStopping,
-    "asc": Adaptive,
-    "dsc": DifficultyAdaptive,
-    "dsc_oracle": DifficultyOracle,
-    "threshold": Threshold,
-    "reservation": Reservation,
-    "optscale": OptScale,
-    "vote_lead": VoteLead,
-    "vote_asc": VoteASC,
-    "vote_ratio": VoteRatio,
-    "vote_posterior": VotePosterior,
-    "vote_heuristic": VoteHeuristic,
-    "vote_dirichlet": VoteDirichlet,
-    "mr_thinking": MultiRoundThinking,
-    "majority_over_rounds": MajorityOverRounds,
-    "best_scored_round": BestScoredRound,
-    "gate": Gate,
-    "zero": Zero,
-    "map": Map,
-    "filter": Filter,
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule as people name it: `slug` in files and commands, `name` in tables and figures; `settings` make it this rule."""
+
+    slug: str
+    name: str
+    policy: type
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+_PAPER, _PREDICTED = {"variant": "paper"}, {"predicted": True}
+
+POLICIES: dict[str, Rule] = {
+    rule.slug: rule
+    for rule in (
+        Rule("best_of_n", "best-of-N", BestOfN),
+        Rule("weighted_best_of_n", "weighted best-of-N", WeightedBestOfN),
+        Rule("self_consistency", "self-consistency", SelfConsistency),
+        Rule("esc", "ESC", EarlyStopping),
+        Rule("asc", "ASC", Adaptive),
+        Rule("dsc", "DSC", DifficultyAdaptive),
+        Rule("dsc_oracle", "DSC (oracle, replay only)", DifficultyOracle),
+        Rule("score_threshold", "score threshold", ScoreThreshold),
+        Rule("pandora", "Pandora", Pandora),
+        Rule("optscale", "OptScale^0 (ours)", OptScale, {"variant": "ours"}),
+        Rule("optscale_predicted", "OptScale^t (ours)", OptScale, {"variant": "ours", **_PREDICTED}),
+        Rule("optscale_paper", "OptScale^0 (paper)", OptScale, _PAPER),
+        Rule("optscale_paper_predicted", "OptScale^t (paper)", OptScale, {**_PAPER, **_PREDICTED}),
+        Rule("vote_lead", "OptPO vote lead", VoteLead),
+        Rule("vote_asc", "OptPO vote ASC", VoteASC),
+        Rule("vote_ratio", "OptPO ratio", VoteRatio),
+        Rule("vote_posterior", "OptPO posterior", VotePosterior),
+        Rule("vote_heuristic", "OptPO heuristic", VoteHeuristic),
+        Rule("vote_dirichlet", "Dirichlet vote", VoteDirichlet),
+        Rule("first_answer", "first answer", MultiRoundThinking, {"rounds": 1}),
+        Rule("mr_thinking", "MR-Thinking", MultiRoundThinking),
+        Rule("majority_over_rounds", "majority over rounds", MajorityOverRounds),
+        Rule("best_scored_round", "best-scored round", BestScoredRound),
+        Rule("markovscale_gate", "MarkovScale gate", Gate),
+        Rule("markovscale_zero", "MarkovScale^0", Zero),
+        Rule("markovscale_map", "MarkovScale^t", Map),
+        Rule("markovscale_filter", "MarkovScale filter (ours)", Filter),
+    )
 }
 
 
+# Names of before, which are an error that says the new one.
+RENAMED = {
+    "threshold": "score_threshold",
+    "reservation": "pandora",
+    "gate": "markovscale_gate",
+    "zero": "markovscale_zero",
+    "map": "markovscale_map",
+    "filter": "markovscale_filter",
+}
+
+
+def find_rule(name: str) -> Rule | None:
+    """A rule by its slug or its display name, capitals aside."""
+    wanted = name.casefold()
+    return next((rule for rule in POLICIES.values() if wanted in (rule.slug, rule.name.casefold())), None)
+
+
+def named_rule(name: str) -> Rule:
+    """`find_rule`, of which there must be one.
+
+    Raises:
+        UserError: there is no such rule; the message lists all.
+    """
+    if (rule := find_rule(name)) is None:
+        if name in RENAMED:
+            raise UserError(f"policy {name!r} is now called {RENAMED[name]!r}: rename it.")
+        raise UserError(f"there is no policy {name!r}: choose one of {', '.join(POLICIES)}.")
+    return rule
+
+
 def make_policy(name: str, **settings: Any) -> Policy:
-    """A policy by its name in the configuration.
+    """A policy by its slug or display name; `settings` win over those that make the rule what it is.
 
     Raises:
         UserError: the name or a setting is not known, or a setting is missing; the message lists what there is.
     """
-    if name not in POLICIES:
-        raise UserError(f"there is no policy {name!r}: choose one of {', '.join(POLICIES)}.")
-    known = [f.name for f in fields(POLICIES[name])]
+    rule = named_rule(name)
+    known = [f.name for f in fields(rule.policy)]
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise UserError(f"policy {name!r} has no setting {unknown[0]!r}: it takes {', '.join(known)}.")
     try:
-        return POLICIES[name](**settings)
+        return rule.policy(**{**rule.settings, **settings})
     except TypeError as error:
         raise UserError(f"policy {name!r}: {str(error).split('() ')[-1]}.") from None

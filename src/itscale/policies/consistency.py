@@ -16,7 +16,7 @@ from itscale.theory.voting import Tally, asc_confidence, empty_tally, plurality,
 class EarlyStopping:
     """ESC (Li et al. 2024): disjoint windows of `window` samples; stop at one whose answers all agree.
 
-    A window with an unanswered sample never agrees; a last window cut short by n_max is not judged.
+    A window with an unanswered sample never agrees; a last window cut short by n_max is not assessed.
     """
 
     n_max: int

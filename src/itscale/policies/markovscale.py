@@ -86,7 +86,7 @@ class Zero(_Chain):
 
     def __post_init__(self) -> None:
         _Chain.__post_init__(self)
-        _check_cost("zero", self.cost)
+        _check_cost("markovscale_zero", self.cost)
 
     def depth(self, p0: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return markov.best_depth(p0, a, b, self.cost, self.rounds - 1)
@@ -108,9 +108,9 @@ class Map(_Chain):
 
     def __post_init__(self) -> None:
         _Chain.__post_init__(self)
-        _check_cost("map", self.cost)
+        _check_cost("markovscale_map", self.cost)
         if self.strength < 0:
-            raise UserError(f"strength of map is {self.strength}: it is a number of transitions, 0 or more.")
+            raise UserError(f"strength of markovscale_map is {self.strength}: it is a number of transitions, 0 or more.")
 
     def bind(self, known: Calibration) -> Self:
         return replace(self, strata=known.strata, first_score=known.first_score, known=known.rounds)

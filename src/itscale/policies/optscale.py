@@ -28,7 +28,7 @@ _PEEK = {8: 3, 16: 5, 32: 10, 64: 20}
 
 
 @dataclass(frozen=True, slots=True)
-class Threshold:
+class ScoreThreshold:
     """Stop at the first answered sample whose score reaches s_min, or at n_max; answer with the best score."""
 
     s_min: float
@@ -39,7 +39,7 @@ class Threshold:
     family: ClassVar[str] = "best_of_n"
 
     def __post_init__(self) -> None:
-        check_counts("threshold", n_max=self.n_max)
+        check_counts("score_threshold", n_max=self.n_max)
 
     @property
     def limit(self) -> int:
@@ -217,7 +217,7 @@ class OptScale(_Fitted):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reservation(_Fitted):
+class Pandora(_Fitted):
     """Weitzman's rule with recall (1979; ours): go on while the expected gain E[(S - best)^+] of one more sample is above `cost`.
 
     The same as stopping once the best score reaches the reservation value. `cost` is the price of a sample in score units. The
@@ -227,11 +227,11 @@ class Reservation(_Fitted):
     cost: float
 
     def __post_init__(self) -> None:
-        check_counts("reservation", n_max=self.n_max)
+        check_counts("pandora", n_max=self.n_max)
         if not 0 < self.cost < 1:
-            raise UserError(f"cost of reservation is {self.cost}: choose a price between 0 and 1, in units of the score.")
+            raise UserError(f"cost of pandora is {self.cost}: choose a price between 0 and 1, in units of the score.")
         if self.n0 <= 0:
-            raise UserError(f"n0 of reservation is {self.n0}: its first look needs a prior, choose more than 0.")
+            raise UserError(f"n0 of pandora is {self.n0}: its first look needs a prior, choose more than 0.")
 
     def step(self, state: Scores, batch: Batch, seen: np.ndarray) -> tuple[Scores, Decision]:
         if not batch.n.any():

@@ -61,11 +61,11 @@ class Filter:
     family: ClassVar[str] = "mr_thinking"
 
     def __post_init__(self) -> None:
-        check_counts("filter", rounds=self.rounds)
+        check_counts("markovscale_filter", rounds=self.rounds)
         if not 0 < self.tau <= 1:
-            raise UserError(f"tau of filter is {self.tau}: choose a probability above 0, 1 at most.")
+            raise UserError(f"tau of markovscale_filter is {self.tau}: choose a probability above 0, 1 at most.")
         if self.cost < 0:
-            raise UserError(f"cost of filter is {self.cost}: it is a loss of accuracy per round, 0 or more.")
+            raise UserError(f"cost of markovscale_filter is {self.cost}: it is a loss of accuracy per round, 0 or more.")
 
     @property
     def limit(self) -> int:

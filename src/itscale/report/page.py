@@ -65,7 +65,7 @@ def build(results: Path, *, folder: Path, files: list[Path], config: dict[str, A
     ]
     path = results / "tables" / "main.csv"
     main = read_csv(path) if path.exists() else None
-    jobs = evidence.job_times(results / "benchmarks")
+    jobs = evidence.job_times(results / "timings")
     by_rule = evidence.by_rule(jobs) if len(jobs) else pd.DataFrame()
     if by_rule.empty:
         missing.append("times by rule (benchmarks/)")

@@ -1,4 +1,4 @@
-"""Which policy, with which knobs? Answered from a calibration file, or from a stored pool for a wanted accuracy."""
+"""Which policy, with which hyperparameters? Answered from a calibration file, or from a stored pool for a wanted accuracy."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,16 +20,16 @@ from itscale.theory.intervals import mean_interval
 USUAL: dict[str, dict[str, Any]] = {
     "best_of_n": {"n": 16},
     "self_consistency": {"n": 16},
-    "threshold": {"s_min": 0.9, "n_max": 16},
-    "optscale": {"variant": "paper", "s_min": 0.9, "alpha": 0.95, "n_max": 16},
+    "score_threshold": {"s_min": 0.9, "n_max": 16},
+    "optscale_paper": {"s_min": 0.9, "alpha": 0.95, "n_max": 16},
     "vote_lead": {"lead": 3, "n_max": 16},
     "mr_thinking": {"rounds": 4},
-    "gate": {"rounds": 4},
+    "markovscale_gate": {"rounds": 4},
 }
 
 
 def named_policy(name: str, settings: dict[str, Any], calibration: dict[str, Any] | None) -> Policy:
-    """A policy ready to run: with the knobs of a calibration file where there is one, else with the usual ones.
+    """A policy ready to run: with the hyperparameters of a calibration file where there is one, else with the usual ones.
 
     Args:
         name: of a policy, or of a method of the calibration file; of several budgets the last is taken.
@@ -45,7 +45,8 @@ def named_policy(name: str, settings: dict[str, Any], calibration: dict[str, Any
     found = [
         (entry, policy)
         for entry, (method, policy) in zip(calibration["methods"], frozen_policies(calibration), strict=True)
-        if name in (method, entry["policy"]) and settings.items() <= {**entry["settings"], **entry["knobs"]}.items()
+        if name in (method, entry["slug"], entry["policy"])
+        and settings.items() <= {**entry["settings"], **entry["hyperparameters"]}.items()
     ]
     if not found:
         methods = ", ".join(dict.fromkeys(entry["method"] for entry in calibration["methods"]))
@@ -87,19 +88,19 @@ class Candidate:
 
 
 def usual_methods(pool: Pool) -> list[Method]:
-    """What to try on a pool: fixed budgets in powers of two, and the adaptive rules up to the pool's size."""
+    """What to try on a pool: fixed N in powers of two, and the adaptive rules up to the pool's size."""
     budgets = [2**i for i in range(pool.size.bit_length()) if 2**i <= pool.size]
     if pool.unit is Unit.ROUND:
         rounds = {"rounds": list(range(1, pool.size + 1))}
-        return [Method("MR-Thinking", "mr_thinking", grid=rounds), Method("MarkovScale gate", "gate", grid=rounds)]
+        return [Method("MR-Thinking", "mr_thinking", grid=rounds), Method("MarkovScale gate", "markovscale_gate", grid=rounds)]
     large = [n for n in budgets if n >= 4] or budgets
     scores = [0.5, 0.7, 0.8, 0.9, 0.95, 0.98]
     own = {"s_min": scores[2:], "alpha": [0.5, 0.8, 0.95], "n_max": large}
     return [
         Method("best-of-N", "best_of_n", grid={"n": budgets}),
         Method("self-consistency", "self_consistency", grid={"n": budgets}),
-        Method("threshold", "threshold", grid={"s_min": scores, "n_max": large}),
-        Method("OptScale^0 (ours)", "optscale", {"variant": "ours"}, grid=own),
+        Method("score threshold", "score_threshold", grid={"s_min": scores, "n_max": large}),
+        Method("OptScale^0 (ours)", "optscale", grid=own),
         Method("OptPO vote lead", "vote_lead", grid={"lead": [2, 3, 4, 5, 6, 8], "n_max": large}),
     ]
 
@@ -131,12 +132,12 @@ def advise(
     candidates = []
     for method in methods:
         for settings in method.variants():
-            for knobs, policy in method.candidates(settings):
+            for chosen, policy in method.candidates(settings):
                 usable = (
                     policy.unit is pool.unit and policy.limit <= pool.size and set(policy.needs_features) <= set(pool.features)
                 )
                 if usable and (scored or not policy.needs_scores):
-                    candidates.append(_candidate(method.name, {**settings, **knobs}, policy, pool, known, orders, seed))
+                    candidates.append(_candidate(method.name, {**settings, **chosen}, policy, pool, known, orders, seed))
     if not candidates:
         raise UserError("none of the methods can be replayed on this pool: give others with --methods.")
     names = dict.fromkeys(c.method for c in candidates)

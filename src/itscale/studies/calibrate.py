@@ -1,7 +1,7 @@
-"""Choose every knob on the calibration split by one stated criterion, and write down what was tried.
+"""Choose every hyperparameter on the calibration split by one stated criterion, and write down what was tried.
 
 Criterion (docs/optscale.md): the fewest completion tokens among the settings whose accuracy is within
-one point of the same family's full budget (best-of-N, self-consistency, or the whole chain); if none is, the most accurate.
+one point of the same family's fixed N (best-of-N, self-consistency, or the whole chain); if none is, the most accurate.
 """
 
 from dataclasses import asdict, fields
@@ -26,7 +26,7 @@ from itscale.theory.voting import estimate_model
 TOLERANCE = 0.01
 CRITERION = (
     "fewest completion tokens among the settings whose accuracy on the calibration split is within 1 point of the same "
-    "family's full budget; the most accurate where none is"
+    "family's fixed N; the most accurate where none is"
 )
 # What "the whole budget" means in each family, and the setting that holds the budget.
 REFERENCES = {"best_of_n": "n", "self_consistency": "n", "mr_thinking": "rounds"}
@@ -46,30 +46,36 @@ def measure(policy: Policy, pools: dict[Unit, Pool], orders: int, seed: int) -> 
 def calibrate(
     methods: list[Method], pools: dict[Unit, Pool], known: Calibration, *, orders: int, seed: int
 ) -> list[dict[str, Any]]:
-    """One record per method and swept variant: the chosen knobs, every candidate's measurement, the reference's.
+    """One record per method and swept variant: the chosen hyperparameters, every candidate's measurement, the reference's.
 
     Returns:
-        JSON-ready records with keys method, settings, knobs, reference_accuracy, within_tolerance, candidates.
+        JSON-ready records with keys method, slug, policy, settings, hyperparameters, reference_accuracy, within_tolerance,
+        candidates.
     """
     records = []
     for method in methods:
         for settings in method.variants():
             candidates = method.candidates(settings)
-            record: dict[str, Any] = {"method": method.name, "policy": method.policy, "settings": settings}
+            record: dict[str, Any] = {
+                "method": method.name,
+                "slug": method.slug,
+                "policy": method.policy,
+                "settings": settings,
+            }
             if len(candidates) == 1:
-                records.append({**record, "knobs": candidates[0][0], "candidates": []})
+                records.append({**record, "hyperparameters": candidates[0][0], "candidates": []})
                 continue
             full, _ = measure(reference(candidates[0][1]), pools, orders, seed)
             tried = []
-            for knobs, policy in candidates:
+            for chosen, policy in candidates:
                 accuracy, tokens = measure(policy.bind(known), pools, orders, seed)
-                tried.append({"knobs": knobs, "accuracy": accuracy, "completion_tokens": tokens})
+                tried.append({"hyperparameters": chosen, "accuracy": accuracy, "completion_tokens": tokens})
             near = [t for t in tried if t["accuracy"] >= full - TOLERANCE]
             best = min(near, key=lambda t: t["completion_tokens"]) if near else max(tried, key=lambda t: t["accuracy"])
             records.append(
                 {
                     **record,
-                    "knobs": best["knobs"],
+                    "hyperparameters": best["hyperparameters"],
                     "reference_accuracy": full,
                     "within_tolerance": bool(near),
                     "candidates": tried,
@@ -141,16 +147,21 @@ def known_from_json(values: dict[str, Any]) -> Calibration:
 
 
 def frozen_policies(record: dict[str, Any]) -> list[tuple[str, Policy]]:
-    """(method, bound policy) of every row of a calibration file, knobs as chosen there."""
+    """(method, bound policy) of every row of a calibration file, hyperparameters as chosen there."""
     known = known_from_json(record["known"])
     return [
-        (entry["method"], make_policy(entry["policy"], **entry["settings"], **entry["knobs"]).bind(known))
+        (entry["method"], make_policy(entry["policy"], **entry["settings"], **entry["hyperparameters"]).bind(known))
         for entry in record["methods"]
     ]
 
 
+def slugs_of(record: dict[str, Any]) -> dict[str, str]:
+    """The slug of each method of a calibration file by its name."""
+    return {entry["method"]: entry["slug"] for entry in record["methods"]}
+
+
 def choose_published(record: dict[str, Any], pools: dict[Unit, Pool]) -> list[tuple[str, Policy | None]]:
-    """(method, bound policy) with the knobs that are best on these pools themselves: the papers' protocol, not ours.
+    """(method, bound policy) with the hyperparameters that are best on these pools themselves: the papers' protocol, not ours.
 
     The most accurate candidate in the one order of submission, ties to the fewest completion tokens. A method without
     candidates has None.
@@ -160,7 +171,7 @@ def choose_published(record: dict[str, Any], pools: dict[Unit, Pool]) -> list[tu
     for entry in record["methods"]:
         best, policy = None, None
         for candidate in entry["candidates"]:
-            tried = make_policy(entry["policy"], **entry["settings"], **candidate["knobs"]).bind(known)
+            tried = make_policy(entry["policy"], **entry["settings"], **candidate["hyperparameters"]).bind(known)
             accuracy, tokens = measure(tried, pools, orders=1, seed=0)
             if best is None or (accuracy, -tokens) > best:
                 best, policy = (accuracy, -tokens), tried

@@ -21,14 +21,14 @@ def compare(
     """Replay every bound policy on a benchmark's pools.
 
     Returns:
-        The main table (a row per method and budget) and the stops (a row per method, budget, samples used and reason).
+        The main table (a row per method and budget) and the stops (a row per method, budget, samples drawn and reason).
     """
-    full_budget = cache(lambda fixed: replay(fixed, pools[fixed.unit], orders=orders, seed=seed))
+    fixed = cache(lambda fixed: replay(fixed, pools[fixed.unit], orders=orders, seed=seed))
     rows, stops = [], []
     for method, policy in policies:
         pool = pools[policy.unit]
         outcomes = replay(policy, pool, orders=orders, seed=seed)
-        full = full_budget(reference(policy))
+        full = fixed(reference(policy))
         label = {"benchmark": benchmark, "method": method, "unit": str(policy.unit), "budget": policy.limit}
         rows.append({**label, "family": policy.family, **summary(outcomes, full, len(pool.problem_ids))})
         stops.append(_stops(outcomes).assign(**label))
@@ -36,7 +36,7 @@ def compare(
 
 
 def summary(outcomes: Outcomes, full: Outcomes, problems: int) -> dict[str, Any]:
-    row: dict[str, Any] = {"problems": problems, "used": float(outcomes.used.mean())}
+    row: dict[str, Any] = {"problems": problems, "samples_drawn": float(outcomes.drawn.mean())}
     ledger, baseline = outcomes.ledger, full.ledger
     quantities = {
         "accuracy": (outcomes.correct, full.correct),
@@ -52,7 +52,7 @@ def summary(outcomes: Outcomes, full: Outcomes, problems: int) -> dict[str, Any]
 
 
 def _stops(outcomes: Outcomes) -> pd.DataFrame:
-    return pd.DataFrame({"samples": outcomes.used, "reason": outcomes.reason}).value_counts().rename("count").reset_index()
+    return pd.DataFrame({"samples": outcomes.drawn, "reason": outcomes.reason}).value_counts().rename("count").reset_index()
 
 
 def accuracy_curves(pool: Pool, *, benchmark: str, orders: int, seed: int) -> pd.DataFrame:

@@ -34,7 +34,7 @@ class Bench:
     predictions: pd.DataFrame | None = None
     seed: int = 0
     chains: int = 1
-    look_ahead: int = 8
+    prefetch: int = 8
 
     def run(self, problems: list[Problem], policy: Policy) -> Run:
         options = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "engine"}
@@ -48,11 +48,11 @@ class Bench:
 def study(problems: list[Problem], policies: list[tuple[str, Policy]], bench: Bench, engine: str) -> pd.DataFrame:
     """A row per fixed budget and per policy, all on the same problems with the same seeds.
 
-    Columns: engine, method, family, unit, budget, problems, used; per problem accuracy, drawn (completion tokens, those of no
-    use included), each with _low and _high, and speculative_tokens, aborted_tokens, verifier_tokens; seconds; against the fixed
-    budget token_saving (with _low and _high) and wall_saving, both as shares, and wall_per_token, their ratio; the same of this
-    process's processor time (for an engine on the CPU: what the clock would say if nothing else ran); milliseconds per
-    decision, and per abort (median and 95th percentile) from the arrival of the deciding sample.
+    Columns: engine, method, family, unit, budget, problems, samples_drawn; per problem accuracy, tokens_drawn (completion
+    tokens, those of no use included), each with _low and _high, and prefetched_tokens, aborted_tokens, verifier_tokens;
+    seconds; against fixed N token_saving (with _low and _high) and wall_saving, both as shares, and wall_per_token, their
+    ratio; the same of this process's processor time (for an engine on the CPU: what the clock would say if nothing else ran);
+    milliseconds per decision, and per abort (median and 95th percentile) from the arrival of the deciding sample.
     """
     bench.run(problems[:4], policies[0][1])  # warms the engine up
     fixed: dict[Policy, Run] = {}
@@ -74,11 +74,11 @@ def _row(method: str, policy: Policy, run: Run, whole: Run, comparer: Comparer) 
     wall = 1 - run.clock.total / whole.clock.total
     aborts = 1000 * np.array(run.clock.abort_latency) if run.clock.abort_latency else np.array([np.nan])
     row: dict[str, Any] = {"method": method, "family": policy.family, "unit": str(policy.unit), "budget": policy.limit}
-    row |= {"problems": len(drawn), "used": float(np.mean([len(r.samples) for r in run.rows]))}
-    for name, values in (("accuracy", right), ("drawn", drawn)):
+    row |= {"problems": len(drawn), "samples_drawn": float(np.mean([len(r.samples) for r in run.rows]))}
+    for name, values in (("accuracy", right), ("tokens_drawn", drawn)):
         found = mean_interval(values)
         row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
-    for name in ("speculative", "aborted", "verifier"):
+    for name in ("prefetched", "aborted", "verifier"):
         row[f"{name}_tokens"] = _per_problem(run, [getattr(r.ledger, name) for r in run.rows]).mean()
     row |= {"seconds": run.clock.total, **saving.columns("token_saving")}
     row |= {"wall_saving": wall, "wall_per_token": wall / saving.mean if saving.mean > 0 else np.nan}
@@ -111,8 +111,8 @@ def arrival_bias(pool: Pool, policies: list[tuple[str, Policy]], *, slots: int, 
     """What each policy over samples does on the same random orders in order of submission and in order of arrival.
 
     Returns:
-        Rows with method, budget, and per order (submission, arrival) accuracy, used and tokens_per_sample; accuracy_difference
-        and used_difference (arrival - submission) with _low and _high over problems.
+        Rows with method, budget, and per order (submission, arrival) accuracy, samples_drawn and tokens_per_sample;
+        accuracy_difference and samples_drawn_difference (arrival - submission) with _low and _high over problems.
     """
     row = np.repeat(np.arange(pool.rows), orders)
     submitted = _reordered(pool, row, orders_of(pool, orders, seed).reshape(-1, pool.size))
@@ -128,14 +128,14 @@ def arrival_bias(pool: Pool, policies: list[tuple[str, Policy]], *, slots: int, 
         found = {}
         for name, source in (("submission", submitted), ("arrival", arrivals[policy.limit])):
             outcomes = replay(policy, source, orders=1)
-            found[name] = [per_problem(values, outcomes, problems) for values in (outcomes.correct, outcomes.used)]
-            record |= {f"accuracy_{name}": found[name][0].mean(), f"used_{name}": found[name][1].mean()}
-            record[f"tokens_per_sample_{name}"] = outcomes.ledger.completion.sum() / outcomes.used.sum()
-        for part, name in enumerate(("accuracy", "used")):
+            found[name] = [per_problem(values, outcomes, problems) for values in (outcomes.correct, outcomes.drawn)]
+            record |= {f"accuracy_{name}": found[name][0].mean(), f"samples_drawn_{name}": found[name][1].mean()}
+            record[f"tokens_per_sample_{name}"] = outcomes.ledger.completion.sum() / outcomes.drawn.sum()
+        for part, name in enumerate(("accuracy", "samples_drawn")):
             record |= paired_difference(found["arrival"][part], found["submission"][part]).columns(f"{name}_difference")
         rows.append(record)
-    of = [f"{name}_{order}" for order in ("submission", "arrival") for name in ("accuracy", "used", "tokens_per_sample")]
-    ends = [f"{name}_difference{end}" for name in ("accuracy", "used") for end in ("", "_low", "_high")]
+    of = [f"{name}_{order}" for order in ("submission", "arrival") for name in ("accuracy", "samples_drawn", "tokens_per_sample")]
+    ends = [f"{name}_difference{end}" for name in ("accuracy", "samples_drawn") for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=["method", "budget", *of, *ends])
 
 
@@ -168,7 +168,7 @@ def study_engines(
     engine: EngineSettings,
     names: list[str],
     verifier: Scorer,
-    look_ahead: int,
+    prefetch: int,
     sampling: Sampling,
     predictions: pd.DataFrame | None,
     seed: int,
@@ -177,6 +177,6 @@ def study_engines(
     tables = []
     for name in names:
         with open_engine(replace(engine, name=name)) as opened:
-            bench = Bench(opened, sampling, verifier, predictions, seed, look_ahead=look_ahead)
+            bench = Bench(opened, sampling, verifier, predictions, seed, prefetch=prefetch)
             tables.append(study(problems, policies, bench, name))
     return pd.concat(tables, ignore_index=True)

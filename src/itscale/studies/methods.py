@@ -1,20 +1,27 @@
 """From the configuration's list of methods to policies: which settings are given, swept, or calibrated."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
+import pandas as pd
+
 from itscale.errors import UserError
-from itscale.policies import make_policy
+from itscale.policies import find_rule, make_policy, named_rule
 from itscale.policies.protocol import Policy
+
+_KEYS = ("policy", "name", "settings", "sweep", "grid")
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
     """One entry of the configuration.
 
-    `settings` are fixed beforehand; each combination of `sweep` is a row of its own in every table; each combination of
-    `grid` is a candidate of which the calibration split picks one.
+    `name` is what tables and figures call it, `slug` its key; `policy` the slug of its rule. `settings` are fixed beforehand;
+    each combination of `sweep` is a row of its own in every table; each combination of `grid` is a candidate of which the
+    calibration split picks one.
     """
 
     name: str
@@ -22,39 +29,100 @@ class Method:
     settings: dict[str, Any] = field(default_factory=dict)
     sweep: dict[str, list[Any]] = field(default_factory=dict)
     grid: dict[str, list[Any]] = field(default_factory=dict)
+    slug: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "slug", self.slug or self.policy)
 
     def variants(self) -> list[dict[str, Any]]:
         """Settings with each combination of the swept values."""
         return [{**self.settings, **values} for values in _combinations(self.sweep)]
 
     def candidates(self, settings: dict[str, Any]) -> list[tuple[dict[str, Any], Policy]]:
-        """The knob values that calibration may choose from for one variant, with the policy of each."""
-        return [(knobs, make_policy(self.policy, **settings, **knobs)) for knobs in _combinations(self.grid)]
+        """The hyperparameters that calibration may choose from for one variant, with the policy of each."""
+        return [(chosen, make_policy(self.policy, **settings, **chosen)) for chosen in _combinations(self.grid)]
 
 
 def _combinations(values: dict[str, list[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(values, combination, strict=True)) for combination in product(*values.values())]
 
 
-def read_methods(entries: dict[str, dict[str, Any]]) -> list[Method]:
-    """Methods from the `methods` section of the configuration.
+def merged_entries(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """The `methods` section by slug: a rule's display name as a key is its slug, and a later entry is laid over an earlier.
+
+    A method that is null is left out.
 
     Raises:
-        UserError: an unknown key, policy or setting; the message names the method.
+        UserError: an entry is no mapping.
     """
-    methods = []
-    for name, entry in entries.items():
-        if not isinstance(entry, dict):
-            raise UserError(f"methods.{name} in the configuration is {entry!r}: give its policy, settings, sweep and grid.")
-        unknown = set(entry) - {"policy", "settings", "sweep", "grid"}
-        if unknown or "policy" not in entry:
-            what = f"unknown key {sorted(unknown)[0]!r}" if unknown else "no 'policy'"
-            raise UserError(f"methods.{name} in the configuration has {what}: it takes policy, settings, sweep and grid.")
-        method = Method(name, **entry)
-        for variant in method.variants():
-            try:
+    merged: dict[str, Any] = {}
+    for key, entry in entries.items():
+        rule = find_rule(key)
+        slug = rule.slug if rule else key
+        if entry is None:
+            merged.pop(slug, None)
+        elif not isinstance(entry, dict):
+            raise UserError(f"methods.{key} in the configuration is {entry!r}: give its settings, sweep and grid.")
+        else:
+            merged[slug] = _overlaid(merged.get(slug, {}), entry)
+    return merged
+
+
+def _overlaid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """One mapping laid over another, mappings inside them likewise."""
+    both = {
+        key: _overlaid(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
+        for key, value in above.items()
+    }
+    return {**below, **both}
+
+
+def read_methods(entries: Mapping[str, Any]) -> list[Method]:
+    """Methods from the `methods` section of the configuration.
+
+    The key is a rule's slug or display name, or a slug of one's own with the rule under `policy`.
+
+    Raises:
+        UserError: an unknown key, policy or setting, or two methods of one name; the message names the method.
+    """
+    methods: list[Method] = []
+    for slug, entry in merged_entries(entries).items():
+        where = f"methods.{slug} in the configuration"
+        if unknown := sorted(set(entry) - set(_KEYS)):
+            raise UserError(f"{where} has the unknown key {unknown[0]!r}: it takes {', '.join(_KEYS)}.")
+        if not re.fullmatch("[a-z][a-z0-9_]*", slug):
+            raise UserError(
+                f"{where}: a method's key is a rule's name, or one of your own of a-z, 0-9 and _, with its name under `name`."
+            )
+        try:
+            rule = named_rule(entry.get("policy", slug))
+            parts = {key: entry[key] for key in ("settings", "sweep", "grid") if key in entry}
+            own = find_rule(slug)
+            name = entry.get("name", own.name if own else slug)
+            method = Method(name, rule.slug, slug=slug, **parts)
+            if own and own.policy is not rule.policy:
+                raise UserError(f"policy {rule.slug!r} under the key of another rule: give the method a key of its own.")
+            for variant in method.variants():
+                for key in variant.keys() & rule.settings.keys():
+                    if variant[key] != rule.settings[key]:
+                        raise UserError(
+                            f"{key} = {variant[key]!r} would be another rule: {rule.slug} has {rule.settings[key]!r}."
+                        )
                 method.candidates(variant)
-            except UserError as error:
-                raise UserError(f"methods.{name} in the configuration: {error}") from None
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        if twin := next((m for m in methods if m.name == method.name), None):
+            raise UserError(f"{where} and methods.{twin.slug} are both called {method.name!r}: give one another name.")
         methods.append(method)
     return methods
+
+
+def with_slugs(table: pd.DataFrame, slugs: Mapping[str, str]) -> pd.DataFrame:
+    """A table with the column `slug` after `method`; empty for rows that are no method, such as bounds."""
+    if "method" not in table:
+        return table
+    known = table["method"].map(lambda name: slugs.get(name) or getattr(find_rule(name), "slug", ""))
+    place = table.columns.get_loc("method") + 1
+    return pd.concat(
+        [table.iloc[:, :place], known.rename("slug"), table.iloc[:, place:].drop(columns="slug", errors="ignore")], axis=1
+    )

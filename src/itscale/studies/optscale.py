@@ -23,7 +23,7 @@ from itscale.theory.intervals import mean_interval, paired_difference, ratio_int
 class _Given:
     """The state of a rule with hindsight: how many samples each row is to use."""
 
-    used: np.ndarray
+    drawn: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Hindsight:
     """Best of a number of samples that is prescribed row by row: an analysis, no rule that anyone could run."""
 
     n_max: int
-    used: np.ndarray
+    drawn: np.ndarray
     unit: ClassVar[Unit] = Unit.SAMPLE
     needs_scores: ClassVar[bool] = True
     needs_features: ClassVar[tuple[str, ...]] = ()
@@ -46,16 +46,16 @@ class Hindsight:
         return self
 
     def init(self, rows: int) -> _Given:
-        return _Given(self.used)
+        return _Given(self.drawn)
 
     def step(self, state: _Given, batch: Batch, seen: np.ndarray) -> tuple[_Given, Decision]:
-        return state, decide(batch.n, state.used, self.n_max, Reason.FIXED)
+        return state, decide(batch.n, state.drawn, self.n_max, Reason.FIXED)
 
     def select(self, state: _Given, batch: Batch) -> np.ndarray:
         return best_scored(batch)
 
 
-def clairvoyant(pool: Pool, n_max: int, *, orders: int, seed: int) -> Outcomes:
+def oracle_stop(pool: Pool, n_max: int, *, orders: int, seed: int) -> Outcomes:
     """The shortest prefix that keeps every problem that best-of-n_max solves (docs/optscale.md), order by order.
 
     It bounds from below the tokens of every best-of-prefix rule that loses none of those problems; a problem that the full
@@ -70,19 +70,19 @@ def clairvoyant(pool: Pool, n_max: int, *, orders: int, seed: int) -> Outcomes:
     before = np.maximum.accumulate(np.pad(score, ((0, 0), (1, 0)), constant_values=-np.inf), axis=1)[:, :-1]
     best = np.maximum.accumulate(np.where(score > before, np.arange(n_max), -1), axis=1)
     right = np.where(best >= 0, np.take_along_axis(pool.correct[row, order], np.maximum(best, 0), axis=1), False)
-    used = np.where(right[:, -1], right.argmax(axis=1) + 1, 1)
-    return replay(Hindsight(n_max, used), pool, orders=orders, seed=seed, block=order.size)
+    drawn = np.where(right[:, -1], right.argmax(axis=1) + 1, 1)
+    return replay(Hindsight(n_max, drawn), pool, orders=orders, seed=seed, block=order.size)
 
 
 def bounds(pool: Pool, budgets: Iterable[int], *, benchmark: str, orders: int, seed: int) -> pd.DataFrame:
-    """Rows like the main table's for the clairvoyant stop and for pass@N, at each budget."""
+    """Rows like the main table's for the oracle stop and for pass@N, at each budget."""
     problems = len(pool.problem_ids)
     rows = []
     for n in budgets:
         full = replay(make_policy("best_of_n", n=n), pool, orders=orders, seed=seed)
         label = {"benchmark": benchmark, "unit": str(Unit.SAMPLE), "budget": n}
-        found = clairvoyant(pool, n, orders=orders, seed=seed)
-        rows.append({**label, "method": "clairvoyant stop", **summary(found, full, problems)})
+        found = oracle_stop(pool, n, orders=orders, seed=seed)
+        rows.append({**label, "method": "oracle stop", **summary(found, full, problems)})
         solved = np.bincount(pool.problem, pass_at(pool, n), problems) / np.bincount(pool.problem, minlength=problems)
         gained = paired_difference(solved, per_problem(full.correct, full, problems))
         passed = mean_interval(solved).columns("accuracy") | gained.columns("accuracy_difference")
@@ -145,13 +145,13 @@ def _bins(predicted: np.ndarray, observed: np.ndarray, problem: np.ndarray, coun
 def selection(
     record: dict[str, Any], policies: list[tuple[str, Policy]], pools: dict[Unit, Pool], *, benchmark: str, orders: int, seed: int
 ) -> pd.DataFrame:
-    """How much of a figure is the choice of its cell: knobs chosen on the benchmark itself, as published, or on calibration.
+    """How much of a figure is the choice of its cell: on the benchmark itself, as published, or on the calibration split.
 
     `published`: the most accurate cell of the grid on this benchmark, in one order, ties to the fewest tokens, reported in that
     order; `published, all orders`: that cell over all orders; `calibrated`: the cell that the calibration split chose.
 
     Args:
-        record: the calibration file's content; `policies`: its methods, knobs as chosen there, in the same order.
+        record: the calibration file's content; `policies`: its methods, hyperparameters as chosen there, in the same order.
     """
     rows = []
     for (method, calibrated), (_, published) in zip(policies, choose_published(record, pools), strict=True):
@@ -171,7 +171,7 @@ def selection(
     return pd.DataFrame(rows)
 
 
-RIVALS = ("best-of-N", "self-consistency", "ASC", "threshold", "reservation")
+RIVALS = ("best-of-N", "self-consistency", "ASC", "score threshold", "Pandora")
 
 
 def versus(
@@ -224,7 +224,7 @@ def number_of_samples(s_min: float, alpha: float, n_max: int) -> pd.DataFrame:
 
 
 # True parameters of the simulated questions: from unlikely to likely to score high, from narrow to the whole interval.
-WORLDS = ((0.3, 0.1), (0.5, 0.1), (0.5, 0.3), (0.7, 0.2), (0.8, 0.05), (0.9, 0.3))
+PARAMETERS = ((0.3, 0.1), (0.5, 0.1), (0.5, 0.3), (0.7, 0.2), (0.8, 0.05), (0.9, 0.3))
 ALPHAS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
@@ -252,10 +252,10 @@ def simulated_pool(mu: float, sigma: float, rows: int, size: int, seed: int) -> 
 def reached_confidence(*, rows: int, seed: int, n_max: int = 64) -> pd.DataFrame:
     """How often the best score reaches s_min where alpha was asked for: parameters known, and estimated by each rule.
 
-    Each of WORLDS is simulated with s_min at its 90 % quantile, so that N* is at most 29 and the budget never binds with known
-    parameters. The intervals are those of the simulation.
+    Each of PARAMETERS is simulated with s_min at its 90 % quantile, so that N* is at most 29 and the budget never binds with
+    known parameters. The intervals are those of the simulation.
     """
-    pools = [simulated_pool(mu, sigma, rows, n_max, seed + i) for i, (mu, sigma) in enumerate(WORLDS)]
+    pools = [simulated_pool(mu, sigma, rows, n_max, seed + i) for i, (mu, sigma) in enumerate(PARAMETERS)]
     known = Calibration(
         moments=Moments(
             float(np.mean([p.features["score_mean"][0] for p in pools])),
@@ -271,14 +271,14 @@ def reached_confidence(*, rows: int, seed: int, n_max: int = 64) -> pd.DataFrame
     found = []
     for alpha in ALPHAS:
         results: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-        for (mu, sigma), pool in zip(WORLDS, pools, strict=True):
+        for (mu, sigma), pool in zip(PARAMETERS, pools, strict=True):
             s_min = float(truncnorm.ppf(0.9, -mu / sigma, (1 - mu) / sigma, mu, sigma))
             needed = int(truncnormal.samples_needed(s_min, alpha, truncnormal.known(mu, sigma), n_max)[0])
-            used = {"known parameters": np.full(rows, needed)}
+            drawn = {"known parameters": np.full(rows, needed)}
             for name, options in rules.items():
                 policy = make_policy("optscale", s_min=s_min, alpha=alpha, n_max=n_max, **options).bind(known)
-                used[name] = replay(policy, pool, orders=1).used
-            for name, n in used.items():
+                drawn[name] = replay(policy, pool, orders=1).drawn
+            for name, n in drawn.items():
                 seen = np.arange(n_max) < n[:, None]
                 results.setdefault(name, []).append(((pool.score >= s_min) & seen, n))
         for name, parts in results.items():
@@ -295,7 +295,7 @@ def beside_published(main: pd.DataFrame, published: pd.DataFrame, column: str | 
     Args:
         main: main table rows of one benchmark; `published`: config/published.csv.
         column: the published benchmark (MATH500, ...); None where nothing was published, so that nothing stands beside ours.
-        same: whether ours was measured on that benchmark with that model; elsewhere the difference would compare two worlds and
+        same: whether ours was measured on that benchmark with that model; elsewhere the difference would compare two models and
             is left out.
     """
     rows = []

@@ -104,7 +104,7 @@ def quality(
     for head in training[1].value:
         kept = [p for p in held_out[0] if held_out[1].count[head][test_row[p.problem_id]] > 0]
         seen = [p for p in training[0] if training[1].count[head][train_row[p.problem_id]] > 0]
-        # A transition out of a state that no chain was ever in has no label: nothing to learn from, or to judge by.
+        # A transition out of a state that no chain was ever in has no label: nothing to learn from, or to assess by.
         if table[head].isna().all() or len(kept) < 2 or len(seen) < 2:
             continue
         label = held_out[1].value[head][[test_row[p.problem_id] for p in kept]]

@@ -51,14 +51,14 @@ def simulate(policy: Policy, probabilities: np.ndarray, repeats: int, seed: int)
     rng = np.random.default_rng(seed)
     answers = rng.choice(len(probabilities), (repeats, policy.limit), p=probabilities)
     blank = np.zeros(answers.shape)
-    used, column, reason = drive(policy, Batch(np.zeros(repeats, np.int64), answers, blank, blank))
+    drawn, column, reason = drive(policy, Batch(np.zeros(repeats, np.int64), answers, blank, blank))
     wrong = answers[np.arange(repeats), column] != 0
     stopped = reason != CODE[Reason.LIMIT]
     return Errors(
         stopped=float(stopped.mean()),
         error_of_stopped=float(wrong[stopped].mean()) if stopped.any() else float("nan"),
         error=float(wrong.mean()),
-        rollouts=float(used.mean()),
+        rollouts=float(drawn.mean()),
     )
 
 
@@ -80,8 +80,8 @@ def guarantees(
                 "heuristic": ("vote_heuristic", {"eps": eps}),
                 "Dirichlet": ("vote_dirichlet", {"eps": eps}),
             }
-            for name, (policy, knobs) in rules.items():
-                rule = make_policy(policy, n_max=limit, **knobs).bind(Calibration(votes=model))
+            for name, (policy, chosen) in rules.items():
+                rule = make_policy(policy, n_max=limit, **chosen).bind(Calibration(votes=model))
                 found = simulate(rule, truth, repeats, seed)
                 rows.append(
                     {
@@ -89,7 +89,7 @@ def guarantees(
                         "model": source,
                         "clustering": clustering,
                         "runner_up": float(truth[1:].max()),
-                        "p0": model.p0,
+                        "p_consensus": model.p0,
                         "options": model.options,
                         "nominal": eps,
                         "stopped": found.stopped,
@@ -131,7 +131,7 @@ def lead_sweep(pool: Pool, known: VoteModel, leads: Sequence[int], *, benchmark:
             if stopped.any()
             else Interval(*[float("nan")] * 3),
             "error": mean_interval(per_problem(wrong, outcomes, problems)),
-            "rollouts": mean_interval(per_problem(outcomes.used, outcomes, problems)),
+            "rollouts": mean_interval(per_problem(outcomes.drawn, outcomes, problems)),
             "accuracy": mean_interval(per_problem(outcomes.correct, outcomes, problems)),
         }
         rows.append(
@@ -145,7 +145,7 @@ def lead_sweep(pool: Pool, known: VoteModel, leads: Sequence[int], *, benchmark:
                 "model_error": simulated.error,
                 "model_error_of_stopped": simulated.error_of_stopped,
                 "model_rollouts": simulated.rollouts,
-                "p0": known.p0,
+                "p_consensus": known.p0,
                 "options": known.options,
             }
         )
@@ -160,7 +160,7 @@ def votes_to_stop(pool: Pool, policies: dict[str, Policy], *, benchmark: str, or
     rows = []
     for name, policy in policies.items():
         outcomes = replay(policy, pool, orders=orders, seed=seed)
-        used = per_problem(outcomes.used, outcomes, problems)
+        drawn = per_problem(outcomes.drawn, outcomes, problems)
         right = per_problem(outcomes.correct, outcomes, problems)
         spent = per_problem(outcomes.reason == CODE[Reason.LIMIT], outcomes, problems)
         for b in range(len(DIFFICULTY) - 1):
@@ -174,7 +174,7 @@ def votes_to_stop(pool: Pool, policies: dict[str, Policy], *, benchmark: str, or
                     "from": DIFFICULTY[b],
                     "to": DIFFICULTY[b + 1],
                     "problems": int(inside.sum()),
-                    **mean_interval(used[inside]).columns("votes"),
+                    **mean_interval(drawn[inside]).columns("votes"),
                     "limit": policy.limit,
                     "at_limit": float(spent[inside].mean()),
                     "accuracy": float(right[inside].mean()),

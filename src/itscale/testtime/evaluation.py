@@ -11,7 +11,7 @@ from itscale.drivers.live import solve
 from itscale.engines.protocol import Engine, Sampling
 from itscale.grading.comparison import Comparer
 from itscale.policies import make_policy
-from itscale.testtime.rollouts import judge_votes
+from itscale.testtime.rollouts import assess_votes
 
 METRICS = ("mean", "majority", "pass")
 
@@ -44,12 +44,12 @@ def evaluate(
         make_policy("self_consistency", n=settings.samples),
         sampling=Sampling(settings.temperature, settings.top_p, max_tokens),
         seed=seed,
-        look_ahead=0,
+        prefetch=0,
         comparer=comparer,
         background=False,
         shown=False,
     )
-    votes = judge_votes(problems, run.rows, comparer, None)
+    votes = assess_votes(problems, run.rows, comparer, None)
     return {
         "problem_id": [p.problem_id for p in problems],
         "mean": [float(v.correct.mean()) for v in votes],

@@ -72,18 +72,18 @@ class Rollouts:
             "prompt_tokens": int(self.ledger.prompt),
             "cached_prompt_tokens": int(self.ledger.cached_prompt),
             "completion_tokens": int(self.ledger.completion),
-            "unused_tokens": int(self.ledger.speculative + self.ledger.aborted),
+            "unused_tokens": int(self.ledger.prefetched + self.ledger.aborted),
             "training_tokens": self.training_tokens,
             "seconds_sampling": self.seconds,
         }
 
 
-def judge_votes(problems: Sequence[Problem], solved: Sequence[Solved], comparer: Comparer, kept: int | None) -> list[Vote]:
+def assess_votes(problems: Sequence[Problem], solved: Sequence[Solved], comparer: Comparer, kept: int | None) -> list[Vote]:
     """Votes of live rows; each cluster is compared with the gold answer by its first member (for analysis, or gold rewards)."""
     votes = []
-    rows = [(p.answer, [s.judgement for s in row.samples]) for p, row in zip(problems, solved, strict=True)]
-    for (_, judgements), right in zip(rows, right_clusters(rows, comparer), strict=True):
-        cluster = np.array([judgement.cluster for judgement in judgements], int)
+    rows = [(p.answer, [s.assessment for s in row.samples]) for p, row in zip(problems, solved, strict=True)]
+    for (_, assessments), right in zip(rows, right_clusters(rows, comparer), strict=True):
+        cluster = np.array([assessment.cluster for assessment in assessments], int)
         correct = np.array([right.get(c, False) for c in cluster.tolist()])
         votes.append(Vote(cluster, correct, min(kept or len(cluster), len(cluster))))
     return votes
@@ -106,13 +106,13 @@ class Roller:
         reward: str = "votes",
         reads: int = 1,
         agreeing: bool = False,
-        look_ahead: int = 0,
+        prefetch: int = 0,
         save: Callable[[Path], None],
     ) -> None:
         """`schedule`: the problems of every step. The first `group` rollouts train, or all (`retain`). `reads` and `agreeing` say
         how the trainer reads them, for the tokens' count. `save` writes the model's present weights to a folder."""
         self.engine, self.policy, self.comparer, self.schedule = engine, policy, comparer, schedule
-        self.sampling, self.seed, self.reward, self.look_ahead = sampling, seed, reward, look_ahead
+        self.sampling, self.seed, self.reward, self.prefetch = sampling, seed, reward, prefetch
         self._kept, self._group, self._save = (group if retain == "first" else None), group, save
         self._reads, self._agreeing = reads, agreeing
         self._loaded: int | None = None
@@ -145,14 +145,14 @@ class Roller:
             self.policy,
             sampling=self.sampling,
             seed=request_seed(self.seed, ("votes", 0, step, 0)),
-            look_ahead=self.look_ahead,
+            prefetch=self.prefetch,
             comparer=self.comparer,
             keep_ids=True,
             background=False,
             shown=False,
         )
         seconds = time.perf_counter() - began
-        votes = judge_votes(problems, run.rows, self.comparer, self._kept)
+        votes = assess_votes(problems, run.rows, self.comparer, self._kept)
         self.last = Rollouts(
             solved=run.rows,
             prompts=tuple(tuple(self.engine.encode(p.question, None)) for p in problems),

@@ -46,7 +46,7 @@ class RunSettings:
     value_clip: float = 0.2
     critic_learning_rate: float = 3e-4
     checkpoint_every: int = 5
-    look_ahead: int = 0
+    prefetch: int = 0
 
     def __post_init__(self) -> None:
         for name, value, known in (

@@ -143,7 +143,7 @@ class Run:
             reward=settings.reward,
             reads=settings.updates,
             agreeing=settings.algorithm == "sft",
-            look_ahead=settings.look_ahead,
+            prefetch=settings.prefetch,
             save=self._save,
         )
 
@@ -215,7 +215,7 @@ class Run:
         write_results(self.rows, out)
         steps = [row for row in self.rows if row["kind"] == "step"]
         purposes = {"prompt": "prompt", "cached_prompt": "cached_prompt", "completion": "completion"}
-        purposes |= {"speculative": "unused", "training": "training"}
+        purposes |= {"prefetched": "unused", "training": "training"}
         ledger = Ledger(**{purpose: sum(row[f"{name}_tokens"] for row in steps) for purpose, name in purposes.items()})
         write_json(
             out / "run.json",

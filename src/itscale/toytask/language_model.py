@@ -1,4 +1,4 @@
-"""The tiny world's language model: a Llama of about a million parameters, trained on worked solutions with slips.
+"""The toy task's language model: a Llama of about a million parameters, trained on worked solutions with slips.
 
 The corpus holds careless steps, so errors are diffuse and votes help; long questions and products are rare in it, so
 some errors are systematic and votes fail.

@@ -1,4 +1,4 @@
-"""The arithmetic of the tiny world: questions, worked solutions, careless slips, and the truth of every written step.
+"""The arithmetic of the toy task: questions, worked solutions, careless slips, and the truth of every written step.
 
 A question such as `12+3-4*2` is worked from left to right modulo 100, one operation a line, and ends with the answer:
 
@@ -43,7 +43,7 @@ def parse(question: str) -> Expression:
     """
     match = _QUESTION.fullmatch(normalise(question))
     if match is None:
-        raise ValueError(f"{question!r} is not a question of the tiny world")
+        raise ValueError(f"{question!r} is not a question of the toy task")
     return Expression(
         int(match[1]),
         tuple((operator, int(operand)) for operator, operand in _OPERATION.findall(match[2])),
@@ -95,7 +95,7 @@ def right_lines(expression: Expression, lines: list[str]) -> list[str]:
             result = apply(value, operator, operand)
             right.append(f"{value}{operator}{operand}={result}")
             written = _RESULT.search(line)
-            # An illegible step is wrong; what follows is judged as if it had been right.
+            # An illegible step is wrong; what follows is assessed as if it had been right.
             value = int(written[1]) if written else result
         else:
             right.append(f"\\boxed{{{value}}}" if step == len(expression.operations) else "")

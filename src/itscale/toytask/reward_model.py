@@ -1,4 +1,4 @@
-"""The tiny world's process reward model, with the interface of Qwen2.5-Math-PRM.
+"""The toy task's process reward model, with the interface of Qwen2.5-Math-PRM.
 
 Steps are joined by the separator token, and a two-class head reads P(right) at every separator. It starts from the
 language model, whose prediction of the next symbol is what a written symbol must be compared with, and has further
@@ -36,7 +36,7 @@ def _levels() -> dict[int, float]:
 class RewardModelSettings:
     """Layers above the language model's, the generated solutions, and the training.
 
-    Long questions are as frequent as short ones: what judges has seen what the language model has hardly.
+    Long questions are as frequent as short ones: what scores has seen what the language model has hardly.
     """
 
     extra_layers: int = 3
@@ -58,18 +58,18 @@ class RewardModelSettings:
 
 
 def encode(tokenizer: "PreTrainedTokenizerFast", pairs: list[tuple[str, list[str]]]) -> list[dict[str, list[int]]]:
-    """Tokens of judged solutions (question, lines), labelled with the token that ought to stand there (-100 outside its steps).
+    """Tokens of scored solutions (question, lines), labelled with the token that ought to stand there (-100 outside its steps).
 
     What is written is right where it equals its label; a line is labelled up to its first wrong symbol. The separators after
     a wrong step and after all that follow it are labelled with the end token: as with Qwen2.5-Math-PRM, a step is right while
     the solution is.
     """
     separator, end = tokenizer.convert_tokens_to_ids(SEPARATOR), tokenizer.eos_token_id
-    judged = [(lines, arithmetic.right_lines(arithmetic.parse(question), lines)) for question, lines in pairs]
-    texts = list(dict.fromkeys(text for both in judged for side in both for text in side))
+    scored = [(lines, arithmetic.right_lines(arithmetic.parse(question), lines)) for question, lines in pairs]
+    texts = list(dict.fromkeys(text for both in scored for side in both for text in side))
     tokens = dict(zip(texts, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True))
     examples = []
-    for prompt, (lines, rights) in zip(encode_prompts(tokenizer, [question for question, _ in pairs]), judged, strict=True):
+    for prompt, (lines, rights) in zip(encode_prompts(tokenizer, [question for question, _ in pairs]), scored, strict=True):
         ids, labels, sound = list(prompt), [-100] * len(prompt), True
         for line, right in zip(lines, rights, strict=True):
             written, wanted = tokens[line], tokens[right]
@@ -83,7 +83,7 @@ def encode(tokenizer: "PreTrainedTokenizerFast", pairs: list[tuple[str, list[str
     return examples
 
 
-def judgement_loss(separator: int, layer: int, symbol_weight: float) -> "Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]":
+def step_loss(separator: int, layer: int, symbol_weight: float) -> "Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]":
     """Cross-entropy of the two classes at the separators, plus what makes it learnable.
 
     Off hidden `layer` every written symbol is read and the right token in its place, and one layer on whether the two agree; the
@@ -97,11 +97,11 @@ def judgement_loss(separator: int, layer: int, symbol_weight: float) -> "Callabl
         out = model.model(input_ids=ids, attention_mask=inputs["attention_mask"], output_hidden_states=True)
         known, right = labels != -100, (labels == ids).long()
         steps, symbols = known & (ids == separator), known & (ids != separator)
-        judged = cross_entropy(model.score(out.last_hidden_state)[steps], right[steps])
+        scored = cross_entropy(model.score(out.last_hidden_state)[steps], right[steps])
         named = cross_entropy(model.reader(out.hidden_states[layer][symbols]), labels[symbols], reduction="none")
         read = cross_entropy(model.echo(out.hidden_states[layer][symbols]), ids[symbols])
         compared = cross_entropy(model.compare(out.hidden_states[layer + 1][symbols]), right[symbols], reduction="none")
-        return judged + read + evenly(compared + symbol_weight * named, right[symbols].bool())
+        return scored + read + evenly(compared + symbol_weight * named, right[symbols].bool())
 
     return loss
 
@@ -252,7 +252,7 @@ def train(
         learning_rate=settings.learning_rate,
     )
     known = base.config.num_hidden_layers
-    loss = judgement_loss(separator, known + 1, settings.symbol_weight)
+    loss = step_loss(separator, known + 1, settings.symbol_weight)
     added = ("score.", "reader.", "echo.", "compare.", *(f"model.layers.{known + i}." for i in range(settings.extra_layers)))
 
     def pace(name: str) -> float:

@@ -1,4 +1,4 @@
-"""A tokenizer of symbols for the tiny world, saved and loaded as any other Hugging Face tokenizer."""
+"""A tokenizer of symbols for the toy task, saved and loaded as any other Hugging Face tokenizer."""
 
 import re
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ _TEMPLATE = (
     "{% if message['role'] == 'user' %}<user>{{ message['content'] }}"
     "{% elif message['role'] == 'assistant' %}<assistant>"
     "{% generation %}{{ message['content'] }}{{ eos_token }}{% endgeneration %}"
-    "{% else %}{{ raise_exception('the tiny world knows no role but user and assistant') }}{% endif %}"
+    "{% else %}{{ raise_exception('the toy task knows no role but user and assistant') }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 

@@ -1,4 +1,4 @@
-"""A whole world from one seed, without the workflow: made, sampled, graded and measured, to see what a seed decides."""
+"""A whole toy task from one seed, without the workflow: made, sampled, graded and measured, to see what a seed decides."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,20 +13,20 @@ from itscale.engines.protocol import Sampling
 from itscale.grading.comparison import grade_table
 from itscale.models.verifier import score_table
 from itscale.toytask import language_model, reward_model
-from itscale.toytask.bands import measure
-from itscale.toytask.world import BenchmarkSettings, build_benchmarks
+from itscale.toytask.sanity import measure
+from itscale.toytask.splits import SplitSettings, build_splits
 
 
 def trial(
     seed: int,
     folder: Path,
-    benchmarks: BenchmarkSettings,
+    benchmarks: SplitSettings,
     language: language_model.LanguageModelSettings,
     reward: reward_model.RewardModelSettings,
     plans: dict[tuple[str, str], Plan],
     engine: EngineSettings,
 ) -> pd.DataFrame:
-    """Train a world's two models, draw its pools, and measure it against its bands.
+    """Train a toy task's two models, draw its pools, and measure it against its sanity checks.
 
     A killed trial goes on from what is complete in `folder`, which is removed at the end.
 
@@ -35,14 +35,14 @@ def trial(
         engine: the engine, its model aside.
 
     Returns:
-        The table of `bands.measure` with the seed in front.
+        The table of `sanity.measure` with the seed in front.
 
     Raises:
         UserError: the folder belongs to a trial with other settings, or to one that is under way.
     """
     settings = [seed, *(asdict(s) for s in (benchmarks, language, reward, engine)), [asdict(plan) for plan in plans.values()]]
     with scratch_folder(folder, fingerprint(settings)):
-        splits = build_benchmarks(seed, benchmarks)
+        splits = build_splits(seed, benchmarks)
         models = {"language": folder / "language_model", "reward": folder / "reward_model"}
         exclude = {p.question for split in splits.values() for p in split}
         if not models["language"].exists():

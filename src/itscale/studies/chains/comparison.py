@@ -104,7 +104,9 @@ def markdown(table: pd.DataFrame) -> str:
         {
             "benchmark": table["benchmark"],
             "method": table["method"],
-            "rounds used": [f"{used:.1f} of {budget}" for used, budget in zip(table["used"], table["budget"], strict=True)],
+            "rounds drawn": [
+                f"{drawn:.1f} of {budget}" for drawn, budget in zip(table["samples_drawn"], table["budget"], strict=True)
+            ],
             "accuracy (%)": interval_cells(table, "accuracy", 100, 1),
             "against the first answer (points)": interval_cells(table, "gain", 100, 1),
             "total tokens": interval_cells(table, "total_tokens", 1, 0),

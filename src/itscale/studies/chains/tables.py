@@ -131,16 +131,16 @@ def _chain_fits(
 
     Intervals of a level are credible ones of its mean; those of all questions are bootstrap ones over questions.
     """
-    estimates = {"p0": fit.p0, "a": fit.a, "b": fit.b}
+    estimates = {"p_first_correct": fit.p0, "p_correct_to_wrong": fit.a, "p_wrong_to_correct": fit.b}
     rows = []
     for index, name in enumerate(names):
         row = {"level": name, "questions": int((level == index).sum())}
         for key, rate in estimates.items():
             row |= _cells(key, rate.level, index)
-        row |= _cells("pi", fit.pi_level, index)
+        row |= _cells("stationary_accuracy", fit.pi_level, index)
         rows.append(row | _bound_cells(bound, level == index) | {"fit_p": float(fitted.p_value[index])})
     row = {"level": ALL, "questions": len(level)}
-    for key, values in (*((k, r.question) for k, r in estimates.items()), ("pi", fit.pi)):
+    for key, values in (*((k, r.question) for k, r in estimates.items()), ("stationary_accuracy", fit.pi)):
         row |= _cells(key, mean_interval(values.mean))
     row |= _bound_cells(bound, np.ones(len(level), bool)) | {"fit_p": float(fitted.p_value[-1])}
     row |= {
@@ -170,7 +170,13 @@ def _questions(
     """A row a question; `effect` says of one re-answer whether it helps or harms, where its 95 % interval leaves no doubt."""
     effect = np.select([fit.gain.low > 0, fit.gain.high < 0], ["helps", "harms"], "undecided")
     table = {"problem_id": problem_ids, "level": [names[i] for i in level], "effect": effect}
-    estimates = {"first_gain": fit.gain, "p0": fit.p0.question, "a": fit.a.question, "b": fit.b.question, "pi": fit.pi}
+    estimates = {
+        "first_gain": fit.gain,
+        "p_first_correct": fit.p0.question,
+        "p_correct_to_wrong": fit.a.question,
+        "p_wrong_to_correct": fit.b.question,
+        "stationary_accuracy": fit.pi,
+    }
     for key, estimate in estimates.items():
         table |= {key: estimate.mean, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
     return pd.DataFrame({**table, "lower": bound.lower, "neutral": bound.neutral, "upper": bound.upper})
@@ -228,10 +234,10 @@ def _returned(chains: Pool, known: Calibration, policy: Policy) -> tuple[np.ndar
     """Problem, correctness, and posterior at the stop [A] of the answers that a filter returns."""
     outcomes = replay(policy, chains)
     posterior = np.zeros(chains.rows)
-    for used in np.unique(outcomes.used):
-        rows = np.flatnonzero((outcomes.used == used) & (outcomes.column >= 0))
+    for drawn in np.unique(outcomes.drawn):
+        rows = np.flatnonzero((outcomes.drawn == drawn) & (outcomes.column >= 0))
         mine = chains.subset(rows)
-        seen = replace(mine, score=mine.score[:, :used], cluster=mine.cluster[:, :used])
+        seen = replace(mine, score=mine.score[:, :drawn], cluster=mine.cluster[:, :drawn])
         smoothed = posteriors(seen, known.strata, known.rounds).smoothed
         posterior[rows] = smoothed[np.arange(len(rows)), outcomes.column[rows]]
     answered = outcomes.column >= 0
@@ -272,7 +278,7 @@ def traces(chains: Pool, known: Calibration, policy: Policy, *, benchmark: str) 
                     "score": chains.score[row],
                     "answer": chains.cluster[row],
                     "correct": chains.correct[row],
-                    "stop": int(outcomes.used[row]),
+                    "stop": int(outcomes.drawn[row]),
                     "answered_with": int(outcomes.column[row]) + 1,
                 }
             )

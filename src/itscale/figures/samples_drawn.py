@@ -1,4 +1,4 @@
-"""How many samples (or rounds) each adaptive method used before it stopped."""
+"""How many samples (or rounds) each adaptive method drew before it stopped."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The tiny world's benchmarks: five splits of arithmetic questions, none in two of them."""
+"""The toy task's benchmarks: five splits of arithmetic questions, none in two of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ def _shifted_operations() -> dict[str, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class BenchmarkSettings:
+class SplitSettings:
     """Sizes of the splits, and the weights of levels (operations in a question) and operators."""
 
     test: int = 150
@@ -40,7 +40,7 @@ class BenchmarkSettings:
         refuse_below(1, self, "test", "calibration", "shifted", "predictor_train", "predictor_validation")
 
 
-def build_benchmarks(seed: int, settings: BenchmarkSettings) -> dict[str, list[Problem]]:
+def build_splits(seed: int, settings: SplitSettings) -> dict[str, list[Problem]]:
     """Five splits with no question in two of them.
 
     Returns:

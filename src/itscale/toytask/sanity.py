@@ -1,4 +1,4 @@
-"""The bands within which a trained world shows what the methods are about, and where a world lies."""
+"""Sanity checks: the ranges within which a trained toy model shows what the methods are about."""
 
 from dataclasses import dataclass
 
@@ -12,26 +12,26 @@ from itscale.theory.voting import plurality
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
-    """What a quantity of the world ought to lie in; an infinite bound is none."""
+class Check:
+    """What a quantity of the toy task ought to lie in; an infinite bound is none."""
 
     name: str
     low: float
     high: float
 
 
-BANDS = (
-    Band("mean accuracy", 0.40, 0.75),
-    Band("share of problems solved less than 20 %", 0.15, 1.0),
-    Band("share of problems solved more than 80 %", 0.15, 1.0),
-    Band("majority minus mean", 0.05, 1.0),
-    Band("best-of-N minus mean", 0.05, 1.0),
-    Band("verifier AUC", 0.80, 1.0),
-    Band("transitions from correct to wrong", 100, np.inf),
-    Band("transitions from wrong to correct", 100, np.inf),
-    Band("shifted: mean accuracy", 0.10, 0.45),
-    Band("shifted: majority minus mean", 0.08, 1.0),
-    Band("shifted: pass@N", 0.60, 1.0),
+CHECKS = (
+    Check("mean accuracy", 0.40, 0.75),
+    Check("share of problems solved less than 20 %", 0.15, 1.0),
+    Check("share of problems solved more than 80 %", 0.15, 1.0),
+    Check("majority minus mean", 0.05, 1.0),
+    Check("best-of-N minus mean", 0.05, 1.0),
+    Check("verifier AUC", 0.80, 1.0),
+    Check("transitions from correct to wrong", 100, np.inf),
+    Check("transitions from wrong to correct", 100, np.inf),
+    Check("shifted: mean accuracy", 0.10, 0.45),
+    Check("shifted: majority minus mean", 0.08, 1.0),
+    Check("shifted: pass@N", 0.60, 1.0),
 )
 
 
@@ -58,7 +58,7 @@ def auc(score: np.ndarray, correct: np.ndarray) -> float:
 
 
 def measure(test: Pool, chains: Pool, shifted: Pool) -> pd.DataFrame:
-    """Every quantity of BANDS, measured.
+    """Every quantity of CHECKS, measured.
 
     Args:
         test: parallel samples of the test split, scored.
@@ -66,7 +66,7 @@ def measure(test: Pool, chains: Pool, shifted: Pool) -> pd.DataFrame:
         shifted: parallel samples of the shifted split.
 
     Returns:
-        A row a band: quantity, value, low, high, within.
+        A row a check: quantity, value, low, high, within.
     """
     mean, shifted_mean = test.correct.mean(), shifted.correct.mean()
     per_problem = test.correct.mean(axis=1)
@@ -86,12 +86,12 @@ def measure(test: Pool, chains: Pool, shifted: Pool) -> pd.DataFrame:
     )
     rows = [
         (
-            band.name,
+            check.name,
             float(value),
-            band.low,
-            band.high,
-            bool(band.low <= value <= band.high),
+            check.low,
+            check.high,
+            bool(check.low <= value <= check.high),
         )
-        for band, value in zip(BANDS, values, strict=True)
+        for check, value in zip(CHECKS, values, strict=True)
     ]
     return pd.DataFrame(rows, columns=["quantity", "value", "low", "high", "within"])

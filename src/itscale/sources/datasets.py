@@ -12,7 +12,7 @@ from itscale.models.hub import hub_errors, pinned
 
 
 @dataclass(frozen=True, slots=True)
-class BenchmarkSource:
+class DatasetSource:
     """Where a benchmark lies and which of its columns hold what.
 
     `path` is a hub id (then `revision` is the 40 digits of a commit) or a local folder of Parquet, JSON or CSV files; `name`
@@ -56,7 +56,7 @@ def refuse_overlap(splits: dict[str, list[Problem]]) -> None:
         seen |= dict.fromkeys(mine, name)
 
 
-def load_benchmark(source: BenchmarkSource, label: str, exclude: frozenset[str] = frozenset()) -> list[Problem]:
+def read_dataset(source: DatasetSource, label: str, exclude: frozenset[str] = frozenset()) -> list[Problem]:
     """The problems of a benchmark in their order, numbered `label`-0000 and on.
 
     Questions that come twice, or whose normalised text is in `exclude`, are left out, so that splits stay disjoint.
@@ -100,7 +100,7 @@ def lettered(question: str, right: str, wrong: list[str]) -> tuple[str, str]:
     return "\n".join([question, *lines]), chr(65 + order.index(0))
 
 
-def _rows(source: BenchmarkSource, label: str, wanted: list[str]) -> list[dict[str, Any]]:
+def _rows(source: DatasetSource, label: str, wanted: list[str]) -> list[dict[str, Any]]:
     """The rows of every configuration, with the wanted columns."""
     from datasets import load_dataset
 

@@ -1,0 +1,29 @@
+"""Checks of the configuration that its schema cannot say well."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from itscale.errors import UserError
+
+# Keys that had another name, most general first: what they are called now.
+RENAMED = {
+    "world": "toy_task",
+    "benchmarks": "datasets",
+    "toy_task.benchmarks": "toy_task.problems",
+    "toy_task.trial_seeds": "toy_task.training_seeds",
+    "live.look_ahead": "live.prefetch",
+}
+
+
+def refuse_renamed(config: Mapping[str, Any]) -> None:
+    """Keys of an older configuration.
+
+    Raises:
+        UserError: the first such key, with its new name.
+    """
+    for old, new in RENAMED.items():
+        value: Any = config
+        for part in old.split("."):
+            value = value.get(part) if isinstance(value, Mapping) and part in value else None
+        if value is not None:
+            raise UserError(f"{old} in the configuration is now called {new}: rename it.")
