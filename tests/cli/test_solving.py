@@ -183,20 +183,20 @@ def test_importing_the_package_is_light_and_its_names_are_there():
 
 def test_usual_settings_make_policies():
     assert set(USUAL) <= set(POLICIES)
-    assert named_policy("optscale", {"n_max": 8}, None).limit == 8
+    assert named_policy("optscale_paper", {"n_max": 8}, None).limit == 8
     with pytest.raises(UserError, match="give --calibration"):
-        named_policy("optscale", {"variant": "ours"}, None)
+        named_policy("optscale", {}, None)
 
 
 def test_a_calibrated_method_is_taken_with_its_hyperparameters_at_its_largest_budget():
     methods = [
-        {"method": "votes", "policy": "vote_lead", "settings": {"n_max": n}, "hyperparameters": {"lead": lead}}
+        {"method": "votes", "slug": "votes", "policy": "vote_lead", "settings": {"n_max": n}, "hyperparameters": {"lead": lead}}
         for n, lead in ((8, 2), (16, 5))
     ]
     record = {"known": known_to_json(KNOWN), "methods": methods}
     assert named_policy("votes", {}, record) == make_policy("vote_lead", n_max=16, lead=5)
     assert named_policy("vote_lead", {"n_max": 8}, record) == make_policy("vote_lead", n_max=8, lead=2)
-    with pytest.raises(UserError, match="no method 'gate'"):
+    with pytest.raises(UserError, match="no method 'markovscale_gate'"):
         named_policy("markovscale_gate", {}, record)
 
 
@@ -267,8 +267,8 @@ def test_a_study_compares_each_method_with_its_fixed_budget():
     found = study(problems, policies, bench, "stored")
     assert found["method"].tolist() == ["fixed self_consistency", "votes", "fixed best_of_n", "threshold"]
     whole = pool.completion_tokens.sum() / 12
-    assert found["drawn"][0] == pytest.approx(whole)
-    assert found["token_saving"][1] == pytest.approx(1 - found["drawn"][1] / whole)
+    assert found["tokens_drawn"][0] == pytest.approx(whole)
+    assert found["token_saving"][1] == pytest.approx(1 - found["tokens_drawn"][1] / whole)
     assert (found["token_saving_low"] <= found["token_saving"]).all()
     used = replay(policies[0][1], pool, orders=1).drawn.mean()
     assert found["samples_drawn"][1] == pytest.approx(used)
@@ -282,11 +282,19 @@ def test_the_study_draws_and_scores_as_the_configuration_says(desk, monkeypatch)
     models, out = desk / "results" / "models", desk / "study"
     pool = desk / "results" / "pools" / "calibration" / "parallel" / "pool.parquet"
     write_problems(out / "problems.parquet", [Problem(f"p{i}", f"{10 + i}+{i}", "15") for i in range(2)])
-    methods = [{"method": "threshold", "policy": "score_threshold", "settings": {"n_max": 2}, "hyperparameters": {"s_min": 0.9}}]
+    methods = [
+        {
+            "method": "score threshold",
+            "slug": "score_threshold",
+            "policy": "score_threshold",
+            "settings": {"n_max": 2},
+            "hyperparameters": {"s_min": 0.9},
+        }
+    ]
     write_json(out / "calibration.json", {"known": known_to_json(KNOWN), "methods": methods})
     options = {
         "engines": ["transformers"],
-        "methods": ["threshold"],
+        "methods": ["score_threshold"],
         "problems": 2,
         "budget": 2,
         "batch_size": 4,

@@ -133,7 +133,7 @@ def test_pass_at_n_is_the_share_of_subsets_with_a_correct_sample():
     ("entry", "message"),
     [
         ({"policy": "best_of_n", "swep": {"n": [1]}}, "unknown key 'swep'"),
-        ({"settings": {"n": 1}}, "no 'policy'"),
+        ({"settings": {"n": 1}}, "there is no policy 'x'"),
         ({"policy": "best_of_n", "settings": {"m": 1}}, r"methods.x in the configuration: .*'m'"),
     ],
 )

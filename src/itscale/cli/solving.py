@@ -13,7 +13,7 @@ SOLVE = """Answer questions with a model, drawing no more samples than the polic
 
     itscale solve --model results/models/language_model --policy vote_lead --problems my.jsonl
 
-    itscale solve --model http://127.0.0.1:8000/v1 --policy optscale --verifier prm --problems my.jsonl
+    itscale solve --model http://127.0.0.1:8000/v1 --policy optscale_paper --verifier prm --problems my.jsonl
 
 my.jsonl holds one {"question": ...} a line, with "answer" where the gold answer is known (it is looked at after the run only).
 A policy that reads scores takes its verifier from --verifier, or from a folder `reward_model` beside the model. With

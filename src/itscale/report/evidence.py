@@ -70,7 +70,7 @@ def token_counts(results: Path) -> pd.DataFrame:
             "live",
             **{
                 kind: (table[c] * table["problems"]).sum()
-                for kind, c in (("completion", "drawn"), ("verifier", "verifier_tokens"))
+                for kind, c in (("completion", "tokens_drawn"), ("verifier", "verifier_tokens"))
             },
         )
     counts = pd.DataFrame.from_dict(rows, orient="index", columns=_TOKENS).rename_axis("rule")

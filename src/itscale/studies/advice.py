@@ -22,6 +22,7 @@ USUAL: dict[str, dict[str, Any]] = {
     "self_consistency": {"n": 16},
     "score_threshold": {"s_min": 0.9, "n_max": 16},
     "optscale_paper": {"s_min": 0.9, "alpha": 0.95, "n_max": 16},
+    "optscale": {"s_min": 0.9, "alpha": 0.95, "n_max": 16},
     "vote_lead": {"lead": 3, "n_max": 16},
     "mr_thinking": {"rounds": 4},
     "markovscale_gate": {"rounds": 4},
