@@ -75,7 +75,7 @@ def calibrated(
 def analyse(policies: list[tuple[str, Policy]], pools: dict[Unit, Any], benchmark: str, orders: int) -> None:
     """What `itscale replay` does for a benchmark, but for reading and writing files."""
     compare.compare(policies, pools, benchmark=benchmark, orders=orders, seed=0)
-    compare.accuracy_curves(pools[Unit.SAMPLE], benchmark=benchmark, orders=orders, seed=0)
+    compare.accuracy_curves(pools[Unit.SAMPLE], benchmark=benchmark)
     compare.score_fits(pools[Unit.SAMPLE], benchmark=benchmark)
 
 

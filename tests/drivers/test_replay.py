@@ -4,14 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import kstest
+from scipy.stats import chisquare, kstest
 
 from itscale.data.records import Unit
+from itscale.drivers.expectation import expected, pass_at, question_means, replayed
 from itscale.drivers.replay import orders_of, per_problem, reason_shares, replay
 from itscale.errors import UserError
 from itscale.policies import make_policy
 from itscale.studies import calibrate as stage
-from itscale.studies.compare import _distance_to_fit, accuracy_curves, compare, fit_p_value, pass_at
+from itscale.studies.compare import _distance_to_fit, accuracy_curves, compare, fit_p_value
 from itscale.studies.methods import read_methods
 from itscale.studies.optscale import simulated_pool
 from itscale.theory.truncnormal import log_cdf
@@ -33,7 +34,29 @@ def test_orders_are_permutations_and_one_order_is_that_of_submission():
     assert orders_of(POOLS[Unit.ROUND], 5, seed=0).shape == (12, 1, 6)
 
 
-def test_ledger_adds_up_the_samples_drawn():
+@pytest.mark.parametrize("orders", [5, 16, 37, 48])
+def test_every_sample_has_every_place_equally_often_but_for_one_time(orders):
+    order = orders_of(POOLS[Unit.SAMPLE], orders, seed=0)
+    for row in order:
+        counts = np.array([np.bincount(place, minlength=16) for place in row.T])
+        assert set(np.unique(counts)) <= {orders // 16, -(-orders // 16)}
+    # No two rows of the pool share an order, and no sample follows another more often than by chance.
+    assert len(np.unique(order.reshape(-1, 16), axis=0)) == 12 * orders
+    follows = np.bincount(16 * order[..., :-1].ravel() + order[..., 1:].ravel(), minlength=256).reshape(16, 16)
+    expected = 12 * orders * 15 / (16 * 15)
+    assert np.abs(follows[~np.eye(16, dtype=bool)] - expected).max() < 6 * np.sqrt(expected * 2)
+
+
+def test_each_order_is_a_random_one():
+    """Over seeds, all 24 orders of four samples are as frequent at each place in the list of orders."""
+    pool = random_pool(0, rows=400, size=4)
+    order = orders_of(pool, 6, seed=1) @ np.array([64, 16, 4, 1])
+    for at in range(6):
+        assert chisquare(np.unique(order[:, at], return_counts=True)[1]).pvalue > 1e-4
+        assert len(np.unique(order[:, at])) == 24
+
+
+def test_ledger_adds_up_the_samples_used():
     pool = POOLS[Unit.SAMPLE]
     outcomes = replay(make_policy("score_threshold", s_min=0.8, n_max=16), pool, orders=1)
     for i in range(pool.rows):
@@ -44,11 +67,30 @@ def test_ledger_adds_up_the_samples_drawn():
     assert (votes.ledger.verifier == 0).all()
 
 
-def test_accuracy_of_one_sample_over_many_orders_is_the_mean():
+def test_one_sample_over_a_multiple_of_the_pool_is_the_mean():
     pool = random_pool(3, rows=40)
     pool = replace(pool, cluster=np.maximum(pool.cluster, 0), score=np.nan_to_num(pool.score))
-    outcomes = replay(make_policy("best_of_n", n=1), pool, orders=2000)
-    assert np.allclose(per_problem(outcomes.correct, outcomes, 40), pool.correct.mean(axis=1), atol=0.06)
+    outcomes = replay(make_policy("best_of_n", n=1), pool, orders=32)
+    assert per_problem(outcomes.correct, outcomes, 40) == pytest.approx(pool.correct.mean(axis=1))
+    spent = replay(make_policy("self_consistency", n=5), pool, orders=16).ledger.total.reshape(40, 16).mean(axis=1)
+    paid = pool.prompt_tokens - pool.cached_prompt_tokens + pool.completion_tokens
+    assert spent == pytest.approx(5 * paid.mean(axis=1))
+
+
+@pytest.mark.parametrize("name", ["best_of_n", "self_consistency"])
+def test_expectations_stand_in_for_replays_over_several_orders(name):
+    pool, policy = POOLS[Unit.SAMPLE], make_policy(name, n=5)
+    many, one = replay(policy, pool, orders=1600), replay(policy, pool, orders=1)
+    exact, mean = question_means(policy, pool, many), replayed(many, 12)
+    assert np.abs(exact.accuracy - mean.accuracy).max() < 0.06 and (exact.accuracy != mean.accuracy).any()
+    for kind in ("prompt", "cached_prompt", "completion", "verifier", "total"):
+        assert getattr(exact.ledger, kind) == pytest.approx(getattr(mean.ledger, kind))
+    assert (question_means(policy, pool, one).accuracy == replayed(one, 12).accuracy).all()
+    adaptive = make_policy("score_threshold", s_min=0.8, n_max=5)
+    outcomes = replay(adaptive, pool, orders=7)
+    assert (question_means(adaptive, pool, outcomes).accuracy == replayed(outcomes, 12).accuracy).all()
+    with pytest.raises(UserError, match="may use 17 samples and the pool has 16"):
+        expected(type(policy), pool, [1, 17])
 
 
 @pytest.mark.parametrize("name", ["best_of_n", "score_threshold", "vote_posterior", "pandora", "dsc_oracle", "optscale"])
@@ -124,9 +166,13 @@ def test_pass_at_n_is_the_share_of_subsets_with_a_correct_sample():
 
     for row in range(5):
         subsets = list(combinations(pool.correct[row], 3))
-        assert pass_at(pool, 3)[row] == pytest.approx(np.mean([any(s) for s in subsets]))
-    curves = accuracy_curves(pool, benchmark="b", orders=3, seed=0)
-    assert curves["n"].max() == 4
+        assert pass_at(pool, [3])[0, row] == pytest.approx(np.mean([any(s) for s in subsets]))
+    curves = accuracy_curves(pool, benchmark="b").pivot(index="n", columns="method", values="accuracy")
+    assert curves.index.tolist() == [1, 2, 4]
+    answered = pool.cluster >= 0
+    assert curves.loc[1, "self-consistency"] == pytest.approx((pool.correct & answered).mean())
+    assert curves.loc[1, "best-of-N"] == pytest.approx((pool.correct & answered & ~np.isnan(pool.score)).mean())
+    assert (curves["pass@N"] >= curves.max(axis=1) - 1e-12).all()
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 
 from itscale.data.records import Unit
+from itscale.drivers.expectation import expected
 from itscale.drivers.replay import orders_of, replay
-from itscale.policies import make_policy
+from itscale.policies.fixed import BestOfN
 from itscale.policies.protocol import Reason
 from itscale.studies import calibrate as stage
 from itscale.studies import optscale as study
 from itscale.studies.compare import compare
 from itscale.studies.methods import read_methods
-from itscale.theory.intervals import mean_interval, paired_difference, ratio_interval
+from itscale.theory.intervals import SHARE, paired_difference, ratio_interval
 from pools import random_pool
 
 POOLS = {Unit.SAMPLE: random_pool(1, rows=20), Unit.ROUND: random_pool(2, rows=20, size=6, unit=Unit.ROUND)}
@@ -60,19 +61,37 @@ def test_the_oracle_stop_is_the_shortest_prefix_that_loses_nothing():
     assert len(study.oracle_stop(pool, 8, orders=3000, seed=0).drawn) == 3000 * pool.rows
 
 
-def test_bounds_hold_pass_at_n_and_the_clairvoyant_stop():
+def test_bounds_hold_pass_at_n_and_the_oracle_stop():
     table = study.bounds(POOLS[Unit.SAMPLE], [4, 16], benchmark="b", orders=4, seed=0).set_index(["method", "budget"])
     passed, best = table.loc[("pass@N", 16)], table.loc[("oracle stop", 16)]
-    assert passed["accuracy"] == mean_interval(POOLS[Unit.SAMPLE].correct.any(axis=1)).mean
+    assert passed["accuracy"] == pytest.approx(POOLS[Unit.SAMPLE].correct.any(axis=1).mean())
     assert passed["accuracy"] >= best["accuracy"] and best["accuracy_difference"] >= 0
     assert best["completion_tokens"] < passed["completion_tokens"]
     one = table.loc[("pass@N", 4)]
     wrong = (~POOLS[Unit.SAMPLE].correct).sum(axis=1)
     solved = np.array([1 - math.comb(w, 4) / math.comb(16, 4) for w in wrong])
-    full = replay(make_policy("best_of_n", n=4), POOLS[Unit.SAMPLE], orders=4, seed=0).correct.reshape(20, 4).mean(axis=1)
-    expected = paired_difference(solved, full).columns("accuracy_difference")
-    assert {name: one[name] for name in expected} == pytest.approx(expected) and one["accuracy_difference"] > 0
+    full = expected(BestOfN, POOLS[Unit.SAMPLE], [4]).accuracy[0]
+    gain = paired_difference(solved, full, SHARE).columns("accuracy_difference")
+    assert {name: one[name] for name in gain} == pytest.approx(gain) and one["accuracy_difference"] > 0
     assert one["accuracy"] == pytest.approx(solved.mean())
+
+
+def test_no_bound_lies_below_what_it_bounds():
+    """Whatever the number of orders: pass@N above the oracle stop, above best-of-N, which takes no fewer tokens."""
+    for seed in range(6):
+        pool = random_pool(seed, rows=8, size=6)
+        for orders in (1, 2, 7, 12):
+            for n in (1, 2, 5, 6):
+                bounds = study.bounds(pool, [n], benchmark="b", orders=orders, seed=seed).set_index("method")
+                best = compare([("b", BestOfN(n))], {Unit.SAMPLE: pool}, benchmark="b", orders=orders, seed=seed)[0].iloc[0]
+                stop, passed = bounds.loc["oracle stop"], bounds.loc["pass@N"]
+                assert passed["accuracy"] >= stop["accuracy"] - 1e-12 and stop["accuracy"] >= best["accuracy"] - 1e-12
+                assert stop["total_tokens"] <= best["total_tokens"] + 1e-9
+                assert stop["accuracy_difference"] >= 0 and passed["accuracy_difference"] >= -1e-12
+                if n == 1:
+                    usable = pool.correct & (pool.cluster >= 0) & ~np.isnan(pool.score)
+                    first = usable[:, 0] if orders == 1 else usable
+                    assert stop["accuracy"] == pytest.approx(best["accuracy"]) == pytest.approx(first.mean())
 
 
 def test_reliability_of_true_scores_lies_on_the_diagonal():
@@ -98,9 +117,9 @@ def test_bins_have_the_interval_of_their_share_of_cases():
     """Nine questions with one case that fails, one with 91 that succeed: the share is 91 %, and most resamples say so."""
     problem = np.concatenate([np.arange(9), np.full(91, 9)])
     table = study._bins(np.full(100, 0.55), problem == 9, problem)
-    row, whole = table.iloc[0], ratio_interval(np.array([0] * 9 + [91]), np.array([1] * 9 + [91]))
+    row, whole = table.iloc[0], ratio_interval(np.array([0] * 9 + [91]), np.array([1] * 9 + [91]), SHARE)
     assert len(table) == 1 and row["observed"] == 0.91
-    assert (row["observed_low"], row["observed_high"]) == pytest.approx((max(whole.low, 0), min(whole.high, 1)))
+    assert (row["observed_low"], row["observed_high"]) == pytest.approx((whole.low, whole.high))
     rng = np.random.default_rng(0)  # the exact interval of the ratio, by resampling questions whose sizes differ little
     size, hits = rng.integers(5, 9, 200), rng.random(200)
     problem = np.repeat(np.arange(200), size)

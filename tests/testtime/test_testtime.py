@@ -763,9 +763,10 @@ def test_tables_compare_runs_as_pairs():
     evaluations = pd.concat(frames, ignore_index=True)
     table = report.summary(steps, evaluations, runs, "ttrl").set_index("run")
     assert table.loc["optpo", "token_share"] == pytest.approx(0.5)
-    assert table.loc["optpo", ["against_baseline", "against_baseline_low", "against_baseline_high"]].tolist() == pytest.approx(
-        [0.05] * 3
-    )
+    mean, low, high = table.loc["optpo", ["against_baseline", "against_baseline_low", "against_baseline_high"]]
+    assert mean == pytest.approx(0.05) and 0.02 < low < mean < high < 0.08
+    for gain in ("trained_last_gain", "untouched_best_gain"):  # without a step, last and best are the untrained model itself
+        assert table.loc["untrained", [gain, f"{gain}_low", f"{gain}_high"]].tolist() == [0, 0, 0]
     assert table.loc["ttrl", "trained_last_gain"] == pytest.approx(0.1)
     assert table.loc["optpo", "tokens"] == 4 * 16 * 100
     curves = report.curves(steps, evaluations)

@@ -60,7 +60,7 @@ rule markovscale_analysis:
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale markovscale --benchmark {wildcards.benchmark} --seed {params.seed}"
         " --calibration {input.calibration:q} --parallel {input.parallel:q} --chain {input.chain:q} --problems {input.problems:q}"
-        " {params.predictions} --orders {params.settings[orders]} --replicates {params.settings[replicates]} --out {params.out:q} 2>&1 | tee {log:q}"
+        " {params.predictions} --replicates {params.settings[replicates]} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 rule markovscale_table:

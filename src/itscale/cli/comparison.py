@@ -80,7 +80,7 @@ def replay(
         orders = 1
     main, stops = stage.compare(policies, pools, benchmark=benchmark, orders=orders, seed=seed)
     main["protocol"] = protocol
-    curves = stage.accuracy_curves(pools[Unit.SAMPLE], benchmark=benchmark, orders=orders, seed=seed)
+    curves = stage.accuracy_curves(pools[Unit.SAMPLE], benchmark=benchmark)
     for name, table in (("main", main), ("stops", stops), ("curves", curves)):
         write_csv(out / f"{name}.csv", with_slugs(table, slugs_of(frozen)))
     write_csv(out / "scores.csv", stage.score_fits(pools[Unit.SAMPLE], benchmark=benchmark))

@@ -18,7 +18,6 @@ def markovscale(
     problems: Problems,
     seed: Seed,
     out: Out,
-    orders: Annotated[int, typer.Option(min=1, help="Random orders per problem of the parallel samples.")] = 20,
     predictions: Predictions = None,
     replicates: Annotated[int, typer.Option(min=1, help="Parametric bootstrap samples of the tests of the theory.")] = 400,
 ) -> None:
@@ -43,7 +42,7 @@ def markovscale(
     known = known_from_json(frozen["known"])
     pools = read_pools(parallel, chain, predictions)
     policies = [(name, policy) for name, policy in frozen_policies(frozen) if policy.unit is Unit.ROUND]
-    methods, stops, curves = comparison.compare_rounds(policies, pools, benchmark=benchmark, orders=orders, seed=seed)
+    methods, stops, curves = comparison.compare_rounds(policies, pools, benchmark=benchmark)
     chains = pools[Unit.ROUND]
     filters = [policy for _, policy in policies if isinstance(policy, Filter)]
     shown = filters[0] if filters else make_policy("markovscale_filter", rounds=chains.size).bind(known)

@@ -150,16 +150,15 @@ def accuracy(rows) -> str:
 
     from itscale.drivers.driver import right_answers
     from itscale.grading.comparison import Comparer
-    from itscale.theory.intervals import mean_interval
+    from itscale.theory.intervals import SHARE, mean_interval
 
     with Comparer(5.0) as comparer:
         right = right_answers(rows, comparer)
     ids = dict.fromkeys(row.problem.problem_id for row in rows)
     share = [np.mean([r for row, r in zip(rows, right, strict=True) if row.problem.problem_id == i]) for i in ids]
-    found = mean_interval(np.array(share))
-    if len(ids) == 1:  # has no interval
-        return f"accuracy {100 * found.mean:.1f} % of 1 problem"
-    return f"accuracy {100 * found.mean:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}] of {len(ids)} problems"
+    found = mean_interval(np.array(share), SHARE)
+    counted = f"{len(ids)} problem{'s' if len(ids) > 1 else ''}"
+    return f"accuracy {100 * found.mean:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}] of {counted}"
 
 
 ADVISE = """Which policy and threshold reach a wanted accuracy with the fewest tokens, from a stored pool.

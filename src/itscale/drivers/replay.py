@@ -1,7 +1,8 @@
 """Drive a policy over a stored pool, many orders of each problem's samples at once.
 
-I.i.d. samples have no order, so parallel pools are replayed over seeded permutations of each problem's samples; chains
-have one, so each is replayed as it was drawn. The driver shows a policy only the columns it asked for.
+I.i.d. samples have no order, so parallel pools are replayed over seeded permutations of each problem's samples, in which every
+sample comes first, second, ... equally often; chains have one, so each is replayed as it was drawn. The driver shows a policy
+only the columns it asked for.
 
 Rows never depend on each other, so they are replayed in blocks that fit the processor's cache: memory stays that of a block.
 """
@@ -37,20 +38,47 @@ class Outcomes:
 
 
 def orders_of(pool: Pool, orders: int, seed: int) -> np.ndarray:
-    """Column permutations [R, orders, K]; one order, or a pool of rounds, is the submission order itself."""
+    """Column permutations [R, orders, K]; one order, or a pool of rounds, is the submission order itself.
+
+    Each order of a row is a random one. Over K of them every sample has every place exactly once, so that a mean over a multiple
+    of K orders (best-of-1, tokens of a fixed number) is that over the pool; over other numbers each has each place equally
+    often but for one time.
+    """
     identity = np.broadcast_to(np.arange(pool.size), (pool.rows, 1, pool.size))
     if pool.unit is Unit.ROUND or orders == 1:
         return identity
-    return _permutations(pool.rows, orders, pool.size, seed)
+    return _latin_squares(pool.rows, orders, pool.size, seed)
 
 
 @lru_cache(maxsize=1)
-def _permutations(rows: int, orders: int, size: int, seed: int) -> np.ndarray:
-    """Random permutations [rows, orders, size], kept for the next policy, which is replayed over the same; read only."""
-    keys = np.random.default_rng(seed).random((rows, orders, size), dtype=np.float32)
-    drawn = np.argsort(keys, axis=-1)
+def _latin_squares(rows: int, orders: int, size: int, seed: int) -> np.ndarray:
+    """Permutations [rows, orders, size], kept for the next policy, which is replayed over the same; read only.
+
+    Every `size` orders of a row are a random Latin square: order r has sample s[(r + c[j]) mod size] at place j, s and c random
+    permutations. (With c in order these were cyclic shifts, in which a sample's neighbours never change.)
+    """
+    rng = np.random.default_rng(seed)
+    columns = np.broadcast_to(np.arange(size), (2, rows, -(-orders // size), size))
+    sample, place = rng.permuted(columns, axis=-1)
+    square, shift = np.divmod(np.arange(orders), size)
+    drawn = np.take_along_axis(sample[:, square], (place[:, square] + shift[:, None]) % size, axis=-1)
     drawn.flags.writeable = False
     return drawn
+
+
+def refuse_misfit(policy: Policy, pool: Pool) -> None:
+    """Raise a UserError if a policy cannot be replayed over a pool: the wrong unit, too few samples, no scores."""
+    name = type(policy).__name__
+    if policy.unit is not pool.unit:
+        raise UserError(f"the rule {name} counts {policy.unit}s and the pool has {pool.unit}s: give it a pool of its kind.")
+    if policy.limit > pool.size:
+        raise UserError(
+            f"the rule {name} may use {policy.limit} {policy.unit}s and the pool has {pool.size}: lower its limit, or draw more."
+        )
+    if policy.needs_scores and pool.rows and np.isnan(pool.score).all():
+        raise UserError(
+            f"the rule {name} reads verifier scores and the pool has none: score the samples, or take rules that count votes."
+        )
 
 
 def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0, block: int = _BLOCK) -> Outcomes:
@@ -63,24 +91,14 @@ def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0, bloc
         UserError: the policy counts rounds and the pool samples (or the reverse), it asks for more than the pool has, or it
             reads scores or features that the pool lacks.
     """
-    name = type(policy).__name__
-    if policy.unit is not pool.unit:
-        raise UserError(f"the rule {name} counts {policy.unit}s and the pool has {pool.unit}s: give it a pool of its kind.")
-    if policy.limit > pool.size:
-        raise UserError(
-            f"the rule {name} may use {policy.limit} {policy.unit}s and the pool has {pool.size}: lower its limit, or draw more."
-        )
-    if policy.needs_scores and pool.rows and np.isnan(pool.score).all():
-        raise UserError(
-            f"the rule {name} reads verifier scores and the pool has none: score the samples, or take rules that count votes."
-        )
+    refuse_misfit(policy, pool)
     # What a rule that exists in a replay only may know: the pool that it is tested on.
     oracle = {"oracle_score_mean": mean_scores(pool)} if getattr(policy, "replay_only", False) else {}
     available = {**pool.features, **oracle}
     missing = [feature for feature in policy.needs_features if feature not in available]
     if missing:
         raise UserError(
-            f"the rule {name} reads the predicted feature {missing[0]!r}, which these questions lack: train a "
+            f"the rule {type(policy).__name__} reads the predicted feature {missing[0]!r}, which these questions lack: train a "
             "predictor with that head, or leave the method out."
         )
     order = orders_of(pool, orders, seed)
@@ -180,6 +198,6 @@ def reason_shares(outcomes: Outcomes) -> dict[str, float]:
     return {str(r): float(c / counts.sum()) for r, c in zip(Reason, counts, strict=True) if c}
 
 
-def per_problem(values: np.ndarray, outcomes: Outcomes, problems: int) -> np.ndarray:
-    """The mean of values [B] over each problem's replays, [problems]."""
-    return np.bincount(outcomes.problem, weights=values, minlength=problems) / np.bincount(outcomes.problem, minlength=problems)
+def per_problem(values: np.ndarray, of: Outcomes | Pool, problems: int) -> np.ndarray:
+    """The mean of values [B] over each problem's replays (or rows of a pool), [problems]."""
+    return np.bincount(of.problem, weights=values, minlength=problems) / np.bincount(of.problem, minlength=problems)

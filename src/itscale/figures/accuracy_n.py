@@ -7,8 +7,8 @@ import pandas as pd
 from itscale.figures.style import figure, look
 
 CAPTION = (
-    "Accuracy on the {benchmark} benchmark against the number N of parallel samples, averaged over random orders of each "
-    "question's samples. Bands: 95 % bootstrap intervals over questions. pass@N (any sample is correct) bounds every rule that "
+    "Accuracy on the {benchmark} benchmark against the number N of parallel samples, expected over every choice of N of "
+    "each question's samples. Bands: 95 % intervals over questions. pass@N (any sample is correct) bounds every rule that "
     "picks one of the N answers; best-of-N is only as good as its verifier, self-consistency needs none."
 )
 

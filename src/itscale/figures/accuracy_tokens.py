@@ -8,7 +8,7 @@ from itscale.figures.style import figure, points
 
 CAPTION = (
     "Accuracy on the {benchmark} benchmark against tokens per question; left: completion tokens, right: all computed tokens "
-    "(prompt, completion, verifier, predictor); a row of panels for each kind of rule. Bars and bands: 95 % bootstrap intervals "
+    "(prompt, completion, verifier, predictor); a row of panels for each kind of rule. Bars and bands: 95 % intervals "
     "over questions. Up and to the left is better; grey, in every panel: the fixed N best-of-N (solid) and "
     "self-consistency (dashed), which a rule that stops early must lie above to be worth anything."
 )

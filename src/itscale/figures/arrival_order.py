@@ -10,7 +10,7 @@ from itscale.figures.style import COLOURS, figure
 CAPTION = (
     "The same samples of the {benchmark} benchmark replayed in order of arrival instead of order of submission, each question's "
     "samples running together. Left: the change in accuracy; right: the mean length of the samples that a decision rests on. "
-    "Bars: 95 % bootstrap intervals over questions, paired. Where the left bar excludes zero, a driver that decides on whatever "
+    "Bars: 95 % intervals over questions, paired. Where the left bar excludes zero, a driver that decides on whatever "
     "comes first reports another method than the one it names; the live driver decides in order of submission."
 )
 

@@ -8,7 +8,7 @@ from itscale.figures.style import figure, look
 
 CAPTION = (
     "Completion tokens (left) and accuracy (right) on the {benchmark} benchmark against the largest number N of samples "
-    "that a rule may draw, with 95 % bootstrap bands over questions. What a rule saves is its distance below the line of "
+    "that a rule may draw, with 95 % bands over questions. What a rule saves is its distance below the line of "
     "best-of-N on the left; what it pays for that is its distance on the right."
 )
 SHOWN = (

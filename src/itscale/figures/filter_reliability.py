@@ -9,8 +9,8 @@ from itscale.figures.style import COLOURS, MARKERS, figure
 
 CAPTION = (
     "Reliability of the filter on the {benchmark} benchmark: answers of all rounds in bins of their posterior probability "
-    "of being correct, against how often they were. Bars: 95 % bootstrap intervals over questions (Wilson's where all or "
-    "none are right, or one question has all); the nearer to the diagonal the better; hollow and faint: bins of fewer than "
+    "of being correct, against how often they were. Bars: 95 % intervals over questions; "
+    "the nearer to the diagonal the better; hollow and faint: bins of fewer than "
     "{few} answers. Filtered: from the rounds up to the answer; smoothed: from all rounds; recalibrated: what a smoothed "
     "posterior was worth on held-out calibration questions; returned: the one answer of each chain that the filter gives, "
     "by its smoothed posterior when it stopped. Densities and rates come from the calibration split. ECE: mean distance "

@@ -11,7 +11,7 @@ CAPTION = (
     "answer was wrong (right pair). Simulation: chains drawn from the fitted chain of each question, which are first order "
     "by construction, half as many as there are, and fitted as the data are; bands: where 95 % of 40 simulations lie. What "
     "the pooled rates miss there is the bias of pooling questions that differ. Data: rates from half of each question's "
-    "chains against the other half, both ways round (questions with one chain are left out); bands: 95 % bootstrap "
+    "chains against the other half, both ways round (questions with one chain are left out); bands: 95 % "
     "intervals over questions. From one re-answer: rates fitted to the first two rounds only; no label: from first scores "
     "and the calibration split, against all chains."
 )

@@ -9,7 +9,7 @@ from itscale.figures.style import figure, look
 
 CAPTION = (
     "Accuracy on the {benchmark} benchmark against completion tokens per question, one point a budget N, with 95 % "
-    "bootstrap bands over questions. Left: rules that return the best-scored sample; dashed: the oracle stop, which "
+    "bands over questions. Left: rules that return the best-scored sample; dashed: the oracle stop, which "
     "knows the answers and uses the fewest tokens that lose nothing that best-of-N solves, a bound for every such rule that "
     "loses nothing. Right: rules that vote. Grey: the fixed N, best-of-N and self-consistency; a rule earns its keep "
     "only where it lies above them."

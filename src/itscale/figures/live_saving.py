@@ -10,7 +10,7 @@ from itscale.figures.style import figure, look
 CAPTION = (
     "Live runs on the {benchmark} benchmark: share of the wall-clock time saved against the share of completion tokens saved, "
     "each against the fixed budget of the same family on the same engine and questions. Tokens include those that were cut short "
-    "or came unused; bars: 95 % bootstrap intervals over questions (the clock was read once). On the grey line every "
+    "or came unused; bars: 95 % intervals over questions (the clock was read once). On the grey line every "
     "saved token is saved time; a point below it paid for its decisions, its verifier or an engine that was not full. Dotted: "
     "85 % of it."
 )

@@ -9,7 +9,7 @@ from itscale.figures.style import figure, look
 CAPTION = (
     "Calibration of OptScale's confidence on the {benchmark} benchmark: the probability, fitted to the first five scores of "
     "a question, that the best of the next four reaches s_min (three thresholds), against how often it does. Bars: 95 % "
-    "bootstrap intervals over questions; areas of points grow with the number of cases. On the diagonal the confidence is "
+    "intervals over questions; areas of points grow with the number of cases. On the diagonal the confidence is "
     "honest; below it, the rule promises more than it keeps."
 )
 

@@ -9,7 +9,7 @@ from itscale.figures.style import COLOURS, figure, points
 CAPTION = (
     "Accuracy on the {benchmark} benchmark against all computed tokens per question (prompt, completion, verifier and "
     "predictor; re-answering pays for its prompt in every round). Grey curves: parallel samples, 1 to all, with 95 % "
-    "bootstrap intervals. Points: methods over rounds, bars likewise. A method over rounds is worth running where it lies "
+    "intervals. Points: methods over rounds, bars likewise. A method over rounds is worth running where it lies "
     "above the grey curves."
 )
 

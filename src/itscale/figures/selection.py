@@ -10,9 +10,8 @@ from itscale.figures.style import COLOURS, figure
 CAPTION = (
     "Accuracy on the {benchmark} benchmark at the largest budget, by how the rule's hyperparameters were chosen. Published "
     "protocol: the best cell of the grid on the benchmark itself, in one order of the samples, reported in that order. Same "
-    "cell, all orders: what that choice is worth on the average of all orders. Calibrated: the cell with the fewest tokens that "
-    "keeps "
-    "the fixed N's accuracy on the calibration split, all orders. Bars: 95 % bootstrap intervals over questions. First "
+    "cell, all orders: what that choice is worth on the average of all orders. Calibrated: the cell with the fewest "
+    "tokens that keeps the fixed N's accuracy on the calibration split, all orders. Bars: 95 % intervals over questions. First "
     "minus second: one lucky order; second minus third: choosing on this benchmark, and for accuracy alone."
 )
 PROTOCOLS = {

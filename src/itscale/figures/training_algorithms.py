@@ -10,7 +10,7 @@ from itscale.figures.training_curves import plot_run
 CAPTION = (
     "Gain in mean@k on the trained benchmark over the untrained model, against rollout tokens. Left: OptPO's vote with "
     "GRPO, RLOO, PPO and SFT. Right: GRPO with OptPO's vote (training on the first rollouts, or on all), with TTRL's fixed "
-    "vote, and with the gold answers as rewards, which no vote can beat by right. Bands: 95 % bootstrap over questions, a "
+    "vote, and with the gold answers as rewards, which no vote can beat by right. Bands: 95 % intervals over questions, a "
     "question's value being its mean over {seeds} seeds. PPO makes two optimiser steps of each draw, the others one."
 )
 ALGORITHMS = {"optpo": "GRPO", "optpo_rloo": "RLOO", "optpo_ppo": "PPO", "optpo_sft": "SFT"}

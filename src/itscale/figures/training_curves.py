@@ -10,7 +10,7 @@ from itscale.figures.style import figure, look
 CAPTION = (
     "Test-time training without labels against the tokens that rollouts have cost so far (prompts and every completion "
     "token, used or not). Left: gain in mean@k on the trained benchmark over the untrained model (which has {before:.1f} "
-    "%), band: 95 % bootstrap of the paired difference over questions; middle and right: majority@k and pass@k, bands of "
+    "%), band: 95 % interval of the paired difference over questions; middle and right: majority@k and pass@k, bands of "
     "the values themselves. A question's value is its mean over {seeds}. A rule that saves ends further to the left; it is "
     "worth its saving only where it is not lower."
 )

@@ -9,7 +9,7 @@ from itscale.figures.style import COLOURS, figure
 CAPTION = (
     "The lead d that stops a vote, {benchmark} benchmark, votes of at most {limit} samples, half of a question's. Left: how "
     "often a vote that stopped before the limit ends on another answer than the plurality of the other half, which it never "
-    "saw, against rollouts; measured (band: 95 % bootstrap over questions), simulated under the model with p0 = {p0:.2f} and "
+    "saw, against rollouts; measured (band: 95 % interval over questions), simulated under the model with p0 = {p0:.2f} and "
     "m = {options} from the calibration split, and the bound (m − 1)/(r^d + m − 1) of such stops at the model's rollouts. Right: "
     "accuracy of all votes against the gold answer, which no vote certifies. Measured above the bound: questions differ in p0, "
     "their wrong answers cluster, which the model says they do not, or the plurality of {limit} samples errs where two answers "

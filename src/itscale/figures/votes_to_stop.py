@@ -9,7 +9,7 @@ from itscale.figures.style import COLOURS, figure
 
 CAPTION = (
     "Votes until each rule stops on the {benchmark} benchmark (limit {limit}), by difficulty: the share of a question's samples "
-    "that are right. Bars: mean with 95 % bootstrap interval over questions; the number above is how many per cent of the votes "
+    "that are right. Bars: mean with 95 % interval over questions; the number above is how many per cent of the votes "
     "ended at the limit, where nothing is certified. Easy questions are settled in a few votes. A vote that stops certifies the "
     "consensus, not that it is right. Where p0 is at most 1/2 the heuristic cannot stop on a unanimous vote."
 )

@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from itscale.data.records import Unit
+from itscale.data.records import Pool, Unit
 from itscale.errors import UserError
 from itscale.policies.calibration import Calibration
 
@@ -147,7 +147,7 @@ def scores_read(policy: Policy) -> int:
     return getattr(policy, "scores_read", policy.limit) if policy.needs_scores else 0
 
 
-def usable_scores(batch: Batch) -> np.ndarray:
+def usable_scores(batch: Batch | Pool) -> np.ndarray:
     """Scores [B, K] of the samples that have an answer, -inf for the others: what a best-of-N may return."""
     return np.where((batch.cluster >= 0) & ~np.isnan(batch.score), batch.score, -np.inf)
 

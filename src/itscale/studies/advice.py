@@ -7,14 +7,15 @@ import numpy as np
 import pandas as pd
 
 from itscale.data.records import Pool, Unit
-from itscale.drivers.replay import per_problem, replay
+from itscale.drivers.expectation import question_means
+from itscale.drivers.replay import replay
 from itscale.errors import UserError
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import Policy
 from itscale.studies.calibrate import frozen_policies, known_from_pools
 from itscale.studies.methods import Method
-from itscale.theory.intervals import mean_interval
+from itscale.theory.intervals import SHARE, mean_interval
 
 # Settings of a live run that names none and has no calibration: fixed beforehand, tuned on nothing.
 USUAL: dict[str, dict[str, Any]] = {
@@ -149,14 +150,13 @@ def advise(
 def _candidate(
     method: str, settings: dict[str, Any], policy: Policy, pool: Pool, known: list[Calibration], orders: int, seed: int
 ) -> Candidate:
-    problems = len(pool.problem_ids)
     measured: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     bound = [policy.bind(part) for part in known]
     for each in bound:
         if id(each) not in measured:  # a rule that needs no calibration is bound to itself
             outcomes = replay(each, pool, orders=orders, seed=seed)
-            pair = (outcomes.correct, outcomes.ledger.completion)
-            measured[id(each)] = tuple(per_problem(values, outcomes, problems) for values in pair)
+            found = question_means(each, pool, outcomes)
+            measured[id(each)] = (found.accuracy, found.ledger.completion)
     accuracy, tokens = (np.stack([measured[id(each)][part] for each in bound]) for part in range(2))
     return Candidate(method, settings, bound[-1], accuracy, tokens)
 
@@ -178,7 +178,4 @@ def _row(name: str, candidates: list[Candidate], accuracy: float, fold: np.ndarr
         held_accuracy[inside], held_tokens[inside] = chosen.accuracy[k][inside], chosen.tokens[k][inside]
     final, reached = _choose(candidates, folds, np.ones(len(fold), bool), accuracy)
     row: dict[str, Any] = {"advice": name, "method": final.method, "settings": final.settings, "reached": reached}
-    for quantity, values in (("accuracy", held_accuracy), ("completion_tokens", held_tokens)):
-        interval = mean_interval(values)
-        row |= {quantity: interval.mean, f"{quantity}_low": interval.low, f"{quantity}_high": interval.high}
-    return row
+    return row | mean_interval(held_accuracy, SHARE).columns("accuracy") | mean_interval(held_tokens).columns("completion_tokens")

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 
 from itscale.data.records import Pool, Unit
-from itscale.drivers.replay import Outcomes, per_problem, reason_shares, replay
-from itscale.policies import make_policy
+from itscale.drivers.expectation import Means, expected, pass_at, question_means, replayed
+from itscale.drivers.replay import Outcomes, reason_shares, replay
+from itscale.policies.fixed import BestOfN, SelfConsistency
 from itscale.policies.protocol import Policy
 from itscale.studies.calibrate import reference
 from itscale.theory import truncnormal
-from itscale.theory.intervals import mean_interval, paired_difference
+from itscale.theory.intervals import SHARE, mean_interval, paired_difference
 
 
 def compare(
@@ -23,55 +24,59 @@ def compare(
     Returns:
         The main table (a row per method and budget) and the stops (a row per method, budget, samples drawn and reason).
     """
-    fixed = cache(lambda fixed: replay(fixed, pools[fixed.unit], orders=orders, seed=seed))
+    fixed = cache(lambda policy: replay(policy, pools[policy.unit], orders=orders, seed=seed))
     rows, stops = [], []
     for method, policy in policies:
-        pool = pools[policy.unit]
-        outcomes = replay(policy, pool, orders=orders, seed=seed)
-        full = fixed(reference(policy))
+        pool, full = pools[policy.unit], fixed(reference(policy))
+        outcomes = full if policy == reference(policy) else replay(policy, pool, orders=orders, seed=seed)
         label = {"benchmark": benchmark, "method": method, "unit": str(policy.unit), "budget": policy.limit}
-        rows.append({**label, "family": policy.family, **summary(outcomes, full, len(pool.problem_ids))})
+        rows.append({**label, "family": policy.family, **summary(question_means(policy, pool, outcomes), outcomes, full)})
         stops.append(_stops(outcomes).assign(**label))
     return pd.DataFrame(rows), pd.concat(stops, ignore_index=True)
 
 
-def summary(outcomes: Outcomes, full: Outcomes, problems: int) -> dict[str, Any]:
+def summary(shown: Means, outcomes: Outcomes, full: Outcomes) -> dict[str, Any]:
+    """Accuracy and tokens as `shown`, and how the replays differ from those of the fixed N on the same orders.
+
+    A difference of replays on the same orders is nearer the truth than one of two columns, of which one may be an expectation.
+    """
+    problems = len(shown.accuracy)
     row: dict[str, Any] = {"problems": problems, "samples_drawn": float(outcomes.drawn.mean())}
-    ledger, baseline = outcomes.ledger, full.ledger
-    quantities = {
-        "accuracy": (outcomes.correct, full.correct),
-        "completion_tokens": (ledger.completion, baseline.completion),
-        "total_tokens": (ledger.total, baseline.total),
-    }
-    for name, (values, baseline_values) in quantities.items():
-        ours, theirs = per_problem(values, outcomes, problems), per_problem(baseline_values, full, problems)
-        row |= mean_interval(ours).columns(name) | paired_difference(ours, theirs).columns(f"{name}_difference")
-    row |= {f"{name}_tokens": float(np.mean(getattr(ledger, name))) for name in ("prompt", "cached_prompt", "verifier")}
+    levels, ours = _quantities(shown), _quantities(replayed(outcomes, problems))
+    theirs = ours if outcomes is full else _quantities(replayed(full, problems))
+    for name, values in levels.items():
+        within = SHARE if name == "accuracy" else None
+        difference = paired_difference(ours[name], theirs[name], within)
+        row |= mean_interval(values, within).columns(name) | difference.columns(f"{name}_difference")
+    row |= {f"{name}_tokens": float(np.mean(getattr(shown.ledger, name))) for name in ("prompt", "cached_prompt", "verifier")}
     row["stops"] = "; ".join(f"{reason} {100 * share:.0f} %" for reason, share in reason_shares(outcomes).items())
     return row
+
+
+def _quantities(means: Means) -> dict[str, np.ndarray]:
+    ledger = means.ledger
+    return {"accuracy": means.accuracy, "completion_tokens": ledger.completion, "total_tokens": ledger.total}
 
 
 def _stops(outcomes: Outcomes) -> pd.DataFrame:
     return pd.DataFrame({"samples": outcomes.drawn, "reason": outcomes.reason}).value_counts().rename("count").reset_index()
 
 
-def accuracy_curves(pool: Pool, *, benchmark: str, orders: int, seed: int) -> pd.DataFrame:
-    """Accuracy of the fixed rules and pass@N against N = 1, 2, 4, ... of a parallel pool, with intervals."""
-    problems = len(pool.problem_ids)
-    rows = []
-    for n in [2**i for i in range(pool.size.bit_length()) if 2**i <= pool.size]:
-        for name, label in (("best_of_n", "best-of-N"), ("self_consistency", "self-consistency")):
-            outcomes = replay(make_policy(name, n=n), pool, orders=orders, seed=seed)
-            rows.append((label, n, mean_interval(per_problem(outcomes.correct, outcomes, problems))))
-        rows.append(("pass@N", n, mean_interval(pass_at(pool, n))))
-    return pd.DataFrame([{"benchmark": benchmark, "method": m, "n": n, **i.columns("accuracy")} for m, n, i in rows])
-
-
-def pass_at(pool: Pool, n: int) -> np.ndarray:
-    """Probability [R] that any of n samples drawn without replacement is correct (Chen et al. 2021, unbiased pass@k)."""
-    wrong = pool.size - pool.correct.sum(axis=1)
-    i = np.arange(n)
-    return 1 - np.clip((wrong[:, None] - i) / (pool.size - i), 0, None).prod(axis=1)
+def accuracy_curves(pool: Pool, *, benchmark: str) -> pd.DataFrame:
+    """Expected accuracy of the fixed rules and pass@N for N = 1, 2, 4, ... of a parallel pool, with intervals."""
+    numbers = [2**i for i in range(pool.size.bit_length()) if 2**i <= pool.size]
+    curves = {
+        "best-of-N": expected(BestOfN, pool, numbers).accuracy,
+        "self-consistency": expected(SelfConsistency, pool, numbers).accuracy,
+        "pass@N": pass_at(pool, numbers),
+    }
+    return pd.DataFrame(
+        [
+            {"benchmark": benchmark, "method": method, "n": n, **mean_interval(values, SHARE).columns("accuracy")}
+            for n, each in zip(numbers, zip(*curves.values(), strict=True), strict=True)
+            for method, values in zip(curves, each, strict=True)
+        ]
+    )
 
 
 def score_fits(pool: Pool, *, benchmark: str) -> pd.DataFrame:

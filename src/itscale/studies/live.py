@@ -21,7 +21,7 @@ from itscale.errors import UserError
 from itscale.grading.comparison import Comparer
 from itscale.policies.protocol import Policy
 from itscale.studies.calibrate import reference
-from itscale.theory.intervals import mean_interval, paired_difference, ratio_interval
+from itscale.theory.intervals import ITSELF, SHARE, mean_interval, paired_difference, ratio_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +70,12 @@ def study(problems: list[Problem], policies: list[tuple[str, Policy]], bench: Be
 def _row(method: str, policy: Policy, run: Run, whole: Run, comparer: Comparer) -> dict[str, Any]:
     drawn, full = (_per_problem(r, [row.ledger.drawn for row in r.rows]) for r in (run, whole))
     right = _per_problem(run, right_answers(run.rows, comparer))
-    saving = ratio_interval(full - drawn, full)
+    saving = ITSELF if run is whole else ratio_interval(full - drawn, full)
     wall = 1 - run.clock.total / whole.clock.total
     aborts = 1000 * np.array(run.clock.abort_latency) if run.clock.abort_latency else np.array([np.nan])
     row: dict[str, Any] = {"method": method, "family": policy.family, "unit": str(policy.unit), "budget": policy.limit}
     row |= {"problems": len(drawn), "samples_drawn": float(np.mean([len(r.samples) for r in run.rows]))}
-    for name, values in (("accuracy", right), ("tokens_drawn", drawn)):
-        found = mean_interval(values)
-        row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+    row |= mean_interval(right, SHARE).columns("accuracy") | mean_interval(drawn).columns("tokens_drawn")
     for name in ("prefetched", "aborted", "verifier"):
         row[f"{name}_tokens"] = _per_problem(run, [getattr(r.ledger, name) for r in run.rows]).mean()
     row |= {"seconds": run.clock.total, **saving.columns("token_saving")}
@@ -131,8 +129,9 @@ def arrival_bias(pool: Pool, policies: list[tuple[str, Policy]], *, slots: int, 
             found[name] = [per_problem(values, outcomes, problems) for values in (outcomes.correct, outcomes.drawn)]
             record |= {f"accuracy_{name}": found[name][0].mean(), f"samples_drawn_{name}": found[name][1].mean()}
             record[f"tokens_per_sample_{name}"] = outcomes.ledger.completion.sum() / outcomes.drawn.sum()
-        for part, name in enumerate(("accuracy", "samples_drawn")):
-            record |= paired_difference(found["arrival"][part], found["submission"][part]).columns(f"{name}_difference")
+        for part, (name, within) in enumerate({"accuracy": SHARE, "samples_drawn": (1, policy.limit)}.items()):
+            gap = paired_difference(found["arrival"][part], found["submission"][part], within)
+            record |= gap.columns(f"{name}_difference")
         rows.append(record)
     of = [f"{name}_{order}" for order in ("submission", "arrival") for name in ("accuracy", "samples_drawn", "tokens_per_sample")]
     ends = [f"{name}_difference{end}" for name in ("accuracy", "samples_drawn") for end in ("", "_low", "_high")]

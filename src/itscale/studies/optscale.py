@@ -9,14 +9,15 @@ import pandas as pd
 from scipy.stats import truncnorm
 
 from itscale.data.records import Pool, Unit
+from itscale.drivers.expectation import Means, pass_at, question_means, replayed
 from itscale.drivers.replay import Outcomes, orders_of, per_problem, replay
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration, Moments
-from itscale.policies.protocol import Batch, Decision, Policy, Reason, best_scored, decide
+from itscale.policies.protocol import Batch, Decision, Policy, Reason, best_scored, decide, usable_scores
 from itscale.studies.calibrate import choose_published, reference
-from itscale.studies.compare import pass_at, summary
+from itscale.studies.compare import summary
 from itscale.theory import truncnormal
-from itscale.theory.intervals import mean_interval, paired_difference, ratio_interval
+from itscale.theory.intervals import SHARE, mean_interval, paired_difference, ratio_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,7 @@ def oracle_stop(pool: Pool, n_max: int, *, orders: int, seed: int) -> Outcomes:
     order = orders_of(pool, orders, seed)
     order = order.reshape(-1, pool.size)[:, :n_max]
     row = np.repeat(np.arange(pool.rows), len(order) // pool.rows)[:, None]
-    usable = (pool.cluster[row, order] >= 0) & ~np.isnan(pool.score[row, order])
-    score = np.where(usable, pool.score[row, order], -np.inf)
+    score = usable_scores(pool)[row, order]
     # The column of the running best: it changes only where a score exceeds all before it.
     before = np.maximum.accumulate(np.pad(score, ((0, 0), (1, 0)), constant_values=-np.inf), axis=1)[:, :-1]
     best = np.maximum.accumulate(np.where(score > before, np.arange(n_max), -1), axis=1)
@@ -75,18 +75,26 @@ def oracle_stop(pool: Pool, n_max: int, *, orders: int, seed: int) -> Outcomes:
 
 
 def bounds(pool: Pool, budgets: Iterable[int], *, benchmark: str, orders: int, seed: int) -> pd.DataFrame:
-    """Rows like the main table's for the oracle stop and for pass@N, at each budget."""
+    """Rows like the main table's for the oracle stop and for pass@N, at each budget.
+
+    The oracle stop is shown as what is expected of best-of-N and what the stop changes of it on the same orders, at most
+    pass@N: so neither bound lies on the wrong side of what it bounds by the chance of the orders.
+    """
     problems = len(pool.problem_ids)
     rows = []
     for n in budgets:
-        full = replay(make_policy("best_of_n", n=n), pool, orders=orders, seed=seed)
+        best = make_policy("best_of_n", n=n)
+        full = replay(best, pool, orders=orders, seed=seed)
         label = {"benchmark": benchmark, "unit": str(Unit.SAMPLE), "budget": n}
         found = oracle_stop(pool, n, orders=orders, seed=seed)
-        rows.append({**label, "method": "oracle stop", **summary(found, full, problems)})
-        solved = np.bincount(pool.problem, pass_at(pool, n), problems) / np.bincount(pool.problem, minlength=problems)
-        gained = paired_difference(solved, per_problem(full.correct, full, problems))
-        passed = mean_interval(solved).columns("accuracy") | gained.columns("accuracy_difference")
-        rows.append({**label, "method": "pass@N", **summary(full, full, problems), **passed})
+        fixed, base, ours = question_means(best, pool, full), replayed(full, problems), replayed(found, problems)
+        passed = pass_at(pool, [n])[0] if orders > 1 else per_problem(pool.correct[:, :n].any(axis=1), pool, problems)
+        accuracy = np.minimum(fixed.accuracy + ours.accuracy - base.accuracy, passed)
+        shown = Means(accuracy, fixed.ledger + (ours.ledger - base.ledger))
+        rows.append({**label, "method": "oracle stop", **summary(shown, found, full)})
+        gained = paired_difference(passed, fixed.accuracy, SHARE).columns("accuracy_difference")
+        cells = mean_interval(passed, SHARE).columns("accuracy") | gained
+        rows.append({**label, "method": "pass@N", **summary(fixed, full, full), **cells})
     return pd.DataFrame(rows)
 
 
@@ -135,10 +143,8 @@ def _bins(predicted: np.ndarray, observed: np.ndarray, problem: np.ndarray, coun
         if not inside.any():
             continue
         cases = np.bincount(problem[inside], minlength=questions)
-        share = ratio_interval(np.bincount(problem[inside], observed[inside], questions), cases)
-        # Questions without a case in the bin are resampled too: how many a bin holds is as random as what they are.
-        row = (predicted[inside].mean(), share.mean, max(share.low, 0.0), min(share.high, 1.0), int(inside.sum()))
-        rows.append(row)
+        share = ratio_interval(np.bincount(problem[inside], observed[inside], questions), cases, SHARE)
+        rows.append((predicted[inside].mean(), share.mean, share.low, share.high, int(inside.sum())))
     return pd.DataFrame(rows, columns=["predicted", "observed", "observed_low", "observed_high", "cases"])
 
 
@@ -160,11 +166,10 @@ def selection(
         pool = pools[calibrated.unit]
         cases = (("published", published, 1), ("published, all orders", published, orders), ("calibrated", calibrated, orders))
         for protocol, policy, times in cases:
-            outcomes = replay(policy, pool, orders=times, seed=seed)
-            full = replay(reference(policy), pool, orders=times, seed=seed)
+            outcomes, full = (replay(each, pool, orders=times, seed=seed) for each in (policy, reference(policy)))
             label = {"benchmark": benchmark, "method": method, "unit": str(policy.unit), "budget": policy.limit}
             label["protocol"] = protocol
-            rows.append({**label, **summary(outcomes, full, len(pool.problem_ids))})
+            rows.append({**label, **summary(question_means(policy, pool, outcomes), outcomes, full)})
     if not rows:  # no method has a grid
         kept = ["benchmark", "method", "unit", "budget", "protocol", "accuracy", "accuracy_low", "accuracy_high"]
         return pd.DataFrame(columns=kept)
@@ -199,7 +204,8 @@ def versus(
             row: dict[str, Any] = {"benchmark": benchmark, "method": method, "rival": rival, "budget": budget}
             signs = []
             for quantity, better in (("accuracy", 1), ("completion_tokens", -1)):
-                gap = paired_difference(mine[quantity], found[rival, budget][quantity])
+                within = SHARE if quantity == "accuracy" else None
+                gap = paired_difference(mine[quantity], found[rival, budget][quantity], within)
                 row |= {quantity: gap.mean, f"{quantity}_low": gap.low, f"{quantity}_high": gap.high}
                 signs.append(better * (int(gap.low > 0) - int(gap.high < 0)))
             row["verdict"] = verdict(*signs)
@@ -283,9 +289,9 @@ def reached_confidence(*, rows: int, seed: int, n_max: int = 64) -> pd.DataFrame
                 results.setdefault(name, []).append(((pool.score >= s_min) & seen, n))
         for name, parts in results.items():
             reached = np.concatenate([hit.any(axis=1) for hit, _ in parts]).astype(float)
-            error = 1.96 * reached.std() / np.sqrt(len(reached))
+            share = mean_interval(reached, SHARE)
             samples = float(np.mean([n.mean() for _, n in parts]))
-            found.append((name, alpha, reached.mean(), reached.mean() - error, reached.mean() + error, samples))
+            found.append((name, alpha, share.mean, share.low, share.high, samples))
     return pd.DataFrame(found, columns=["rule", "alpha", "reached", "reached_low", "reached_high", "samples"])
 
 

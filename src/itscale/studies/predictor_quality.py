@@ -12,7 +12,9 @@ from sklearn.pipeline import make_pipeline
 
 from itscale.data.records import Problem
 from itscale.models.predictor import Labels
-from itscale.theory.intervals import RESAMPLES, SEED, mean_interval
+from itscale.theory.intervals import mean_interval
+
+_RESAMPLES = 500
 
 
 def baselines(questions: list[str], labels: np.ndarray, held_out: list[str]) -> dict[str, np.ndarray]:
@@ -42,15 +44,15 @@ def _terms(question: str) -> list[str]:
 
 
 def bootstrap(statistic: Callable[..., float], *columns: np.ndarray) -> tuple[float, float]:
-    """95 % interval of a statistic of columns [P], rows resampled; NaN where it is not defined on most resamples."""
-    rng = np.random.default_rng(SEED)
-    rows = rng.integers(0, len(columns[0]), (RESAMPLES // 4, len(columns[0])))
+    """95 % interval of a statistic of columns [P], rows resampled; NaN where most resamples do not define it, or all agree."""
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, len(columns[0]), (_RESAMPLES, len(columns[0])))
     with np.errstate(divide="ignore", invalid="ignore"):
         values = np.array([statistic(*(column[r] for column in columns)) for r in rows])
     if np.isnan(values).mean() > 0.5:
         return float("nan"), float("nan")
     low, high = np.nanquantile(values, [0.025, 0.975])
-    return float(low), float(high)
+    return (float(low), float(high)) if low < high else (float("nan"), float("nan"))
 
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> float:
@@ -86,8 +88,7 @@ def score(prediction: np.ndarray, label: np.ndarray) -> dict[str, float]:
         value = np.nan if constant else exact(prediction, label).statistic
         low, high = (np.nan, np.nan) if constant else bootstrap(statistic, prediction, label)
         row |= {name: float(value), f"{name}_low": low, f"{name}_high": high}
-    error = mean_interval(np.abs(prediction - label))
-    return row | {"mae": error.mean, "mae_low": error.low, "mae_high": error.high}
+    return row | mean_interval(np.abs(prediction - label)).columns("mae")
 
 
 def quality(

@@ -15,7 +15,7 @@ from itscale.drivers.replay import drive, orders_of, per_problem, replay
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import CODE, Batch, Policy, Reason
-from itscale.theory.intervals import Interval, mean_interval, ratio_interval
+from itscale.theory.intervals import SHARE, mean_interval, ratio_interval
 from itscale.theory.voting import VoteModel, estimate_model, log_ratio, ratio_error_bound, ratio_for_error
 
 DIFFICULTY = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -127,12 +127,10 @@ def lead_sweep(pool: Pool, known: VoteModel, leads: Sequence[int], *, benchmark:
         simulated = simulate(rule, model, 4000, seed)
         stops = np.bincount(outcomes.problem, stopped, problems)
         measured = {
-            "error_of_stopped": ratio_interval(np.bincount(outcomes.problem, wrong & stopped, problems), stops)
-            if stopped.any()
-            else Interval(*[float("nan")] * 3),
-            "error": mean_interval(per_problem(wrong, outcomes, problems)),
-            "rollouts": mean_interval(per_problem(outcomes.drawn, outcomes, problems)),
-            "accuracy": mean_interval(per_problem(outcomes.correct, outcomes, problems)),
+            "error_of_stopped": ratio_interval(np.bincount(outcomes.problem, wrong & stopped, problems), stops, SHARE),
+            "error": mean_interval(per_problem(wrong, outcomes, problems), SHARE),
+            "rollouts": mean_interval(per_problem(outcomes.drawn, outcomes, problems), (1, limit)),
+            "accuracy": mean_interval(per_problem(outcomes.correct, outcomes, problems), SHARE),
         }
         rows.append(
             {
@@ -174,7 +172,7 @@ def votes_to_stop(pool: Pool, policies: dict[str, Policy], *, benchmark: str, or
                     "from": DIFFICULTY[b],
                     "to": DIFFICULTY[b + 1],
                     "problems": int(inside.sum()),
-                    **mean_interval(drawn[inside]).columns("votes"),
+                    **mean_interval(drawn[inside], (1, policy.limit)).columns("votes"),
                     "limit": policy.limit,
                     "at_limit": float(spent[inside].mean()),
                     "accuracy": float(right[inside].mean()),

@@ -1,6 +1,6 @@
 """Tables of test-time training runs: the evaluations with intervals, what each step was like, and one row a run to compare.
 
-Intervals are paired bootstraps over problems; a problem's value is its mean over the seeds of a run.
+Intervals are over problems (theory/intervals.py); a problem's value is its mean over the seeds of a run.
 """
 
 import json
@@ -14,7 +14,7 @@ import pandas as pd
 from itscale.data.records import read_json
 from itscale.data.tables import interval_cells, read_csv
 from itscale.testtime.evaluation import METRICS
-from itscale.theory.intervals import mean_interval, paired_difference
+from itscale.theory.intervals import SHARE, mean_interval, paired_difference
 
 TOKENS = ("prompt_tokens", "completion_tokens", "unused_tokens", "training_tokens")
 
@@ -50,8 +50,9 @@ def curves(steps: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, Any] = {"run": run, "step": step, "seeds": part["seed"].nunique()}
         row["rollout_tokens"] = float(at.mean()) if len(at) else 0.0
         for metric in METRICS:
-            row |= mean_interval(_per_problem(part, metric)).columns(metric)
-        row |= paired_difference(_per_problem(part, "mean"), untrained[run]).columns("gain")
+            row |= mean_interval(_per_problem(part, metric), SHARE).columns(metric)
+        mean = untrained[run] if step == 0 else _per_problem(part, "mean")
+        row |= paired_difference(mean, untrained[run], SHARE).columns("gain")
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -90,16 +91,17 @@ def summary(steps: pd.DataFrame, evaluations: pd.DataFrame, runs: pd.DataFrame, 
             own = {name: frame[(frame["run"] == run) & (frame["benchmark"] == benchmark)] for name, frame in ends.items()}
             for name, frame in own.items():
                 for metric in METRICS:
-                    row |= mean_interval(_per_problem(frame, metric)).columns(f"{benchmark}_{name}_{metric}")
+                    row |= mean_interval(_per_problem(frame, metric), SHARE).columns(f"{benchmark}_{name}_{metric}")
+            untrained = _per_problem(own["before"], "mean")
             for name in ("last", "best"):
-                gain = paired_difference(_per_problem(own[name], "mean"), _per_problem(own["before"], "mean"))
-                row |= gain.columns(f"{benchmark}_{name}_gain")
+                mean = _per_problem(own[name], "mean") if (own[name]["step"] > 0).any() else untrained
+                row |= paired_difference(mean, untrained, SHARE).columns(f"{benchmark}_{name}_gain")
         other = last[(last["run"] == baseline) & (last["benchmark"] == "trained")]
         mine = last[(last["run"] == run) & (last["benchmark"] == "trained")]
         shared = sorted(set(mine["seed"]) & set(other["seed"]))
         if shared and run != baseline:
             mine, other = (frame[frame["seed"].isin(shared)] for frame in (mine, other))
-            row |= paired_difference(_per_problem(mine, "mean"), _per_problem(other, "mean")).columns("against_baseline")
+            row |= paired_difference(_per_problem(mine, "mean"), _per_problem(other, "mean"), SHARE).columns("against_baseline")
             # A run without steps has drawn nothing.
             pairs = ([(name, s) for s in shared] for name in (run, baseline))
             ours, theirs = (tokens.reindex(pair, fill_value=0).sum() for pair in pairs)

@@ -8,13 +8,14 @@ import pandas as pd
 
 from itscale.data.records import Pool, Unit
 from itscale.data.tables import interval_cells
+from itscale.drivers.expectation import expected
 from itscale.drivers.replay import per_problem, replay
-from itscale.policies import make_policy
+from itscale.policies.fixed import BestOfN, MultiRoundThinking, SelfConsistency
 from itscale.policies.protocol import Policy
 from itscale.studies.compare import compare
-from itscale.theory.intervals import mean_interval, paired_difference
+from itscale.theory.intervals import SHARE, mean_interval, paired_difference
 
-PARALLEL = {"self-consistency": "self_consistency", "best-of-N": "best_of_n"}
+PARALLEL = {"self-consistency": SelfConsistency, "best-of-N": BestOfN}
 # What is held equal, and how the table's columns of it end: the prompt is paid again in each round, but decoding takes the time.
 EQUAL = {"total": "", "completion": " at equal completion"}
 
@@ -40,20 +41,14 @@ class Curve:
         return (1 - share) * self.accuracy[n] + share * self.accuracy[n + 1]
 
 
-def parallel_curves(policy: str, pool: Pool, *, orders: int, seed: int) -> dict[str, Curve]:
-    """The curves of a fixed-budget parallel policy over 1 to all samples, by the tokens that are held EQUAL."""
-    accuracy: list[np.ndarray] = []
-    tokens: dict[str, list[np.ndarray]] = {kind: [] for kind in EQUAL}
-    for n in range(1, pool.size + 1):
-        outcomes = replay(make_policy(policy, n=n), pool, orders=orders, seed=seed)
-        accuracy.append(per_problem(outcomes.correct, outcomes, len(pool.problem_ids)))
-        for kind, spent in tokens.items():
-            spent.append(per_problem(getattr(outcomes.ledger, kind), outcomes, len(pool.problem_ids)))
-    return {kind: Curve(np.array(accuracy), np.array(spent)) for kind, spent in tokens.items()}
+def parallel_curves(rule: type[BestOfN | SelfConsistency], pool: Pool) -> dict[str, Curve]:
+    """The expected curves of a parallel rule with fixed N over 1 to all samples, by the tokens that are held EQUAL."""
+    found = expected(rule, pool, range(1, pool.size + 1))
+    return {kind: Curve(found.accuracy, getattr(found.ledger, kind)) for kind in EQUAL}
 
 
 def compare_rounds(
-    policies: list[tuple[str, Policy]], pools: dict[Unit, Pool], *, benchmark: str, orders: int, seed: int
+    policies: list[tuple[str, Policy]], pools: dict[Unit, Pool], *, benchmark: str
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Replay every sequential method over the chains, beside parallel samples at as many total and at as many completion tokens.
 
@@ -65,21 +60,23 @@ def compare_rounds(
     if chains.problem_ids != samples.problem_ids:
         raise ValueError(f"{benchmark}: the two pools hold different problems")
     problems = len(chains.problem_ids)
-    curves = {name: parallel_curves(policy, samples, orders=orders, seed=seed) for name, policy in PARALLEL.items()}
-    main, stops = compare(policies, pools, benchmark=benchmark, orders=orders, seed=seed)
+    curves = {name: parallel_curves(rule, samples) for name, rule in PARALLEL.items()}
+    main, stops = compare(policies, pools, benchmark=benchmark, orders=1, seed=0)
 
     def accuracy_of(policy: Policy) -> np.ndarray:
         outcomes = replay(policy, chains)
         return per_problem(outcomes.correct, outcomes, problems)
 
-    first = accuracy_of(make_policy("mr_thinking", rounds=1))
+    one = MultiRoundThinking(1)
+    first = accuracy_of(one)
     rows = []
     for i, (_, policy) in enumerate(policies):
-        accuracy = accuracy_of(policy)
-        row = paired_difference(accuracy, first).columns("gain")
+        accuracy = first if policy == one else accuracy_of(policy)
+        row = paired_difference(accuracy, first, SHARE).columns("gain")
         for name, kind in product(curves, EQUAL):
             equal, label = curves[name][kind].at(main[f"{kind}_tokens"].iloc[i]), f"{name}{EQUAL[kind]}"
-            row |= mean_interval(equal).columns(label) | paired_difference(accuracy, equal).columns(f"minus {label}")
+            gap = paired_difference(accuracy, equal, SHARE).columns(f"minus {label}")
+            row |= mean_interval(equal, SHARE).columns(label) | gap
         rows.append(row)
     return pd.concat([main, pd.DataFrame(rows)], axis=1), stops, _curve_table(curves, benchmark)
 
@@ -88,7 +85,7 @@ def _curve_table(curves: dict[str, dict[str, Curve]], benchmark: str) -> pd.Data
     rows = []
     for name, by_kind in curves.items():
         for i, accuracy in enumerate(by_kind["total"].accuracy):
-            row = {"benchmark": benchmark, "method": name, "budget": i + 1, **mean_interval(accuracy).columns("accuracy")}
+            row = {"benchmark": benchmark, "method": name, "budget": i + 1, **mean_interval(accuracy, SHARE).columns("accuracy")}
             for kind, curve in by_kind.items():
                 row |= mean_interval(curve.tokens[i]).columns(f"{kind}_tokens")
             rows.append(row)

@@ -89,7 +89,7 @@ def held_out_errors(correct: np.ndarray, problem: np.ndarray, level: np.ndarray)
         for start, (name, given) in product(STARTS, rates.items()):
             parts.setdefault((start, name), []).append(missed(given, *seen, start))
     return {
-        key: [ratio_interval(values, sum(n for _, n in both)) for values in sum(m for m, _ in both).T]
+        key: [ratio_interval(values, sum(n for _, n in both), (-1, 1)) for values in sum(m for m, _ in both).T]
         for key, both in parts.items()
     }
 

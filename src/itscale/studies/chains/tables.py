@@ -5,7 +5,6 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from itscale.data.records import Pool
 from itscale.drivers.replay import replay
@@ -15,7 +14,7 @@ from itscale.policies.rounds import posteriors
 from itscale.studies.chains import forecast
 from itscale.studies.chains.validation import Fit, Order, per_question, validate
 from itscale.theory import markov
-from itscale.theory.intervals import Interval, mean_interval, ratio_interval
+from itscale.theory.intervals import SHARE, Interval, mean_interval, paired_difference, ratio_interval
 from itscale.theory.rates import ChainFit, Estimate, fit_chains
 
 ALL = "all"
@@ -57,7 +56,9 @@ def validation_tables(
         "data": forecast.held_out_errors(chains.correct, chains.problem, level),
     }
     observed = per_question(chains.correct, chains.problem, len(level))
-    errors["data"][forecast.ALL, forecast.LABEL_FREE] = [mean_interval(values) for values in (blind - observed).T]
+    errors["data"][forecast.ALL, forecast.LABEL_FREE] = [
+        paired_difference(*each, SHARE) for each in zip(blind.T, observed.T, strict=True)
+    ]
     divisible = int(forecast.divisible(chains.problem, len(level)).sum())
     tables = {
         "rounds": _rounds(observed, fitted, bound, blind, level, names),
@@ -92,7 +93,7 @@ def _rounds(
         mine = (level == group) | (group == len(names))
         ends = markov.Bounds(bound.lower[mine], bound.neutral[mine], bound.upper[mine]).mean()
         for t in range(observed.shape[1]):
-            seen = mean_interval(observed[mine, t])
+            seen = mean_interval(observed[mine, t], SHARE)
             rows.append(
                 {
                     "level": name,
@@ -129,7 +130,7 @@ def _chain_fits(
 ) -> pd.DataFrame:
     """A row a level and one for all: (p0, a, b, pi) with intervals, bounds, and what the tests of the theory say.
 
-    Intervals of a level are credible ones of its mean; those of all questions are bootstrap ones over questions.
+    Intervals of a level are credible ones of its mean; those of all questions are over questions.
     """
     estimates = {"p_first_correct": fit.p0, "p_correct_to_wrong": fit.a, "p_wrong_to_correct": fit.b}
     rows = []
@@ -140,8 +141,8 @@ def _chain_fits(
         row |= _cells("stationary_accuracy", fit.pi_level, index)
         rows.append(row | _bound_cells(bound, level == index) | {"fit_p": float(fitted.p_value[index])})
     row = {"level": ALL, "questions": len(level)}
-    for key, values in (*((k, r.question) for k, r in estimates.items()), ("stationary_accuracy", fit.pi)):
-        row |= _cells(key, mean_interval(values.mean))
+    for key, values in (*((k, r.question) for k, r in estimates.items()), ("pi", fit.pi)):
+        row |= _cells(key, mean_interval(values.mean, SHARE))
     row |= _bound_cells(bound, np.ones(len(level), bool)) | {"fit_p": float(fitted.p_value[-1])}
     row |= {
         "order_within": order.within,
@@ -160,7 +161,7 @@ def _chain_fits(
 def _bound_cells(bound: markov.Bounds, mine: np.ndarray) -> dict[str, float]:
     cells: dict[str, float] = {}
     for key, values in (("lower", bound.lower), ("neutral", bound.neutral), ("upper", bound.upper)):
-        cells |= _cells(key, mean_interval(values[mine]))
+        cells |= _cells(key, mean_interval(values[mine], SHARE))
     return cells
 
 
@@ -209,8 +210,7 @@ def reliability(chains: Pool, known: Calibration, policy: Policy, *, benchmark: 
             if not inside.any():
                 continue
             count = np.bincount(problem[inside], minlength=questions)
-            right = np.bincount(problem[inside], correct[inside], questions)
-            seen = _share(right, count)
+            seen = ratio_interval(np.bincount(problem[inside], correct[inside], questions), count, SHARE)
             gap += abs(seen.mean - posterior[inside].mean()) * inside.sum()
             rows.append(
                 {
@@ -219,8 +219,8 @@ def reliability(chains: Pool, known: Calibration, policy: Policy, *, benchmark: 
                     "bin_high": high,
                     "predicted": posterior[inside].mean(),
                     "observed": seen.mean,
-                    "observed_low": np.clip(seen.low, 0, 1),
-                    "observed_high": np.clip(seen.high, 0, 1),
+                    "observed_low": seen.low,
+                    "observed_high": seen.high,
                     "answers": int(inside.sum()),
                 }
             )
@@ -242,16 +242,6 @@ def _returned(chains: Pool, known: Calibration, policy: Policy) -> tuple[np.ndar
         posterior[rows] = smoothed[np.arange(len(rows)), outcomes.column[rows]]
     answered = outcomes.column >= 0
     return chains.problem[answered], outcomes.correct[answered], posterior[answered]
-
-
-def _share(right: np.ndarray, count: np.ndarray) -> Interval:
-    """Share of answers that are right, from both per question [Q]; where all or none are, or one question has all, Wilson's
-    interval over questions."""
-    seen, questions = ratio_interval(right, count), int((count > 0).sum())
-    if 0 < seen.mean < 1 and questions > 1:
-        return seen
-    ends = binomtest(round(seen.mean * questions), questions).proportion_ci(method="wilson")
-    return Interval(seen.mean, min(ends.low, seen.mean), max(ends.high, seen.mean))
 
 
 def traces(chains: Pool, known: Calibration, policy: Policy, *, benchmark: str) -> pd.DataFrame:

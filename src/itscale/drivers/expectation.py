@@ -1,0 +1,68 @@
+"""What a rule does per question: the mean of its replays, or for a fixed number of samples the expectation over all orders."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from itscale.data.ledger import Ledger
+from itscale.data.records import Pool
+from itscale.drivers.replay import Outcomes, per_problem, refuse_misfit
+from itscale.policies.fixed import BestOfN, SelfConsistency
+from itscale.policies.protocol import Policy, usable_scores
+from itscale.theory.subsets import any_of, best_of, plurality_of
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Accuracy and tokens per question, [P], or [N, P] for each of several numbers of samples."""
+
+    accuracy: np.ndarray
+    ledger: Ledger
+
+
+def replayed(outcomes: Outcomes, problems: int) -> Means:
+    """The mean of each question's replays, [P]."""
+
+    def mean(values: np.ndarray | int) -> np.ndarray:
+        return per_problem(np.broadcast_to(values, outcomes.problem.shape), outcomes, problems)
+
+    return Means(mean(outcomes.correct), Ledger(**{f.name: mean(getattr(outcomes.ledger, f.name)) for f in fields(Ledger)}))
+
+
+def expected(rule: type[BestOfN | SelfConsistency], pool: Pool, numbers: Sequence[int]) -> Means:
+    """What is expected over every choice of N samples and every order of them, for each N of `numbers`, [len(numbers), P].
+
+    Raises:
+        UserError: as `replay` does.
+    """
+    refuse_misfit(rule(max(numbers)), pool)
+    n, problems = np.array(numbers), len(pool.problem_ids)
+    if rule is BestOfN:
+        chance = best_of(usable_scores(pool), pool.correct)
+    else:
+        chance = plurality_of(pool.cluster, pool.correct, n.max())
+    paid = ["prompt", "cached_prompt", "completion", *(["verifier"] if rule.needs_scores else [])]
+    spent = {kind: per_problem(getattr(pool, f"{kind}_tokens").mean(axis=1), pool, problems) for kind in paid}
+    return Means(_per_number(chance, pool, numbers), Ledger(**{kind: n[:, None] * each for kind, each in spent.items()}))
+
+
+def pass_at(pool: Pool, numbers: Sequence[int]) -> np.ndarray:
+    """Probability that any of N samples is correct, for each N of `numbers`, [len(numbers), P]."""
+    return _per_number(any_of(pool.correct), pool, numbers)
+
+
+def _per_number(chance: np.ndarray, pool: Pool, numbers: Sequence[int]) -> np.ndarray:
+    return np.stack([per_problem(chance[:, n - 1], pool, len(pool.problem_ids)) for n in numbers])
+
+
+def question_means(policy: Policy, pool: Pool, outcomes: Outcomes) -> Means:
+    """Means [P] of a rule's replays; the expectation in their place where they are over several orders and it has a closed form.
+
+    It has one for best-of-N and self-consistency (theory/subsets.py), not for weighted best-of-N.
+    """
+    if len(outcomes.problem) == pool.rows or not isinstance(policy, BestOfN | SelfConsistency):
+        return replayed(outcomes, len(pool.problem_ids))
+    found = expected(type(policy), pool, [policy.limit])
+    spent = {f.name: np.broadcast_to(getattr(found.ledger, f.name), found.accuracy.shape)[0] for f in fields(Ledger)}
+    return Means(found.accuracy[0], Ledger(**spent))
