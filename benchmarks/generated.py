@@ -1,8 +1,28 @@
 """Generated pools of any shape: what is measured on where no sampled pool is at hand. They prove speed, nothing else."""
 
-import numpy as np
+from collections.abc import Iterator
+from pathlib import Path
 
-from itscale.data.records import Pool, Unit
+import numpy as np
+import pandas as pd
+
+from itscale.data.records import (
+    BLOCK,
+    FEATURES,
+    GRADES,
+    PREDICTIONS,
+    SAMPLES,
+    SCORES,
+    Pool,
+    Problem,
+    Unit,
+    write_blocks,
+    write_problems,
+    write_table,
+)
+
+# Of a token of English text.
+CHARACTERS = 4
 
 
 def generated_pool(problems: int, samples: int, *, seed: int = 0, unit: Unit = Unit.SAMPLE, chains: int = 1) -> Pool:
@@ -44,3 +64,47 @@ def generated_pool(problems: int, samples: int, *, seed: int = 0, unit: Unit = U
         features={name: values[problem] for name, values in predicted.items()},
         predictor_tokens=np.full(rows, 150),
     )
+
+
+def texts(count: int, tokens: int, seed: int = 0) -> Iterator[str]:
+    """Texts of so many tokens each, pieces of one long row of words; each ends with its number."""
+    rng = np.random.default_rng(seed)
+    words = ["".join(map(chr, rng.integers(97, 123, n))) for n in rng.integers(2, 10, 5000)]
+    length = tokens * CHARACTERS
+    long = " ".join(words[i] for i in rng.integers(0, len(words), max(400_000, 2 * length)))
+    for i, start in enumerate(rng.integers(0, len(long) - length, count)):
+        yield f"{long[start : start + length]} {i}"
+
+
+def write_generated(folder: Path, pool: Pool, tokens: int, seed: int = 0) -> None:
+    """A generated pool as the tables that the workflow makes, each sample with a text of so many tokens.
+
+    Writes problems, samples, grades, scores and predictions (.parquet, with manifests).
+    """
+    ids = np.array(pool.problem_ids)[pool.problem]
+    chain = np.arange(pool.rows) - np.searchsorted(pool.problem, pool.problem)
+    column = np.tile(np.arange(pool.size), pool.rows)
+    keys = pd.DataFrame({"problem_id": np.repeat(ids, pool.size), "chain": np.repeat(chain, pool.size)})
+    parallel = pool.unit is Unit.SAMPLE
+    keys = keys.assign(round=0 if parallel else column, sample=column if parallel else 0)
+    numbers = {name: getattr(pool, f"{name}_tokens").ravel() for name in ("prompt", "cached_prompt")}
+    frame = keys.assign(seed=0, finish_reason="stop", completion_tokens=tokens)
+    frame = frame.assign(**{f"{name}_tokens": values for name, values in numbers.items()})
+    text = texts(len(frame), tokens, seed)
+    blocks = (frame.iloc[i : i + BLOCK] for i in range(0, len(frame), BLOCK))
+    kind = {"kind": "parallel", "samples": pool.size} if parallel else {"kind": "chain", "rounds": pool.size}
+    meta = {"plan": {**kind, "shard": 0, "shards": 1}, "usage": {"completion": len(frame) * tokens}}
+    samples = (block.assign(text=[next(text) for _ in range(len(block))]) for block in blocks)
+    write_blocks(folder / "samples.parquet", samples, SAMPLES, lambda: meta)
+    cluster, correct = pool.cluster.ravel(), pool.correct.ravel()
+    answer = pd.Series(cluster).map(str).where(cluster >= 0, None)
+    verdict = np.where(correct, "correct", np.where(cluster >= 0, "wrong", "unanswered"))
+    write_table(folder / "grades.parquet", keys.assign(answer=answer, cluster=cluster, verdict=verdict), GRADES)
+    score = pool.score.ravel()
+    scores = keys.assign(score_mean=score, score_last=score, verifier_tokens=pool.verifier_tokens.ravel())
+    write_table(folder / "scores.parquet", scores, SCORES)
+    write_problems(folder / "problems.parquet", [Problem(i, f"question {i}", "0") for i in pool.problem_ids])
+    first = np.searchsorted(pool.problem, np.arange(len(pool.problem_ids)))
+    predicted = pd.DataFrame({"problem_id": pool.problem_ids, "predictor_tokens": 150})
+    predicted = predicted.assign(**{name: pool.features[name][first] for name in FEATURES})
+    write_table(folder / "predictions.parquet", predicted, PREDICTIONS)

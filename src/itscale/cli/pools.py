@@ -47,18 +47,14 @@ def generate(
 @app.command()
 def gather(shards: Annotated[list[Path], typer.Argument(help="Sample tables of all shards.")], out: Out) -> None:
     """Put the shards of one pool together."""
-    import pandas as pd
+    from itscale.data.pools import gathered
+    from itscale.data.records import SAMPLES, manifest_path, read_json, write_blocks
 
-    from itscale.data.records import KEY, SAMPLES, first_key, manifest_path, read_json, read_table, sort_by_key, write_table
-
-    table = sort_by_key(pd.concat([read_table(path, SAMPLES) for path in shards], ignore_index=True))
-    twice = table.duplicated(list(KEY))
-    if twice.any():
-        raise UserError(f"sample {first_key(table[twice])} is in two of the shards: give every shard once.")
     manifests = [read_json(manifest_path(path)) for path in shards]
     refuse_mixture(dict(zip(map(str, shards), manifests, strict=True)))
-    write_table(out, table, SAMPLES, {"shards": manifests})
-    print(f"{out}: {len(table)} samples, {table['completion_tokens'].sum()} completion tokens")
+    write_blocks(out, gathered(shards), SAMPLES, lambda: {"shards": manifests})
+    used = sum(found["usage"]["completion"] for found in manifests)
+    print(f"{out}: {read_json(manifest_path(out))['rows']} samples, {used} completion tokens")
 
 
 def refuse_mixture(manifests: dict[str, dict]) -> None:
@@ -123,13 +119,16 @@ def pool(
     out: Out,
 ) -> None:
     """Join samples, grades and scores into a pool."""
-    from itscale.data.records import GRADES, POOL, SAMPLES, SCORES, join_by_key, manifest_path, read_json, read_table, write_table
+    from itscale.data.pools import joined
+    from itscale.data.records import POOL, manifest_path, read_json, write_blocks
 
-    table = read_table(samples, SAMPLES)
-    for path, schema in ((grades, GRADES), (scores, SCORES)):
-        table = join_by_key(table, read_table(path, schema), str(path))
     parts = {"samples": samples, "grades": grades, "scores": scores}
-    write_table(out, table, POOL, {name: read_json(manifest_path(path)) for name, path in parts.items()})
+    write_blocks(
+        out,
+        joined(samples, grades, scores),
+        POOL,
+        lambda: {name: read_json(manifest_path(path)) for name, path in parts.items()},
+    )
 
 
 @app.command()

@@ -27,6 +27,7 @@ from itscale.errors import UserError
 KEY = ("problem_id", "chain", "round", "sample")
 _KEY_FIELDS = [("problem_id", pa.string()), ("chain", pa.int32()), ("round", pa.int32()), ("sample", pa.int32())]
 
+KEYS = pa.schema(_KEY_FIELDS)
 PROBLEMS = pa.schema([(name, pa.string()) for name in ("problem_id", "question", "answer", "level")])
 SAMPLES = pa.schema(
     [
@@ -60,8 +61,8 @@ _DENSE = (
     "cached_prompt_tokens",
     "verifier_tokens",
 )
-# Rows that are written and read at once: texts of 10,000 tokens are 40 MB then.
-BLOCK = 1024
+# Rows that are written and read at once: texts of 10,000 tokens are 10 MB then.
+BLOCK = 256
 
 
 class Verdict(StrEnum):
@@ -231,9 +232,9 @@ def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
 
 def read_blocks(path: Path, schema: pa.Schema) -> Iterator[pd.DataFrame]:
     """`read_table` in blocks of rows, of which one at a time is held."""
-    file = _open_table(path, schema)
-    for group in range(file.num_row_groups):
-        yield _present(file.read_row_group(group, _stored(path, schema), use_threads=False), schema)
+    batches = _open_table(path, schema).iter_batches(BLOCK, columns=_stored(path, schema), use_threads=False)
+    for batch in batches:
+        yield _present(pa.Table.from_batches([batch]), schema)
 
 
 def _open_table(path: Path, schema: pa.Schema) -> pq.ParquetFile:

@@ -1,0 +1,51 @@
+"""Shards put together and pools joined, a block of rows at a time: texts pass through and are never held all at once."""
+
+import heapq
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+
+from itscale.data.records import BLOCK, GRADES, KEY, KEYS, SAMPLES, SCORES, join_by_key, read_blocks, read_table
+from itscale.errors import UserError
+
+
+def gathered(shards: list[Path]) -> Iterator[pd.DataFrame]:
+    """The samples of several shards (each in submission order) in submission order, in blocks.
+
+    Raises:
+        UserError: a sample is in two of the shards, or a shard is not in submission order.
+    """
+    rows = heapq.merge(*map(_rows, shards), key=_key)
+    last = None
+    while block := list(islice(rows, BLOCK)):
+        for row in block:
+            if last is not None and _key(row) <= last:
+                if _key(row) == last:
+                    raise UserError(f"sample {last} is in two of the shards: give every shard once.")
+                raise UserError(f"the shards are not in submission order (sample {_key(row)}): give what `generate` wrote.")
+            last = _key(row)
+        yield pd.DataFrame(block, columns=SAMPLES.names)
+
+
+def _rows(shard: Path) -> Iterator[tuple]:
+    for block in read_blocks(shard, SAMPLES):
+        yield from block.itertuples(index=False, name=None)
+
+
+def _key(row: tuple) -> tuple:
+    return row[: len(KEY)]
+
+
+def joined(samples: Path, grades: Path, scores: Path) -> Iterator[pd.DataFrame]:
+    """Samples with their grades and scores (schema POOL), in blocks.
+
+    Raises:
+        UserError: a sample is missing in one of the tables or comes twice.
+    """
+    beside = read_table(samples, KEYS)
+    for path, schema in ((grades, GRADES), (scores, SCORES)):
+        beside = join_by_key(beside, read_table(path, schema), str(path))
+    for block in read_blocks(samples, SAMPLES):
+        yield block.merge(beside, on=list(KEY), how="left")
