@@ -4,6 +4,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from itscale.errors import refuse_below
+
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
@@ -38,3 +40,20 @@ class Ledger:
 
     def __sub__(self, other: "Ledger") -> "Ledger":
         return Ledger(**{f.name: getattr(self, f.name) - getattr(other, f.name) for f in fields(self)})
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What tokens cost, in dollars per million: of prompts, of the part of them that came out of a cache, of completions."""
+
+    prompt: float = 0.0
+    cached: float | None = None
+    completion: float = 0.0
+
+    def __post_init__(self) -> None:
+        refuse_below(0, self, "prompt", "completion")
+
+    def dollars(self, ledger: Ledger) -> np.ndarray | float:
+        """What a ledger's tokens of the generator cost; without a price of their own, cached ones cost what others do."""
+        cached = self.prompt if self.cached is None else self.cached
+        prompts = (ledger.prompt - ledger.cached_prompt) * self.prompt + ledger.cached_prompt * cached
+        return (prompts + ledger.drawn * self.completion) / 1e6

@@ -1,19 +1,20 @@
 """Engines that draw completions: one protocol, opened from settings."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from itscale.data.ledger import Price
 from itscale.engines.protocol import Engine
 from itscale.errors import UserError, refuse_below
 from itscale.models.hub import weights_digest
 from itscale.models.precision import PRECISIONS, precision
 
 # Settings that say how fast samples come, and change none.
-_SPEED = ("batch_size", "tensor_parallel", "gpu_memory")
+_SPEED = ("batch_size", "tensor_parallel", "gpu_memory", "price")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,8 @@ class EngineSettings:
     `auto` is `openai` for an address, vLLM where there is a GPU, and transformers otherwise. `instruction` follows every
     question; `dtype` is the precision of a local model (`itscale.models.precision`). vLLM alone reads `tensor_parallel` (GPUs
     that share the model), `max_model_len` (prompt and completion; the model's own maximum where it is None) and `gpu_memory`
-    (its share of a GPU's memory).
+    (its share of a GPU's memory). A server alone reads `parameters`: which parameters it takes under another name, or (null) not
+    at all. `price` is what tokens cost in dollars.
     """
 
     model: str
@@ -34,6 +36,8 @@ class EngineSettings:
     tensor_parallel: int = 1
     max_model_len: int | None = None
     gpu_memory: float = 0.9
+    parameters: Mapping[str, str | None] = field(default_factory=dict)
+    price: Price | None = None
 
     def __post_init__(self) -> None:
         refuse_below(1, self, "batch_size", "tensor_parallel")
@@ -66,6 +70,8 @@ def open_engine(settings: EngineSettings) -> Iterator[Engine]:
         name = "vllm" if torch.cuda.is_available() and installed else "transformers"
     if name == "openai":
         from itscale.engines.openai import OpenaiEngine as Chosen
+
+        options["parameters"] = settings.parameters
     elif name == "vllm":
         if not installed:
             raise UserError(

@@ -71,7 +71,7 @@ class Completion:
 
     A server sends text and counts, no ids: then `token_ids` is empty and `counted` is its number of completion tokens.
     `lost` is what attempts at this request that broke off had cost. `failure` says why there is no completion, where it failed.
-    A text that is kept elsewhere is None here.
+    `estimated`: a server did not count these tokens. A text that is kept elsewhere is None here.
     """
 
     request_id: str
@@ -83,6 +83,7 @@ class Completion:
     counted: int | None = None
     lost: Usage = Usage()
     failure: str | None = None
+    estimated: bool = False
 
     @property
     def completion_tokens(self) -> int:
