@@ -41,6 +41,7 @@ class Ledger:
     def __sub__(self, other: "Ledger") -> "Ledger":
         return Ledger(**{f.name: getattr(self, f.name) - getattr(other, f.name) for f in fields(self)})
 
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """What tokens cost, in dollars per million: of prompts, of the part of them that came out of a cache, of completions."""
