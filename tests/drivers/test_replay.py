@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import chisquare, kstest
 
 from itscale.data.records import Unit
+from itscale.data.tables import interval_cells
 from itscale.drivers.expectation import expected, pass_at, question_means, replayed
 from itscale.drivers.replay import orders_of, per_problem, reason_shares, replay
 from itscale.errors import UserError
@@ -212,3 +214,8 @@ def test_p_values_of_fitted_curves_reject_what_is_no_truncated_normal():
     distance, curve = _distance_to_fit(scores[None])
     assert distance[0] == pytest.approx(kstest(scores, lambda x: np.exp(log_cdf(x, curve.e1[0], curve.e2[0]))).statistic)
     assert np.isnan(fit_p_value(np.full(8, 0.5)))
+
+
+def test_a_quantity_without_an_interval_stands_alone():
+    table = pd.DataFrame({"x": [8.0, np.nan, 2.0], "x_low": [np.nan, np.nan, 1.0], "x_high": [np.nan, np.nan, 3.0]})
+    assert interval_cells(table, "x", 1, 1).tolist() == ["8.0", "", "2.0 [1.0, 3.0]"]

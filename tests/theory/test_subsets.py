@@ -7,9 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from itscale.data.records import Pool, Unit
+from itscale.drivers.expectation import expected, question_means
 from itscale.drivers.replay import replay
+from itscale.errors import UserError
 from itscale.policies import make_policy
-from itscale.theory.subsets import any_of, best_of, plurality_of
+from itscale.policies.fixed import SelfConsistency
+from itscale.theory.subsets import MOST_VOTES, any_of, best_of, plurality_of
 from pools import random_pool
 
 ROW = st.lists(st.tuples(st.integers(-1, 2), st.sampled_from([-np.inf, 0.2, 0.5, 0.9]), st.booleans()), min_size=1, max_size=5)
@@ -58,3 +62,15 @@ def test_large_pools_neither_overflow_nor_lose_their_small_terms():
     assert chance[:, 0] == pytest.approx(correct.mean(axis=1), rel=1e-9)
     assert chance[:, -1].tolist() == [0, 0]
     assert best_of(rng.random((2, 2000)), np.ones((2, 2000), bool)) == pytest.approx(np.ones((2, 2000)), rel=1e-9)
+
+
+def test_a_thousand_votes_are_counted_and_more_are_replayed():
+    cluster = np.repeat([[0, 1]], 500, axis=1).reshape(1, -1)
+    chance = plurality_of(cluster, cluster == 0, 3)
+    assert chance[0] == pytest.approx([0.5, 0.5, 0.5], rel=1e-9)
+    wide = np.zeros((1, MOST_VOTES + 1), int)
+    pool = Pool(Unit.SAMPLE, np.zeros(1, int), ("p",), wide, wide == 0, wide + 0.5, *[wide + 1] * 4)
+    policy = make_policy("self_consistency", n=2)
+    assert question_means(policy, pool, replay(policy, pool, orders=3)).accuracy.tolist() == [1]
+    with pytest.raises(UserError, match="computed for 1000 at most"):
+        expected(SelfConsistency, pool, [2])

@@ -1,5 +1,6 @@
 """Tidy tables put together, and the main table as Markdown for people."""
 
+from math import isnan
 from pathlib import Path
 
 import pandas as pd
@@ -34,9 +35,14 @@ def concat(paths: list[Path]) -> pd.DataFrame:
 
 
 def interval_cells(table: pd.DataFrame, name: str, scale: float, digits: int) -> pd.Series:
-    """Cells `mean [low, high]` from the columns NAME, NAME_low and NAME_high, times `scale`; empty where there is no mean."""
+    """Cells `mean [low, high]` from the columns NAME, NAME_low and NAME_high, times `scale`; what is NaN is left out."""
     cells = zip(*(scale * table[f"{name}{end}"] for end in ("", "_low", "_high")), strict=True)
-    return pd.Series(["" if m != m else f"{m:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" for m, low, high in cells])
+
+    def cell(mean: float, low: float, high: float) -> str:
+        ends = "" if isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
+        return "" if isnan(mean) else f"{mean:.{digits}f}{ends}"
+
+    return pd.Series([cell(*values) for values in cells])
 
 
 def readable(main: pd.DataFrame) -> pd.DataFrame:

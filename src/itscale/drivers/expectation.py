@@ -8,9 +8,10 @@ import numpy as np
 from itscale.data.ledger import Ledger
 from itscale.data.records import Pool
 from itscale.drivers.replay import Outcomes, per_problem, refuse_misfit
+from itscale.errors import UserError
 from itscale.policies.fixed import BestOfN, SelfConsistency
 from itscale.policies.protocol import Policy, usable_scores
-from itscale.theory.subsets import any_of, best_of, plurality_of
+from itscale.theory.subsets import MOST_VOTES, any_of, best_of, plurality_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,14 @@ def expected(rule: type[BestOfN | SelfConsistency], pool: Pool, numbers: Sequenc
     """What is expected over every choice of N samples and every order of them, for each N of `numbers`, [len(numbers), P].
 
     Raises:
-        UserError: as `replay` does.
+        UserError: as `replay` does; or self-consistency's is wanted of more samples a question than its closed form holds.
     """
     refuse_misfit(rule(max(numbers)), pool)
+    if rule is SelfConsistency and pool.size > MOST_VOTES:
+        raise UserError(
+            f"the pool has {pool.size} samples a question, and what is expected of self-consistency is computed for "
+            f"{MOST_VOTES} at most: give a pool of fewer."
+        )
     n, problems = np.array(numbers), len(pool.problem_ids)
     if rule is BestOfN:
         chance = best_of(usable_scores(pool), pool.correct)
@@ -61,7 +67,7 @@ def question_means(policy: Policy, pool: Pool, outcomes: Outcomes) -> Means:
 
     It has one for best-of-N and self-consistency (theory/subsets.py), not for weighted best-of-N.
     """
-    if len(outcomes.problem) == pool.rows or not isinstance(policy, BestOfN | SelfConsistency):
+    if len(outcomes.problem) == pool.rows or not isinstance(policy, BestOfN | SelfConsistency) or pool.size > MOST_VOTES:
         return replayed(outcomes, len(pool.problem_ids))
     found = expected(type(policy), pool, [policy.limit])
     spent = {f.name: np.broadcast_to(getattr(found.ledger, f.name), found.accuracy.shape)[0] for f in fields(Ledger)}

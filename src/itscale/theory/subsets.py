@@ -9,6 +9,8 @@ import numpy as np
 from scipy.special import betaln
 from scipy.stats import binom
 
+MOST_VOTES = 1000  # of a row, in `plurality_of`: 2^-K is still a number
+
 
 def any_of(correct: np.ndarray) -> np.ndarray:
     """Chance that any of N samples is right: pass@N (Chen et al. 2021, the unbiased estimate)."""
@@ -43,7 +45,7 @@ def _log_choose(n: np.ndarray | int, k: np.ndarray) -> np.ndarray:
 
 
 def plurality_of(cluster: np.ndarray, correct: np.ndarray, most: int) -> np.ndarray:
-    """Chance that the plurality of N <= `most` votes cluster [R, K] (-1: none) is right; of equals each is seen first as often.
+    """Chance that the plurality of N <= `most` votes cluster [R, K <= MOST_VOTES] is right (-1: none; equals are first in turn).
 
     With v of N votes an answer wins alone where every other has fewer, and one time in t + 1 where t others have as many. The
     choices of N are counted by a product of polynomials, a factor sum_k C(m, k) x^k an answer of m votes, in which a
@@ -53,7 +55,8 @@ def plurality_of(cluster: np.ndarray, correct: np.ndarray, most: int) -> np.ndar
 
 
 def _plurality(cluster: np.ndarray, correct: np.ndarray, most: int) -> np.ndarray:
-    votes, right = np.bincount(cluster + 1), np.bincount(cluster + 1, correct)
+    size, votes, right = len(cluster), np.bincount(cluster + 1), np.bincount(cluster + 1, correct)
+    halves = _halves(size)
     found = np.zeros(most)
     for winner in 1 + np.flatnonzero(right[1:]):
         others, top = np.delete(votes[1:], winner - 1), min(most, votes[winner])
@@ -62,15 +65,14 @@ def _plurality(cluster: np.ndarray, correct: np.ndarray, most: int) -> np.ndarra
         own = np.repeat(np.arange(1, top + 1), [len(y) for y, _ in nodes])
         y, weight = (np.concatenate(part) for part in zip(*nodes, strict=True))
         choices = np.zeros((len(own), most + 1))
-        choices[np.arange(len(own)), own] = weight * binom.pmf(own, votes[winner], 0.5)
+        choices[np.arange(len(own)), own] = weight * halves[votes[winner], own]
         for count in others[others > 0]:
             k = np.arange(count + 1)
             allowed = np.select([k < own[:, None], k == own[:, None]], [1.0, y[:, None]])
-            choices = _times(choices, allowed * binom.pmf(k, count, 0.5))
-        unanswered = binom.pmf(np.arange(votes[0] + 1), votes[0], 0.5)
-        total = _times(choices.sum(axis=0)[None], unanswered[None])[0, 1:]
+            choices = _times(choices, allowed * halves[count, k])
+        total = _times(choices.sum(axis=0)[None], halves[votes[0], None, : votes[0] + 1])[0, 1:]
         found += right[winner] / votes[winner] * total
-    return found / binom.pmf(np.arange(1, most + 1), len(cluster), 0.5)
+    return found / halves[size, 1 : most + 1]
 
 
 def _times(choices: np.ndarray, factor: np.ndarray) -> np.ndarray:
@@ -83,6 +85,13 @@ def _times(choices: np.ndarray, factor: np.ndarray) -> np.ndarray:
     for k in range(min(width, factor.shape[1])):
         product[:, k:] += factor[:, k : k + 1] * choices[:, : width - k]
     return product
+
+
+@cache
+def _halves(size: int) -> np.ndarray:
+    """C(m, k) / 2^m for m, k = 0 to `size`, [m, k]."""
+    k = np.arange(size + 1)
+    return binom.pmf(k, k[:, None], 0.5)
 
 
 @cache
