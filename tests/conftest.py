@@ -2,11 +2,25 @@
 
 import os
 
+import pytest
 from hypothesis import settings
+
+from checkout import checkout
 
 # One thread each, as the rules have it; numpy and torch, which no test has imported yet, read it when they are imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Settings of whoever runs the tests are not theirs: profiles of Snakemake, the job of a cluster that they run in.
+for name in list(os.environ):
+    if name.startswith(("SNAKEMAKE_", "SLURM_")):
+        del os.environ[name]
+
 # A busy machine is slow now and then; time is measured in benchmarks/.
 settings.register_profile("itscale", deadline=None)
 settings.load_profile("itscale")
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A copy of the repository."""
+    return checkout(tmp_path / "home")

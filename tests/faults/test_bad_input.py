@@ -292,11 +292,11 @@ def test_a_wrong_setting_is_named(name, made, tmp_path):
         ("calibration compared", {"compare": {"benchmarks": ["test", "calibration"]}}),
     ],
 )
-def test_a_wrong_configuration_is_refused_before_anything_runs(name, overlay, tmp_path):
+def test_a_wrong_configuration_is_refused_before_anything_runs(name, overlay, home, tmp_path):
     (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(overlay))
     files = ["config/config.yaml", str(tmp_path / "wrong.yaml")]
     command = [sys.executable, "-m", "snakemake", "-n", "--configfile", *files]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1 and CONFIGURATION[name].matches(done.stdout + done.stderr), done.stderr
 
 

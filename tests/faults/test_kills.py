@@ -3,7 +3,6 @@
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -91,15 +90,11 @@ def test_a_job_that_outlived_its_snakemake_is_waited_for(made, tmp_path):
 
 
 @pytest.fixture
-def home(tmp_path) -> Path:
+def smaller(home) -> Path:
     """A copy of the repository, with a still smaller toy task."""
-    for part in ("Snakefile", "config", "envs", "profiles", "src", "workflow"):
-        source = ROOT / part
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(source, tmp_path / part, ignore=ignored) if source.is_dir() else shutil.copy(source, tmp_path / part)
     overlay = {"toy_task": {"language_model": SMALL | {"steps": 200}}}
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(overlay))
-    return tmp_path
+    (home / "small.yaml").write_text(yaml.safe_dump(overlay))
+    return home
 
 
 def snakemake(home: Path, *arguments: str) -> subprocess.Popen:
@@ -116,7 +111,8 @@ def snakemake(home: Path, *arguments: str) -> subprocess.Popen:
     )
 
 
-def test_snakemake_goes_on(home):
+def test_snakemake_goes_on(smaller):
+    home = smaller
     results = home / "results" / "test"
     model, problems = results / "models" / "language_model", results / "problems" / "test.parquet"
     target = str(model.relative_to(home))

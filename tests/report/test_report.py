@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from browser import opened
+from checkout import checkout
 from itscale.dag.planning import read_configuration
 from itscale.data.records import PREDICTIONS, SAMPLES, SCORES, Problem, write_json, write_problems, write_table
 from itscale.figures import accuracy_n, accuracy_tokens
@@ -79,9 +80,10 @@ def results(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(results) -> Path:
+def page(results, tmp_path_factory) -> Path:
+    folder = checkout(tmp_path_factory.mktemp("home"))
     files = [ROOT / "config" / "config.yaml", ROOT / "config" / "test.yaml"]
-    text = build(results, folder=ROOT, files=files, config=read_configuration(files), tables_of=TABLES_OF)
+    text = build(results, folder=folder, files=files, config=read_configuration(files), tables_of=TABLES_OF)
     path = results.parent / "report.html"
     path.write_text(text)
     return path

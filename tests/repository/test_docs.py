@@ -83,7 +83,7 @@ def test_the_benchmark_of_the_page_becomes_problems(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("title", ["streak.yaml", "mine.yaml"])
-def test_configurations_of_the_page_fit_the_schema(title, tmp_path):
+def test_configurations_of_the_page_fit_the_schema(title, home, tmp_path):
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     (tmp_path / title).write_text(block(title))
     config = read_configuration([ROOT / "config" / "config.yaml", ROOT / "config" / "paper.yaml", tmp_path / title])
@@ -91,17 +91,17 @@ def test_configurations_of_the_page_fit_the_schema(title, tmp_path):
     if title == "mine.yaml":
         assert [c.samples for c in pool_costs(config) if c.benchmark == "mine"] == [128, 128]
         files = [ROOT / "config/config.yaml", ROOT / "config/paper.yaml", tmp_path / title]
-        counts = job_counts(files, ROOT)
+        counts = job_counts(files, home)
         assert counts["replay"] == 1 and counts["train_on_votes"] == 2
 
 
-def test_the_plan_counts_the_jobs_of_its_targets_and_generator(capsys):
+def test_the_plan_counts_the_jobs_of_its_targets_and_generator(home):
     files = [f"--configfile={ROOT / 'config' / name}" for name in ("paper.yaml", "one_gpu.yaml")]
-    done = CliRunner().invoke(app, ["plan", *files, "--folder", str(ROOT), "optscale", "markovscale"])
+    done = CliRunner().invoke(app, ["plan", *files, "--folder", str(home), "optscale", "markovscale"])
     assert done.exit_code == 0, done.output
     assert "replay" in done.output and "train_on_votes" not in done.output and "Test-time" not in done.output
     assert re.search(r"^all +58400 +41\.8 +2\.9 +", done.output, re.M), done.output
-    whole = CliRunner().invoke(app, ["plan", *files[:1], "--folder", str(ROOT), "--generator", "qwq_32b", "optpo"])
+    whole = CliRunner().invoke(app, ["plan", *files[:1], "--folder", str(home), "--generator", "qwq_32b", "optpo"])
     assert "2 train_on_votes" in whole.output and "Test-time training: 2 runs of 80 steps of 8 prompts" in whole.output
     assert "Generator qwq_32b" in whole.output
 

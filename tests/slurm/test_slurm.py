@@ -16,7 +16,6 @@ from itscale.data.records import SAMPLES, read_problems, read_table
 ROOT = Path(__file__).resolve().parents[2]
 
 CONFIG = ["config/config.yaml", "config/test.yaml", "tests/slurm/config.yaml"]
-PARTS = ["Snakefile", "config", "envs", "profiles", "src", "tests/slurm", "workflow"]
 
 
 def unavailable() -> str | None:
@@ -42,16 +41,6 @@ def cluster(tmp_path_factory):
         yield state
     finally:
         subprocess.run([ROOT / "tests/slurm/stop.sh", state], check=False, timeout=60)
-
-
-@pytest.fixture
-def home(tmp_path):
-    """A copy of the repository, so that nothing but the test uses its working folder."""
-    for part in PARTS:
-        source, target = ROOT / part, tmp_path / part
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
-    return tmp_path
 
 
 def command(*options: str) -> list[str]:

@@ -139,7 +139,7 @@ def test_another_number_of_entries_is_never_skipped(files):
         import_official(pool, prompts, "mini", Unit.SAMPLE, skip_bad=True)
 
 
-def test_the_whole_flow_runs_on_released_pools(tmp_path):
+def test_the_whole_flow_runs_on_released_pools(home, tmp_path):
     """AIME- and MATH-500-sized pools, parallel and sequential, from their JSON to the tables and figures, without a GPU."""
     config = yaml.safe_load((ROOT / "config" / "official_pools.yaml").read_text())
     sizes = {"calibration": (40, 16), "aime24": (30, 64), "math500": (500, 64)}
@@ -157,19 +157,19 @@ def test_the_whole_flow_runs_on_released_pools(tmp_path):
             config["methods"][name] = {"grid": {key: values[:1] for key, values in method.get("grid", {}).items()}}
             if "n_max" in method.get("sweep", {}):
                 config["methods"][name]["sweep"] = {"n_max": [16]}
-    config["methods"]["OptScale^0 (paper)"]["grid"] = {"s_min": [0.8, 0.9], "alpha": [0.9]}
+    config["methods"]["optscale_paper"]["grid"] = {"s_min": [0.8, 0.9], "alpha": [0.9]}
     overlay = tmp_path / "official.yaml"
     overlay.write_text(yaml.safe_dump(config))
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     # A part of the target `optscale`: all that reads pools.
     wanted = [f"{config['results']}/{name}" for name in ("tables/main.md", "tables/published.csv", "figures/selection.pdf")]
     command = [sys.executable, "-m", "snakemake", *wanted, "--cores", "2", "--configfile", "config/config.yaml", str(overlay)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     tables = tmp_path / "results" / "tables"
     main = pd.read_csv(tables / "main.csv")
     assert set(main["benchmark"]) == {"aime24", "math500"} and set(main["problems"]) == {30, 500}
-    assert set(main["method"]) == {name for name in methods if config["methods"][name] is not None}
+    assert set(main["slug"]) == {name for name in methods if config["methods"][name] is not None}
     published = pd.read_csv(tables / "published.csv")
     row = published[(published["benchmark"] == "math500") & (published["method"] == "best-of-N") & (published["budget"] == 64)]
     ours = main[(main["benchmark"] == "math500") & (main["method"] == "best-of-N") & (main["budget"] == 64)]

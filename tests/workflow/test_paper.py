@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,8 +24,8 @@ ONE_GPU = [*PAPER, "config/one_gpu.yaml"]
 
 
 @pytest.mark.parametrize("files", [["config/config.yaml"], PAPER, ONE_GPU], ids=["default", "paper", "one GPU"])
-def test_every_configuration_builds_its_graph_without_a_network(files):
-    counts = job_counts([Path(f) for f in files], ROOT)
+def test_every_configuration_builds_its_graph_without_a_network(files, home):
+    counts = job_counts([home / f for f in files], home)
     assert counts["samples"] >= 9 and counts["total"] == sum(n for rule, n in counts.items() if rule != "total")
 
 
@@ -54,10 +53,10 @@ def test_no_method_asks_for_more_than_the_pools_of_its_configuration_have(files)
                     assert config["predictor"] is not None or not set(policy.needs_features) & set(FEATURES), method.name
 
 
-def test_live_runs_of_the_paper_use_its_engine_and_verifier():
+def test_live_runs_of_the_paper_use_its_engine_and_verifier(home):
     asked = ["--dry-run", "--printshellcmds", "--forcerun", "live_run", "--configfile", *PAPER, "--", "live"]
     command = [sys.executable, "-m", "snakemake", "--cores", "1", *asked]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True).stdout
+    said = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=120, check=True).stdout
     line = shlex.split(next(line for line in said.splitlines() if "itscale live" in line))
     given = {name: json.loads(line[line.index(name) + 1]) for name in ("--engine", "--scoring", "--options")}
     config = read_configuration([ROOT / f for f in PAPER])
@@ -68,18 +67,18 @@ def test_live_runs_of_the_paper_use_its_engine_and_verifier():
     assert "gpu=1" in job and "mem_mb=128000" in job
 
 
-def test_a_benchmark_that_is_not_compared_is_refused(tmp_path):
+def test_a_benchmark_that_is_not_compared_is_refused(home, tmp_path):
     overlay = {"compare": {"benchmarks": ["math500"]}, "markovscale": {"benchmarks": ["math500", "gsm8k"]}}
     (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(overlay))
     asked = ["--dry-run", "--configfile", *PAPER, str(tmp_path / "overlay.yaml"), "--", "markovscale"]
-    done = subprocess.run([sys.executable, "-m", "snakemake", *asked], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-m", "snakemake", *asked], cwd=home, capture_output=True, text=True, timeout=120)
     assert done.returncode != 0 and "'gsm8k' is named in markovscale.benchmarks" in done.stdout + done.stderr
 
 
-def test_jobs_ask_for_what_their_texts_and_answers_need():
+def test_jobs_ask_for_what_their_texts_and_answers_need(home):
     asked = ["--dry-run", "--printshellcmds", "--configfile", *PAPER, "--", "optscale", "optpo"]
     said = subprocess.run(
-        [sys.executable, "-m", "snakemake", *asked], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-m", "snakemake", *asked], cwd=home, capture_output=True, text=True, timeout=120, check=True
     ).stdout
 
     def needs(rule, **wildcards):
@@ -125,12 +124,9 @@ def questions(numbers: range) -> list[str]:
 
 
 @pytest.fixture
-def home(tmp_path):
+def offline(home):
     """A copy of the repository, and beside it folders in place of everything that paper.yaml takes from the hub."""
-    for part in ("Snakefile", "config", "envs", "profiles", "src", "workflow"):
-        source = ROOT / part
-        shutil.copytree(source, tmp_path / part) if source.is_dir() else shutil.copy(source, tmp_path / part)
-    hub = tmp_path / "hub"
+    hub = home / "hub"
     table = pd.DataFrame({"problem": questions(range(4)), "answer": ["1", "2", "3", "4"], "level": [1, 2, 3, 4]})
     table = table.assign(solution="", subject="", unique_id="")
     (hub / "MATH-500").mkdir(parents=True)
@@ -174,15 +170,15 @@ def home(tmp_path):
         "compare": {"benchmarks": ["math500"]},
         "markovscale": {"benchmarks": ["math500"]},
     }
-    (tmp_path / "local.yaml").write_text(yaml.safe_dump(overlay))
-    return tmp_path
+    (home / "local.yaml").write_text(yaml.safe_dump(overlay))
+    return home
 
 
 @pytest.mark.parametrize(("engine", "generator"), [("vllm", "deepseek_7b"), ("transformers", "llama_8b")])
-def test_the_paper_path_runs_on_stand_ins(home, engine, generator):
+def test_the_paper_path_runs_on_stand_ins(offline, engine, generator):
     if engine == "vllm":
         pytest.importorskip("vllm")
-    (home / "chosen.yaml").write_text(
+    (offline / "chosen.yaml").write_text(
         yaml.safe_dump({"engine": {"name": engine, "batch_size": 16}, "models": {"generator": generator}})
     )
     results = Path("results/paper") / generator
@@ -190,18 +186,18 @@ def test_the_paper_path_runs_on_stand_ins(home, engine, generator):
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "--configfile", *PAPER, "local.yaml", "chosen.yaml"]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
     targets = [str(target), str(results / "problems" / "calibration.parquet")]
-    done = subprocess.run([*command, "--", *targets], cwd=home, env=environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run([*command, "--", *targets], cwd=offline, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
 
-    problems = read_problems(home / results / "problems" / "math500.parquet")
+    problems = read_problems(offline / results / "problems" / "math500.parquet")
     assert [p.question for p in problems] == questions(range(4)) and [p.level for p in problems] == ["1", "2", "3", "4"]
-    training = read_problems(home / results / "problems" / "calibration.parquet")
+    training = read_problems(offline / results / "problems" / "calibration.parquet")
     assert len(training) == 4 and not {p.question for p in training} & {p.question for p in problems}
     assert {p.answer for p in training} == {"7"}
-    table = read_table(home / target, POOL)
+    table = read_table(offline / target, POOL)
     assert len(table) == 12 and table["completion_tokens"].between(1, 60).all()
     # The instruction of paper.yaml stands in every prompt.
-    tokenizer = AutoTokenizer.from_pretrained(home / "hub" / {"deepseek_7b": "qwen2", "llama_8b": "llama"}[generator])
+    tokenizer = AutoTokenizer.from_pretrained(offline / "hub" / {"deepseek_7b": "qwen2", "llama_8b": "llama"}[generator])
     instruction = yaml.safe_load((ROOT / "config/paper.yaml").read_text())["engine"]["instruction"]
     for p in problems:
         lengths = []
@@ -211,9 +207,9 @@ def test_the_paper_path_runs_on_stand_ins(home, engine, generator):
             lengths.append(len(tokenizer(text, add_special_tokens=False)["input_ids"]))
         assert lengths[0] < lengths[1]
         assert set(table.loc[table["problem_id"] == p.problem_id, "prompt_tokens"]) == {lengths[1]}
-    pool = read_pool(home / target, Unit.SAMPLE)
+    pool = read_pool(offline / target, Unit.SAMPLE)
     assert pool.rows == 4 and pool.size == 3
-    manifest = read_json((home / target).with_suffix(".json"))
+    manifest = read_json((offline / target).with_suffix(".json"))
     shard = manifest["samples"]["shards"][0]
     assert shard["engine"].lower().startswith(engine)
     assert shard["plan"]["sampling"] == {"temperature": 0.7, "top_p": 0.95, "max_tokens": 60}

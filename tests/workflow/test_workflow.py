@@ -12,15 +12,20 @@ import pandas as pd
 import pytest
 
 from browser import opened
+from checkout import checkout
 
-ROOT = Path(__file__).parents[2]
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A copy of the repository."""
+    return checkout(tmp_path_factory.mktemp("home"))
 
 
-def snakemake(*arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+def snakemake(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "--configfile", "config/config.yaml", "config/test.yaml", *arguments],
-        cwd=ROOT,
+        cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
@@ -32,12 +37,10 @@ def snakemake(*arguments: str, check: bool = True) -> subprocess.CompletedProces
 
 
 @pytest.fixture(scope="module")
-def results() -> Path:
+def results(folder) -> Path:
     """The results of a run from nothing."""
-    folder = ROOT / "results" / "test"
-    shutil.rmtree(folder, ignore_errors=True)
-    snakemake("--cores", "2")
-    return folder
+    snakemake(folder, "--cores", "2")
+    return folder / "results" / "test"
 
 
 def jobs(output: str) -> dict[str, int]:
@@ -76,18 +79,18 @@ def test_every_figure_is_there_in_both_forms(results):
     assert {"accuracy_tokens", "accuracy_n", "accuracy_round", "samples_drawn", "score_fit"} <= names
 
 
-def test_a_second_run_has_nothing_to_do(results):
-    assert "Nothing to be done" in (out := snakemake("--cores", "1")).stdout + out.stderr
+def test_a_second_run_has_nothing_to_do(folder, results):
+    assert "Nothing to be done" in (out := snakemake(folder, "--cores", "1")).stdout + out.stderr
 
 
-def test_one_figure_needs_one_job_even_without_the_pools(results, tmp_path):
+def test_one_figure_needs_one_job_even_without_the_pools(folder, results, tmp_path):
     figure = results / "figures" / "accuracy_n.pdf"
     figure.unlink()
     shutil.move(results / "pools", tmp_path / "pools")
     try:
-        dry = snakemake("-n", str(figure.relative_to(ROOT)))
+        dry = snakemake(folder, "-n", str(figure.relative_to(folder)))
         assert jobs(dry.stdout + dry.stderr) == {"figure_accuracy_n": 1, "total": 1}
-        snakemake("--cores", "1", str(figure.relative_to(ROOT)))
+        snakemake(folder, "--cores", "1", str(figure.relative_to(folder)))
         assert figure.stat().st_size > 1000
     finally:
         if not (results / "pools").exists():
@@ -99,30 +102,30 @@ def test_one_figure_needs_one_job_even_without_the_pools(results, tmp_path):
     [
         ("figures/accuracy_n", {"figure_accuracy_n"}),
         (
-            "vote_study",
+            "studies/votes",
             {"vote_guarantees", "vote_study", "figure_vote_guarantees", "figure_vote_sweep", "figure_votes_to_stop"},
         ),
     ],
 )
-def test_an_edited_module_reruns_what_depends_on_it(results, module, rerun):
-    source = ROOT / "src" / "itscale" / f"{module}.py"
+def test_an_edited_module_reruns_what_depends_on_it(folder, results, module, rerun):
+    source = folder / "src" / "itscale" / f"{module}.py"
     content = source.read_bytes()
     try:
         source.write_bytes(content + b"# edited\n")  # of a file that is only newer the content is compared
-        dry = snakemake("-n")
+        dry = snakemake(folder, "-n")
     finally:
         source.write_bytes(content)
     assert set(jobs(dry.stdout + dry.stderr)) == {"all", "total"} | rerun
 
 
-def test_report_is_one_self_contained_page(results, tmp_path):
+def test_report_is_one_self_contained_page(folder, results, tmp_path):
     page = tmp_path / "report.html"
-    snakemake("--report", str(page))
+    snakemake(folder, "--report", str(page))
     assert "Up and to the left" in page.read_text()
 
 
-def test_the_page_about_the_run_holds_every_figure_and_opens_offline(results):
-    snakemake("--cores", "1", "page")
+def test_the_page_about_the_run_holds_every_figure_and_opens_offline(folder, results):
+    snakemake(folder, "--cores", "1", "page")
     page = results / "report.html"
     text = page.read_text()
     drawn = {p.stem for p in (results / "figures").glob("*.png")}
@@ -138,8 +141,8 @@ def test_the_page_about_the_run_holds_every_figure_and_opens_offline(results):
         assert heard == [page.resolve().as_uri()]
 
 
-def test_optpo_full_trains_every_run_of_the_configuration(results):
-    snakemake("--cores", "2", "optpo_full")
+def test_optpo_full_trains_every_run_of_the_configuration(folder, results):
+    snakemake(folder, "--cores", "2", "optpo_full")
     summary = pd.read_csv(results / "tables" / "optpo_full" / "summary.csv")
     runs = {"ttrl", "optpo", "optpo_all", "optpo_rloo", "optpo_ppo", "optpo_sft", "gold"}
     assert runs <= set(summary["run"]) and (summary["seeds"] == 1).all()
@@ -148,9 +151,9 @@ def test_optpo_full_trains_every_run_of_the_configuration(results):
     assert (results / "figures" / "training_algorithms.png").stat().st_size > 10_000
 
 
-def test_a_typo_in_the_configuration_is_named(tmp_path):
+def test_a_typo_in_the_configuration_is_named(folder, tmp_path):
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("samplign: {temperature: 1.0}\n")
-    done = snakemake("--configfile", "config/config.yaml", str(wrong), "-n", check=False)
+    done = snakemake(folder, "--configfile", "config/config.yaml", str(wrong), "-n", check=False)
     assert done.returncode != 0
     assert "samplign" in done.stdout + done.stderr
