@@ -221,7 +221,7 @@ def strike(own: Path, name: str) -> list[object]:
             rows = pd.DataFrame({"question": ["12+3*2", "13 +3*2"], "answer": ["1", "2"]})
             rows.iloc[:1].to_parquet(own / "bench" / "test-00000-of-00001.parquet")
             source = json.dumps({"path": str(own / "bench")})
-            return ["benchmark", "--source", source, "--label", "b", "--out", own / "b.parquet", "--exclude", problems]
+            return ["dataset", "--source", source, "--label", "b", "--out", own / "b.parquet", "--exclude", problems]
         case "twins":
             write_problems(problems, [Problem("p0", "1+1", "2"), Problem("p0", "1+2", "3")])
             return grade

@@ -66,7 +66,7 @@ def test_a_hub_benchmark_needs_a_pinned_revision():
 def test_benchmark_command_writes_problems(folder, tmp_path):
     out = tmp_path / "problems.parquet"
     options = {"path": str(folder), "question": "problem", "answer": "solution", "answer_after": "####"}
-    itscale("benchmark", "--source", json.dumps(options), "--label", "mini", "--out", out)
+    itscale("dataset", "--source", json.dumps(options), "--label", "mini", "--out", out)
     assert [p.answer for p in read_problems(out)] == ["2", "4", "6"]
 
 
