@@ -331,7 +331,7 @@ def test_an_answer_is_right_if_the_first_of_its_cluster_is():
         done = Completion("", (), "", Finish.STOP, 1, 0, counted=1)
         samples = tuple(Sample(done, assessment) for assessment in assessments)
         rows.append(Solved(Problem(name, "?", "\\frac{1}{3}"), 0, samples, column, Reason.FIXED, 0, 0, Ledger()))
-    with Comparer(5.0) as comparer:
+    with Comparer() as comparer:
         assert right_answers(rows, comparer) == [False, True, False, False, True]
         found = [vote.correct.tolist() for vote in assess_votes([row.problem for row in rows[:2]], rows[:2], comparer, None)]
     assert found == [[False] * 3, [True, True, False]]

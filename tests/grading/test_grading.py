@@ -20,7 +20,7 @@ HOSTILE = "9^{9^{9^{9^{9}}}}"
 
 @pytest.fixture(scope="module")
 def comparer():
-    with Comparer(5.0) as opened:
+    with Comparer() as opened:
         yield opened
 
 
@@ -128,7 +128,7 @@ def test_hostile_answers_are_never_correct_and_never_fatal():
 
 
 def test_each_distinct_pair_is_compared_once(monkeypatch):
-    with Comparer(5.0) as comparer:
+    with Comparer() as comparer:
         asked = []
         run = comparer._run
         monkeypatch.setattr(comparer, "_run", lambda pairs, limit: asked.extend(pairs) or run(pairs, limit))

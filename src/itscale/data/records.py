@@ -28,7 +28,9 @@ KEY = ("problem_id", "chain", "round", "sample")
 _KEY_FIELDS = [("problem_id", pa.string()), ("chain", pa.int32()), ("round", pa.int32()), ("sample", pa.int32())]
 
 KEYS = pa.schema(_KEY_FIELDS)
-PROBLEMS = pa.schema([(name, pa.string()) for name in ("problem_id", "question", "answer", "level")])
+PROBLEMS = pa.schema(
+    [*((name, pa.string()) for name in ("problem_id", "question", "answer", "level")), ("also", pa.list_(pa.string()))]
+)
 SAMPLES = pa.schema(
     [
         *_KEY_FIELDS,
@@ -83,12 +85,13 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One question with its gold answer; `level` is a free label (difficulty, subject)."""
+    """One question with its gold answer; `level` is a free label (difficulty, subject), `also` are further accepted answers."""
 
     problem_id: str
     question: str
     answer: str
     level: str = ""
+    also: tuple[str, ...] = ()
 
 
 def manifest_path(path: Path) -> Path:
@@ -280,7 +283,8 @@ def read_problems(path: Path) -> list[Problem]:
     Raises:
         UserError: as `read_table`; no problem, or two of one id.
     """
-    problems = [Problem(*row) for row in read_table(path, PROBLEMS).itertuples(index=False, name=None)]
+    rows = read_table(path, PROBLEMS).itertuples(index=False, name=None)
+    problems = [Problem(*texts, also=tuple(map(str, also))) for *texts, also in rows]
     if not problems:
         raise UserError(f"{path} holds no problem: make the benchmark anew with at least one.")
     refuse_twins(str(path), [p.problem_id for p in problems])
