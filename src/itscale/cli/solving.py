@@ -115,17 +115,19 @@ def solve(
             typer.echo(f"itscale: {stopped}: the same command continues.", err=True)
             raise typer.Exit(130) from None
     write_answers(out, run.rows)
+    drawn, sentence = sum(len(row.samples) for row in run.rows), None
+    if 2 * run.unanswered > drawn:
+        seen = [(s.text, str(s.completion.finish), s.judgement.answer) for row in run.rows for s in row.samples]
+        sentence = unanswered_sentence(seen, grading)
     partial.unlink()
     typer.echo(run.summary())
     typer.echo(stops(run.rows))
     if all(problem.answer for problem in questions):
         typer.echo(accuracy(run.rows, grading))
     if run.unanswered or run.cut_off:
-        drawn = sum(len(row.samples) for row in run.rows)
         typer.echo(f"{run.unanswered} of {drawn} samples have no answer, {run.cut_off} were cut off")
     typer.echo(f"{out}: {sum(row.answer is not None for row in run.rows)} of {len(run.rows)} answered")
-    seen = [(s.text, str(s.completion.finish), s.judgement.answer) for row in run.rows for s in row.samples]
-    if sentence := unanswered_sentence(seen, grading):
+    if sentence:
         typer.echo(f"itscale: {sentence}", err=True)
         raise typer.Exit(0 if allow_unanswered else 1)
 

@@ -6,6 +6,7 @@ characters, all else in its last 20,000.
 
 import json
 import re
+from collections import deque
 from collections.abc import Callable
 
 from itscale.errors import UserError
@@ -158,7 +159,7 @@ def _trim(found: str) -> str:
 _LETTER_LINE = re.compile(
     r"[\W_]*(?:(?:option|choice)\s+)?(?:\(([A-Ja-j])\)|([A-J])(?:[.):]|[*_\s]*$))(?:[\s*_:].*)?$", re.IGNORECASE
 )
-_LETTER = re.compile(r"\(([A-J])\)|\b([A-J])\b(?:[).:]|\*\*)")
+_LETTER = re.compile(r"\(([A-J])\)|\b([A-J])\b(?:[):]|\*\*)")
 
 
 def _lettered_line(text: str) -> str | None:
@@ -185,9 +186,7 @@ def _last_number(text: str) -> str | None:
 
 
 def _last_match(text: str, pattern: str) -> str | None:
-    match = None
-    for match in re.finditer(pattern, text):
-        pass
+    match = next(iter(deque(re.finditer(pattern, text), maxlen=1)), None)
     if match is None:
         return None
     return (next((group for group in match.groups() if group is not None), None) or match.group()).strip() or None
@@ -201,10 +200,10 @@ def _json_value(text: str, key: str) -> str | None:
         if at < 0 or start < 0:
             return None
         try:
-            value = decoder.raw_decode(text, start)[0]
+            value, end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
-            value = None
-        if isinstance(value, dict) and key in value:
+            value, end = None, 0
+        if end > at and isinstance(value, dict) and key in value:
             found = value[key]
             return (found if isinstance(found, str) else json.dumps(found)).strip() or None
         start = text.rfind("{", 0, start)

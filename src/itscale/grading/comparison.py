@@ -75,8 +75,6 @@ class Comparer:
 
     def _verdict(self, problem: Problem, golds: list[Reading | None], answer: str) -> Verdict:
         (reading,) = self.read([(problem.question, answer)])
-        if answer.strip() in (problem.answer.strip(), *(gold.strip() for gold in problem.also)):
-            return Verdict.CORRECT
         if any(same(gold.tree, reading.tree) for gold in golds):
             return Verdict.CORRECT
         return Verdict.TIMEOUT if reading.hangs or all(gold.hangs for gold in golds) else Verdict.WRONG

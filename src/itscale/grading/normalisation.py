@@ -40,8 +40,8 @@ _SIGNS = {
 _TRANSLATED = str.maketrans(_SIGNS)
 
 _STYLE = re.compile(  # one argument, which is all that counts
-    r"\\(text(?:bf|it|rm|sf|tt|normal|up)?|math(?:rm|bf|it|sf|tt|normal|cal|scr)|mbox|hbox|emph|boldsymbol|bm|underline|"
-    r"operatorname\*?|vec|hat|widehat|bar|overrightarrow|overleftrightarrow|boxed|fbox|ensuremath|overline(?=\{[A-Z]{1,3}\}))\s*\{([^{}]*)\}"
+    r"\\(text(?:bf|it|rm|sf|tt|normal|up)?|math(?:rm|bf|it|sf|tt|normal|cal|scr)|mbox|hbox|emph|boldsymbol|bm|underline|operatorname\*?"
+    r"|vec|hat|widehat|bar|overrightarrow|overleftrightarrow|boxed|fbox|ensuremath|overline(?=\{[A-Z]{1,3}\}))\s*\{"
 )
 _IS_TEXT = re.compile(r"text|mbox|hbox|emph|mathrm|operatorname")
 _ONE_LETTER = re.compile(r"\\(?:math(?:rm|bf|it|sf)|text(?:bf|rm)?|boldsymbol|bm|vec|hat|bar)\s*([A-Za-z])(?![A-Za-z])")
@@ -84,7 +84,8 @@ def _thousands(s: str) -> str:
 
     def joined(match: re.Match[str]) -> str:
         marks = set(re.findall(r"\D+", match[2]))
-        if match[1] == "0" or (marks == {" "} and not re.fullmatch(r"\d{1,3}(?: \d{3})+", match.group())):
+        mixed = marks == {" "} and re.match(r"\s*/", s[match.end() :])  # 2 131/132
+        if match[1] == "0" or mixed or len(marks) > 1:
             return match.group()
         return match[1] + re.sub(r"\D", "", match[2])
 
@@ -100,30 +101,29 @@ def _dollars(s: str) -> str:
 
 
 def _unwrap(s: str) -> str:
-    """Styling commands replaced by their arguments, those of text between marks; innermost first."""
-    while True:
-        following = _STYLE.sub(lambda m: f"{TEXT}{m[2]}{END}" if _IS_TEXT.match(m[1]) else f" {m[2]} ", s)
-        if following == s:
-            return s
-        s = following
+    """Styling commands replaced by their arguments, those of text between marks."""
+    for match in reversed(list(_STYLE.finditer(s))):
+        end = _closing(s, match.end() - 1)
+        if end > 0:
+            inside = s[match.end() : end]
+            plain = f"{TEXT}{inside}{END}" if _IS_TEXT.match(match[1]) and TEXT not in inside else f" {inside} "
+            s = s[: match.start()] + plain + s[end + 1 :]
+    return s
 
 
 def _outer(s: str) -> str:
     """Without braces around all of it."""
     s = s.strip()
-    while s.startswith("{") and s.endswith("}") and closing(s, 0) == len(s) - 1:
+    while s.startswith("{") and _closing(s, 0) == len(s) - 1:
         s = s[1:-1].strip()
     return s
 
 
-def closing(s: str, start: int) -> int:
-    """Where the bracket that opens at `start` closes, -1 if it does not; brackets escaped with a backslash are others."""
+def _closing(s: str, start: int) -> int:
+    """Where the brace at `start` closes, -1 if it does not."""
     depth = 0
     for i in range(start, len(s)):
-        if s[i] in "([{":
-            depth += 1
-        elif s[i] in ")]}":
-            depth -= 1
-            if depth == 0:
-                return i
+        depth += (s[i] == "{") - (s[i] == "}")
+        if depth == 0:
+            return i
     return -1

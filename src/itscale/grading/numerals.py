@@ -108,11 +108,15 @@ _CLOCK = re.compile(
 )
 
 
-def read_date(s: str) -> Date | None:
-    """A date: 05/01/2021 (month first, unless that cannot be), 2021-05-01, May 1, 2021, 1 May 2021, May 1, May 2021."""
+def read_date(s: str, order: str = "") -> Date | None:
+    """A date: 05/01/2021, 2021-05-01, May 1, 2021, 1 May 2021, May 1, May 2021.
+
+    `order` "MD" or "DM" says what comes first in 05/01/2021: the month, or the day; without it the month, unless that cannot be.
+    """
     if match := _NUMERIC.fullmatch(s):
         first, second = int(match[1]), int(match[3])
-        month, day = (first, second) if first <= 12 and match[2] != "." else (second, first)
+        day_first = order == "DM" or (not order and (first > 12 or match[2] == "."))
+        month, day = (second, first) if day_first else (first, second)
         year = int(match[4]) + (0 if len(match[4]) == 4 else 2000 if int(match[4]) < 70 else 1900)
         if match[2] == "/" or len(match[4]) == 4:
             return _date(year, month, day)

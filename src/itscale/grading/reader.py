@@ -176,7 +176,7 @@ def tree_of(reply: Any, text: str) -> Tree:
         case None:
             return Text(text)
         case ["number", value]:
-            return Number(Fraction(value), Fraction(value))
+            return Number(Fraction(value))
         case ["words", words]:
             return Words(words)
         case ["sequence", kind, items]:

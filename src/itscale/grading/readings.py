@@ -76,26 +76,38 @@ class Question:
         return bool(re.search(r"(?i)(?:what|how many|which|as an?|in|the|find)\s+(?:\w+\s+)?percent", self.text))
 
     @cached_property
+    def date_order(self) -> str:
+        """MD or DM where the question says how it wants dates, as in MM/DD/YYYY."""
+        found = re.search(r"(?i)\b(?:(mm?\W?dd?)|(dd?\W?mm?))\W?yy(?:yy)?\b", self.text)
+        return "" if not found else "MD" if found[1] else "DM"
+
+    @cached_property
     def asks_time(self) -> bool:
         return bool(re.search(r"(?i)\btime\b|o'?clock|\b[ap]\.?m\.?\b|\bnoon\b|\bmidnight\b", self.text))
 
     @cached_property
     def asks_equation(self) -> bool:
-        return bool(re.search(r"(?i)\bequation\b", self.text))
+        return bool(re.search(r"(?i)\b(?:equation|line|curve|parabola|circle|ellipse|hyperbola|plane|asymptote|directrix)", self.text))
 
     def asks_scale(self, scale: str) -> bool:
         return bool(re.search(rf"(?i)\b(?:in|how many)\s+{scale}s?\b", self.text))
 
 
 class Number(NamedTuple):
-    """A rational number. `shown` is what stands before a percent sign or a word like million, `value` what that amounts to."""
+    """A rational number with what follows it, unless the question asks for just that: then a bare number means it too."""
 
-    value: Fraction
-    shown: Fraction
+    shown: Fraction  # what is written
     unit: str = ""
-    key_unit: str = ""  # "" where the question names the unit
-    by_shown: bool = False  # the question asks for percent or millions, so that a bare number means these
-    product: "Expression | Value | None" = None  # a unit that may be a variable: the product
+    scale: str = ""  # "%", "million"
+    product: "Expression | Value | None" = None  # with a unit that may be a variable: the product
+
+    @property
+    def value(self) -> Fraction:
+        """What the number amounts to: 35 % is 0.35."""
+        factor = Fraction(1)
+        for word in self.scale.split():
+            factor *= Fraction(1, 100) if word == "%" else SCALES[word]
+        return self.shown * factor
 
 
 class Expression(NamedTuple):
@@ -138,7 +150,7 @@ class Sequence(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """y = 2x + 3: its right side, and the equation."""
+    """y = 2x + 3: its right side, and where the question asks for an equation, that too."""
 
     right: "Tree"
     equation: "Tree"
@@ -195,7 +207,7 @@ class Outliner:
     def _exact(self, s: str) -> Tree | None:
         plain = bare(s)
         if self.compare != "math":
-            if date := read_date(plain):
+            if date := read_date(plain, self.question.date_order):
                 return date
             if time := read_time(plain, self.question.asks_time):
                 return time
@@ -204,7 +216,7 @@ class Outliner:
         if match := re.fullmatch(r"(\d+|\d*\.\d+)\s*:\s*(\d+|\d*\.\d+)", plain):
             if Fraction(match[2]):
                 ratio = Fraction(match[1]) / Fraction(match[2])
-                return Number(ratio, ratio)
+                return Number(ratio)
         return self._number(s)
 
     def _number(self, s: str) -> Number | None:
@@ -223,18 +235,17 @@ class Outliner:
         marked = TEXT in rest
         phrase = bare(rest)
         if match := re.match(r"_\s*\{?\s*(?:base\s*)?(\d+|" + "two|ten|eight" + r")\s*\}?$", phrase):
-            return Number(value, value, f"base {match[1]}", f"base {match[1]}")
+            return Number(value, f"base {match[1]}")
         if match := re.match(r"\(?\\p?mod\s*\{?\s*(\w+)\s*\}?\)?$", phrase):
-            return Number(value, value, f"mod {match[1]}", f"mod {match[1]}")
-        scale, shown, names = 1, value, []
+            return Number(value, f"mod {match[1]}")
+        scale = []
         while match := re.match(
             r"\s*(%|per\s?cent(?:age)?\b|percentage points?\b|(?:thousand|million|billion|trillion)\b)", phrase, re.IGNORECASE
         ):
-            word = match[1].lower()
-            scale = scale * SCALES[word] if word in SCALES else Fraction(scale, 100)
-            names.append(word if word in SCALES else "%")
+            scale.append(word if (word := match[1].lower()) in SCALES else "%")
             phrase = phrase[match.end() :]
-        by_shown = bool(names) and all(self.question.asks_percent if n == "%" else self.question.asks_scale(n) for n in names)
+        if all(self.question.asks_percent if word == "%" else self.question.asks_scale(word) for word in scale):
+            scale = []
         letters = re.fullmatch(r"\s*([A-Za-z])\s*(?:\^\s*\{?\s*[23]\s*\}?)?\s*", phrase)
         if phrase and not marked and self._binds(phrase, letters, spaced=rest[:1].isspace()):
             return None
@@ -243,9 +254,10 @@ class Outliner:
             unit and not marked and not currency and re.match(r"[_({+*/=<>|&!-]|\^(?!\s*\{?\s*\\circ)|\\(?!circ)", phrase.strip())
         ):
             return None
+        if is_named(unit, self.question.text):
+            return Number(value, "", " ".join(scale))
         product = _expression(f"{_latex(value)} {phrase}") if letters and not marked else None
-        named = "" if not unit or is_named(unit, self.question.text) else unit
-        return Number(value * scale, shown, unit, named, by_shown, product)
+        return Number(value, unit, " ".join(scale), product)
 
     def _binds(self, phrase: str, letter: re.Match[str] | None, *, spaced: bool) -> bool:
         """Whether what follows a number multiplies it: a variable of the question, or a letter that touches it."""
@@ -379,7 +391,7 @@ class Outliner:
         if isinstance(last := read[-1], Number) and last.unit:
             plain = [isinstance(r, Number) and not r.unit and not r.product for r in read[:-1]]
             if all(plain):
-                read = [r._replace(unit=last.unit, key_unit=last.key_unit) for r in read[:-1]] + [last]
+                read = [number._replace(unit=last.unit) for number in read[:-1]] + [last]
         return Sequence("set", tuple(read))
 
     # Words, and what is left.
@@ -465,7 +477,7 @@ def _english_text(s: str) -> bool:
 
 def _sentence(plain: str) -> bool:
     """Words rather than a list: "yes, because it rains"; items of a list are short."""
-    return any(len(item.split()) > 6 for item in re.split(r"[,;]", plain))
+    return any(len(_ENGLISH.findall(item)) > 5 for item in re.split(r"[,;]", plain))
 
 
 def _letters(s: str) -> bool:
@@ -635,12 +647,12 @@ def key(tree: Tree) -> Key:
     """What two answers that are equal have in common, and no others."""
     match tree:
         case Number():
-            shown = tree.shown if tree.by_shown else tree.value
-            return ("number", str(shown), tree.key_unit)
+            product = () if tree.product is None else key(tree.product)
+            return ("number", str(tree.shown), tree.unit, tree.scale, *product)
         case Sequence():
             return (tree.kind, *(key(item) for item in tree.items))
         case Assignment():
-            return key(tree.equation if tree.as_equation else tree.right)
+            return (*key(tree.right), *(key(tree.equation) if tree.as_equation else ()))
     return (type(tree).__name__, *map(str, tree))
 
 
@@ -657,10 +669,10 @@ def same(gold: Tree, answer: Tree) -> bool:
             return not number.unit and _moderate(real.digits[0]) and _rounds(number.value, Fraction(real.digits[0]))
         case Value(kind="real"), Value(kind="real"):
             return gold == answer
-        case Assignment(), Assignment():
-            return same(gold.right, answer.right) or same(gold.equation, answer.equation)
         case (Assignment() as one, other) | (other, Assignment() as one):
-            return same(one.right, other) or same(one.equation, other)
+            right = other.right if isinstance(other, Assignment) else other
+            equation = other.equation if isinstance(other, Assignment) else other
+            return same(one.right, right) or (one.as_equation and same(one.equation, equation))
         case Sequence(), Sequence():
             if gold.kind != answer.kind or len(gold.items) != len(answer.items):
                 return False
@@ -686,10 +698,10 @@ def _same_number(gold: Number, answer: Number) -> bool:
         return False
     if gold.value == answer.value:
         return True
-    scaled = (gold.value != gold.shown) + (answer.value != answer.shown)
-    if scaled == 1 and gold.shown == answer.shown:  # 18 % or 18 million where 18 is asked for
+    scaled = bool(gold.scale) + bool(answer.scale)
+    if scaled == 1 and gold.shown == answer.shown:  # 18 % or 18 million where the gold answer is 18
         return True
-    return scaled == 0 and (_rounds(gold.value, answer.value) or _rounds(answer.value, gold.value))
+    return not scaled and (_rounds(gold.value, answer.value) or _rounds(answer.value, gold.value))
 
 
 def _moderate(digits: str) -> bool:
