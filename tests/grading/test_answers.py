@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itscale.errors import UserError
-from itscale.grading.answers import extract_answer
+from itscale.grading.answers import FORMATS, extract_answer
 from itscale.grading.settings import Grading
 from itscale.grading.unanswered import unanswered_sentence
 
@@ -109,7 +109,7 @@ def test_thoughts_and_texts_that_were_cut_off(text, finish, answer, read):
     assert extract_answer(text, finish, read_cut_off=True) == read
 
 
-@given(st.text(max_size=300), st.sampled_from(["boxed", "hash", "phrase", "choice", "last_number", "auto", "json:a", r"regex:\w"]))
+@given(st.text(max_size=300), st.sampled_from([*FORMATS[:-2], "json:a", r"regex:\w"]))
 def test_any_text_can_be_read(text, form):
     found = extract_answer(text, form=form)
     assert found is None or found.strip()
@@ -127,7 +127,7 @@ def test_what_would_read_the_unanswered_is_said():
     assert "--answer last_number reads 2 of them" in said and said.endswith("or go on with --allow-unanswered.")
     boxed = samples("#### 1", "#### 2", form="boxed")
     assert "--answer hash reads 2 of them" in unanswered_sentence(boxed, Grading(answer="boxed"))
-    assert "raise it (max_tokens)" in unanswered_sentence(samples(r"\boxed{1}", finish="length"), Grading())
+    assert "raise their limit of tokens (max_tokens)" in unanswered_sentence(samples(r"\boxed{1}", finish="length"), Grading())
     assert "within a thought" in unanswered_sentence(samples(r"<think> \boxed{1}"), Grading())
     eaten = json.loads('"so \\boxed{1}"')  # JSON reads \b as a backspace
     assert "hold a backspace where \\boxed should be" in unanswered_sentence(samples(eaten), Grading())

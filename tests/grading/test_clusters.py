@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_equality import ANSWERS, comparer  # noqa: F401
 
 from itscale.data.records import Problem
 from itscale.grading.clusters import clusters_of, grade_table
 from itscale.grading.settings import Grading
-from test_equality import ANSWERS, comparer  # noqa: F401
 
 
 def samples(texts: dict[str, list[str]], finish: str = "stop") -> pd.DataFrame:
@@ -17,8 +17,8 @@ def samples(texts: dict[str, list[str]], finish: str = "stop") -> pd.DataFrame:
 
 
 def test_a_pool_is_graded():
-    texts = {"p": [r"\boxed{0.5}", "no answer", r"\boxed{\frac12}", r"\boxed{2}", r"\boxed{35\%}", r"\boxed{0.35}", r"\boxed{4/2}"]}
-    grades = grade_table(samples(texts), [Problem("p", "q", "0.35")])
+    boxes = [f"\\boxed{{{answer}}}" for answer in ("0.5", r"\frac12", "2", r"35\%", "0.35", "4/2")]
+    grades = grade_table(samples({"p": [boxes[0], "no answer", *boxes[1:]]}), [Problem("p", "q", "0.35")])
     assert grades["cluster"].tolist() == [0, -1, 0, 1, 2, 3, 1]
     assert grades["verdict"].tolist() == ["wrong", "unanswered", "wrong", "wrong", "correct", "correct", "wrong"]
 

@@ -77,7 +77,8 @@ def notations(value: Fraction) -> list[str]:
     n, d = value.numerator, value.denominator
     found = [f"{n}/{d}", rf"\frac{{{n}}}{{{d}}}", rf"$\dfrac{{{n}}}{{{d}}}$", rf"\text{{{n}/{d}}}", f"x = {n}/{d}"]
     if d == 1:
-        found += [f"{n}", f"{n}.0", f"{n:,}", rf"\mathbf{{{n}}}", f"{n} apples", rf"{n}\text{{ units}}", f"{n}e0", rf"{n} \times 10^{{0}}"]
+        found += [f"{n}", f"{n}.0", f"{n:,}", rf"\mathbf{{{n}}}", f"{n} apples", rf"{n}\text{{ units}}", f"{n}e0"]
+        found += [rf"{n} \times 10^{{0}}"]
     elif n > d:
         found += [f"{n // d} {n % d}/{d}", rf"{n // d}\frac{{{n % d}}}{{{d}}}"]
     return found
@@ -107,7 +108,8 @@ def test_every_real_gold_answer_equals_itself_in_every_notation(comparer, file):
         problems[gold] = Problem(str(i), row.get("problem") or row.get("question"), gold)
     asked = []
     for gold, problem in problems.items():
-        forms = [gold, f"${gold}$", rf"\({gold}\)", rf"\boxed{{{gold}}}", f" {gold}. ", f"Answer: {gold}", gold.replace("\\frac", "\\dfrac")]
+        forms = [gold, f"${gold}$", rf"\({gold}\)", rf"\boxed{{{gold}}}", f" {gold}. ", f"Answer: {gold}"]
+        forms += [gold.replace("\\frac", "\\dfrac")]
         asked.append((problem, forms + (notations(Fraction(gold)) if re.fullmatch(r"-?\d+", gold) else [])))
     verdicts = comparer.verdicts(asked)
     wrong = [

@@ -64,7 +64,8 @@ def test_an_answer_that_hangs_is_equal_to_its_own_text_alone():
 
 
 @pytest.mark.parametrize(
-    "hostile", ["(" * 300 + ")" * 300, "1" * 900, r"\frac{" * 100, "x^" * 400, "{" * 900, r"\sqrt" * 150, "+1" * 450, "10^{10^{10}}!"]
+    "hostile",
+    ["(" * 300 + ")" * 300, "1" * 900, r"\frac{" * 100, "x^" * 400, "{" * 900, r"\sqrt" * 150, "+1" * 450, "10^{10^{10}}!"],
 )
 def test_hostile_answers_are_never_right_and_never_fatal(hostile):
     with Comparer(Grading(time_limit=2.0)) as comparer:
@@ -78,7 +79,8 @@ from itscale.grading.comparison import Comparer
 {before}
 print("once")
 with Comparer() as comparer:
-    print(*comparer.verdicts([(Problem("p", "q", r"\\frac{{\\sqrt{{2}}}}{{2}}"), [r"\\frac{{1}}{{\\sqrt{{2}}}}", "0.5", r"\\frac{{"])])[0])
+    problem = Problem("p", "q", r"\\frac{{\\sqrt{{2}}}}{{2}}")
+    print(*comparer.verdicts([(problem, [r"\\frac{{1}}{{\\sqrt{{2}}}}", "0.5", r"\\frac{{"])])[0])
 """
 
 

@@ -117,7 +117,7 @@ def solve(
     write_answers(out, run.rows)
     drawn, sentence = sum(len(row.samples) for row in run.rows), None
     if 2 * run.unanswered > drawn:
-        seen = [(s.text, str(s.completion.finish), s.judgement.answer) for row in run.rows for s in row.samples]
+        seen = [(s.text, str(s.completion.finish), s.assessment.answer) for row in run.rows for s in row.samples]
         sentence = unanswered_sentence(seen, grading)
     partial.unlink()
     typer.echo(run.summary())

@@ -69,7 +69,8 @@ def _after_thought(text: str, read_cut_off: bool) -> str:
 _TOKEN = re.compile(r"\\(?:boxed|fbox|framebox)(?![a-zA-Z])(?:\s*\[[^\[\]{}]{0,20}\])*\s*\{?|\\.|[{}]", re.DOTALL)
 _BARE = re.compile(r"\\[a-zA-Z]+(?:\{[^{}]*\})*|[^\s${}\\,;]+")  # the argument of a box without braces
 _BETWEEN = re.compile(  # two boxes with only this between them are one list
-    r"(?:[ \t]|[$,;&()]|\\[,;:! ()\[\]]|\\q?quad|\\(?:text|mathrm)\s*\{[\s,]*(?:and|or)?\s*\}|\b(?:and|or)\b|[A-Za-z](?:_\{?\w\}?)?\s*=)*"
+    r"(?:[ \t]|[$,;&()]|\\[,;:! ()\[\]]|\\q?quad|\\(?:text|mathrm)\s*\{[\s,]*(?:and|or)?\s*\}|\b(?:and|or)\b"
+    r"|[A-Za-z](?:_\{?\w\}?)?\s*=)*"
 )
 _BLANK = re.compile(r"(?:[\s.…?_$~{}-]|\\[,;:! ]|\\(?:[lc]?dots|text|square|q?quad)(?![a-zA-Z]))*")
 _STANDS_FOR = re.compile(

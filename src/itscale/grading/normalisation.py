@@ -46,7 +46,7 @@ _STYLE = re.compile(  # one argument, which is all that counts
 _IS_TEXT = re.compile(r"text|mbox|hbox|emph|mathrm|operatorname")
 _ONE_LETTER = re.compile(r"\\(?:math(?:rm|bf|it|sf)|text(?:bf|rm)?|boldsymbol|bm|vec|hat|bar)\s*([A-Za-z])(?![A-Za-z])")
 _SPACES = re.compile(
-    r"(?<!\\)\\[,;:! ]|\\(?:q?quad|,|hspace\*?\{[^{}]*\}|hfill|hskip|enspace|thinspace|displaystyle|textstyle|limits)(?![a-zA-Z])|~"
+    r"(?<!\\)\\[,;:! ]|\\(?:q?quad|hspace\*?\{[^{}]*\}|hfill|hskip|enspace|thinspace|displaystyle|textstyle|limits)(?![a-zA-Z])|~"
 )
 _SIZES = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\s*\.?")
 _SWITCH = re.compile(r"\\(?:rm|bf|it|sf|tt|normalfont|mathstrut|tfrac|dfrac|cfrac)(?![a-zA-Z])")

@@ -103,7 +103,8 @@ _EUROPEAN = re.compile(
 )
 _MONTH_YEAR = re.compile(rf"{_MONTH},?\s+(\d{{4}})", re.IGNORECASE)
 _CLOCK = re.compile(
-    r"(?:at\s+)?(\d{1,2})(?:\s*:\s*(\d{2}))?(?:\s*:\s*(\d{2}))?\s*(?:([ap])\.?\s?m\.?|(o'?\s?clock))?(?:\s+(?:in the\s+)?(morning|afternoon|evening|at night))?",
+    r"(?:at\s+)?(\d{1,2})(?:\s*:\s*(\d{2}))?(?:\s*:\s*(\d{2}))?\s*(?:([ap])\.?\s?m\.?|(o'?\s?clock))?"
+    r"(?:\s+(?:in the\s+)?(morning|afternoon|evening|at night))?",
     re.IGNORECASE,
 )
 

@@ -87,7 +87,8 @@ class Question:
 
     @cached_property
     def asks_equation(self) -> bool:
-        return bool(re.search(r"(?i)\b(?:equation|line|curve|parabola|circle|ellipse|hyperbola|plane|asymptote|directrix)", self.text))
+        curves = r"(?i)\b(?:equation|line|curve|parabola|circle|ellipse|hyperbola|plane|asymptote|directrix)"
+        return bool(re.search(curves, self.text))
 
     def asks_scale(self, scale: str) -> bool:
         return bool(re.search(rf"(?i)\b(?:in|how many)\s+{scale}s?\b", self.text))

@@ -40,7 +40,7 @@ def _advice(silent: list[tuple[str, str]], grading: Grading) -> str:
         return "give the format of their answers with --answer (regex:PATTERN or json:KEY for one of your own)"
     best = max(("cut", "thought", "backspace", *_TRIED), key=lambda reason: reasons[reason])
     return {
-        "cut": f"{reasons['cut']} were cut off at their limit of tokens, so raise it (max_tokens), or read them with --read-cut-off",
+        "cut": f"{reasons['cut']} were cut off, so raise their limit of tokens (max_tokens), or read them with --read-cut-off",
         "thought": f"{reasons['thought']} end within a thought, so give them more tokens, or read them with --read-cut-off",
-        "backspace": f"{reasons['backspace']} hold a backspace where \\boxed should be, so write \\\\boxed in the JSON that holds them",
+        "backspace": f"{reasons['backspace']} hold a backspace where \\boxed should be, so write \\\\boxed in their JSON",
     }.get(best) or f"--answer {best} reads {reasons[best]} of them"

@@ -20,7 +20,8 @@ class DatasetSource:
     is one of its configurations, or several, which are read one after the other. `answer_after` keeps only what follows its
     last occurrence in the answer column (GSM8K: "####"), `answer_boxed` what stands in its last box (MATH). `choices` are the
     columns of the wrong options of a multiple-choice question: options are lettered in an order that the question's text
-    decides, and the answer is the letter. `gold_list` says what a list of several answers is: any of them, or a tuple. `take` keeps that many questions, drawn by the hash of their text.
+    decides, and the answer is the letter. `gold_list` says what a list of several answers is: any of them, or a tuple.
+    `take` keeps that many questions, drawn by the hash of their text.
     """
 
     path: str
