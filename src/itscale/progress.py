@@ -25,3 +25,11 @@ def progress(
         dynamic_ncols=True,
         disable=not shown,
     )
+
+
+def advance(bar: tqdm, done: int) -> None:
+    """Count what is done; shows the bar from time to time also while nothing is, since what stands beside it changes."""
+    bar.update(done)
+    if not bar.disable and bar._time() - bar.last_print_t >= bar.mininterval:
+        bar.refresh()
+        bar.last_print_t = bar._time()

@@ -3,19 +3,23 @@
 import json
 import multiprocessing
 import random
+import shutil
 import time
 from dataclasses import replace
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig, MistralForCausalLM
 
 from itscale.cli.pools import generate
 from itscale.data.records import SAMPLES, Problem, read_table, write_problems
 from itscale.engines import EngineSettings, open_engine
+from itscale.engines import transformers as transformers_engine
+from itscale.engines.cache import prefill
 from itscale.engines.protocol import Finish, Request, Sampling
 from itscale.errors import UserError
 from itscale.toytask import language_model
+from itscale.toytask.tokenizer import build_tokenizer
 from pools import CUDA, ENGINES, ON_EVERY_DEVICE
 
 # Jobs to be killed start from a process that has imported torch: real processes, without its seconds.
@@ -172,6 +176,141 @@ def test_new_weights_change_the_output_and_old_ones_bring_it_back(engine, model,
         assert list(completion.token_ids) == expected[: len(completion.token_ids)]
     engine.reload(model)
     assert [c.token_ids for c in draw(engine, requests(engine, "again", Sampling(temperature=0.0, max_tokens=12)))] == before
+
+
+def test_a_stop_string_ends_a_sample_before_it(engine):
+    plain = draw(engine, requests(engine, "free", Sampling(temperature=0.0, max_tokens=30)))
+    stopped = draw(engine, requests(engine, "ended", Sampling(temperature=0.0, max_tokens=30, stop=("=", "\n4"))))
+    assert any("=" in c.text for c in plain)
+    for free, ended in zip(plain, stopped, strict=True):
+        places = [free.text.find(text) for text in ("=", "\n4") if text in free.text]
+        assert ended.text == free.text[: min(places, default=None)]
+        if places:
+            assert ended.finish is Finish.STOP and len(ended.token_ids) <= len(free.token_ids)
+
+
+def test_top_k_of_one_is_greedy_and_a_penalty_is_that_of_transformers(engine, model):
+    greedy = draw(engine, requests(engine, "0", Sampling(temperature=0.0, max_tokens=12)))
+    first = draw(engine, requests(engine, "k", Sampling(top_k=1, max_tokens=12), seed=3))
+    assert [c.token_ids for c in greedy] == [c.token_ids for c in first]
+    asked = requests(engine, "p", Sampling(temperature=0.0, max_tokens=12, repetition_penalty=1.4))
+    reference = AutoModelForCausalLM.from_pretrained(model)
+    for request, completion in zip(asked, draw(engine, asked), strict=True):
+        prompt = torch.tensor([request.prompt_ids])
+        expected = reference.generate(prompt, do_sample=False, max_new_tokens=12, repetition_penalty=1.4)
+        assert list(completion.token_ids) == expected[0, prompt.shape[1] :].tolist()[: len(completion.token_ids)]
+
+
+def test_confidence_is_that_of_a_pass_over_the_whole_text(engine, model):
+    reference = AutoModelForCausalLM.from_pretrained(model)
+    asked = requests(engine, "c", Sampling(temperature=0.7, top_p=0.9, max_tokens=14, confidence=True), seed=2, copies=2)
+    for request, completion in zip(asked, draw(engine, asked), strict=True):
+        whole = torch.tensor([[*request.prompt_ids, *completion.token_ids]])
+        with torch.no_grad():
+            logits = reference(whole).logits[0, len(request.prompt_ids) - 1 : -1]
+        logp = torch.log_softmax(logits, -1)
+        chosen = logp.gather(1, torch.tensor(completion.token_ids)[:, None])
+        best = logp.sort(descending=True).values[:, :20]
+        assert completion.confidence.logprob_mean == pytest.approx(float(chosen.mean()), abs=1e-4)
+        assert completion.confidence.conf_mean == pytest.approx(-float(best.mean()), abs=1e-3)
+    assert all(c.confidence is None for c in draw(engine, requests(engine, "off", Sampling(max_tokens=2))))
+
+
+def test_tokens_under_way_are_counted_while_they_are_drawn(engine):
+    engine.submit(requests(engine, "way", Sampling(max_tokens=40)))
+    seen = []
+    while engine.outstanding:
+        engine.poll()
+        seen.append(engine.under_way())
+    assert max(seen) > 4 and seen[-1] == 0
+
+
+def test_every_stop_token_of_tokenizer_and_configuration_counts(model, tmp_path):
+    pytest.importorskip("vllm")
+    shutil.copytree(model, tmp_path / "lm")
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    newline = tokenizer.convert_tokens_to_ids("\n")
+    config = json.loads((model / "generation_config.json").read_text())
+    (tmp_path / "lm" / "generation_config.json").write_text(json.dumps({**config, "eos_token_id": [newline]}))
+    for name in ENGINES:
+        with open_engine(EngineSettings(model=str(tmp_path / "lm"), name=name, batch_size=8)) as engine:
+            done = draw(engine, requests(engine, name, Sampling(max_tokens=60), copies=4))
+        ends = {c.token_ids[-1] for c in done if c.finish is Finish.STOP}
+        assert newline in ends and ends <= {newline, tokenizer.eos_token_id}
+        assert all(newline not in c.token_ids[:-1] for c in done)
+
+
+def test_a_model_that_never_ends_a_text_is_refused(model, tmp_path):
+    shutil.copytree(model, tmp_path / "lm")
+    for name in ("generation_config.json", "config.json", "tokenizer_config.json"):
+        values = json.loads((tmp_path / "lm" / name).read_text())
+        values = {key: value for key, value in values.items() if key not in ("eos_token", "eos_token_id")}
+        (tmp_path / "lm" / name).write_text(json.dumps(values))
+    with (
+        pytest.raises(UserError, match="names no token that ends a text"),
+        open_engine(EngineSettings(model=str(tmp_path / "lm"), name="transformers")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("window", [None, 6], ids=["whole", "sliding window"])
+def test_rows_that_come_and_go_are_those_of_a_model_alone(window, tmp_path):
+    """Grouped queries, prompts of other lengths, rows that begin while others run, buffers that move."""
+    tokenizer = build_tokenizer()
+    options = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
+    torch.manual_seed(0)
+    config = MistralConfig(
+        **options,
+        vocab_size=len(tokenizer),
+        sliding_window=window,
+        eos_token_id=tokenizer.eos_token_id,
+        max_position_embeddings=512,
+    )
+    reference = MistralForCausalLM(config).eval()
+    reference.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    questions = ["+".join(["7"] * n) for n in (2, 40, 3, 25, 1, 70, 9, 12)]
+    with open_engine(EngineSettings(str(tmp_path), "transformers", batch_size=3)) as engine:
+        asked = [
+            Request(f"{i}", engine.encode(q, None), Sampling(temperature=0.0, max_tokens=15 + 11 * i), i)
+            for i, q in enumerate(questions)
+        ]
+        done = draw(engine, asked)
+    for request, completion in zip(asked, done, strict=True):
+        prompt = torch.tensor([request.prompt_ids])
+        expected = reference.generate(prompt, do_sample=False, max_new_tokens=request.sampling.max_tokens)
+        assert list(completion.token_ids) == expected[0, prompt.shape[1] :].tolist()
+
+
+def test_a_sample_depends_on_its_own_numbers_alone_and_a_prompt_is_computed_once(model, monkeypatch):
+    computed = []
+    monkeypatch.setattr(
+        transformers_engine, "prefill", lambda model, prompts, pad: computed.extend(prompts) or prefill(model, prompts, pad)
+    )
+    found = []
+    for slots in (2, 5, 64):
+        with open_engine(EngineSettings(str(model), "transformers", batch_size=slots)) as engine:
+            computed.clear()
+            found.append([c.token_ids for c in draw(engine, requests(engine, "s", Sampling(0.9, 0.9, 30), seed=4, copies=6))])
+            assert len(computed) == len(set(computed)) == len(QUESTIONS)
+    assert found[0] == found[1] == found[2]
+
+
+def test_vllm_that_does_not_start_says_why(model):
+    pytest.importorskip("vllm")
+    for changes, words in (
+        ({"max_model_len": 10**6}, "max_model_len"),
+        ({"kv_cache_gb": 1e-6}, "engine.kv_cache_gb" if not torch.cuda.is_available() else "vLLM"),
+    ):
+        with pytest.raises(UserError, match=words) as said, open_engine(EngineSettings(str(model), "vllm", 4, **changes)):
+            pass
+        assert str(said.value).startswith("vLLM cannot serve") and "delete" not in str(said.value)
 
 
 def greedy_outputs(model) -> list[list[tuple[int, ...]]]:

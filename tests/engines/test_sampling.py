@@ -86,11 +86,11 @@ def test_a_large_vocabulary_is_not_sorted_where_a_few_tokens_hold_the_nucleus(mo
     logits[:, 777:797] = 20.0  # twenty equal ones hold 99.9 %
     logits[1] = torch.randn(150_000, generator=torch.Generator().manual_seed(0)) * 0.1  # nearly even: a nucleus of 142,000
     logits[2, 5_000:6_000] = 18.0  # a nucleus of about 800
-    rules = Rules.of([Sampling(top_p=0.95)] * 3)
+    rules = Rules.of([Sampling(1.0, 0.95)] * 3)
     uniform = torch.tensor([0.3, 0.3, 0.97], dtype=torch.float64)
     found = draw(logits, rules, uniform).tolist()
     assert looked_at == [(3, 64), (2, 4096), (1, 150_000)]
-    assert found == [plain(row, Sampling(top_p=0.95), u) for row, u in zip(logits, uniform.tolist(), strict=True)]
+    assert found == [plain(row, Sampling(1.0, 0.95), u) for row, u in zip(logits, uniform.tolist(), strict=True)]
 
 
 def test_frequencies_are_those_of_the_distribution():

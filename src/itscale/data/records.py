@@ -28,9 +28,10 @@ KEY = ("problem_id", "chain", "round", "sample")
 _KEY_FIELDS = [("problem_id", pa.string()), ("chain", pa.int32()), ("round", pa.int32()), ("sample", pa.int32())]
 
 KEYS = pa.schema(_KEY_FIELDS)
-PROBLEMS = pa.schema(
-    [*((name, pa.string()) for name in ("problem_id", "question", "answer", "level")), ("also", pa.list_(pa.string()))]
-)
+# How sure the model was (itscale.models.confidence); empty unless `sampling.confidence` asked for it.
+CONFIDENCE = ("logprob_mean", "conf_mean", "conf_tail", "conf_low10", "conf_min")
+
+PROBLEMS = pa.schema([(name, pa.string()) for name in ("problem_id", "question", "answer", "level")])
 SAMPLES = pa.schema(
     [
         *_KEY_FIELDS,
@@ -41,6 +42,7 @@ SAMPLES = pa.schema(
         ("prompt_tokens", pa.int32()),
         ("cached_prompt_tokens", pa.int32()),
         ("completion_tokens", pa.int32()),
+        *((name, pa.float64()) for name in CONFIDENCE),
     ]
 )
 SCORES = pa.schema([*_KEY_FIELDS, ("score_mean", pa.float64()), ("score_last", pa.float64()), ("verifier_tokens", pa.int32())])
@@ -51,7 +53,7 @@ PREDICTIONS = pa.schema(
 )
 POOL = pa.unify_schemas([SAMPLES, GRADES, SCORES])
 # Columns that a table may lack; they are empty then.
-OPTIONAL = frozenset({"failure"})
+OPTIONAL = frozenset({"failure", *CONFIDENCE})
 # What the arrays of a pool are made of.
 _DENSE = (
     *KEY,
@@ -85,13 +87,12 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One question with its gold answer; `level` is a free label (difficulty, subject), `also` are further accepted answers."""
+    """One question with its gold answer; `level` is a free label (difficulty, subject)."""
 
     problem_id: str
     question: str
     answer: str
     level: str = ""
-    also: tuple[str, ...] = ()
 
 
 def manifest_path(path: Path) -> Path:
@@ -268,7 +269,11 @@ def _stored(path: Path, schema: pa.Schema) -> list[str]:
 
 def _present(table: pa.Table, schema: pa.Schema) -> pd.DataFrame:
     frame = table.to_pandas(split_blocks=True, self_destruct=True, use_threads=False)
-    absent = {name: None for name in schema.names if name not in frame.columns}
+    absent = {
+        name: np.nan if pa.types.is_floating(schema.field(name).type) else None
+        for name in schema.names
+        if name not in frame.columns
+    }
     return frame.assign(**absent)[schema.names]
 
 
@@ -283,8 +288,7 @@ def read_problems(path: Path) -> list[Problem]:
     Raises:
         UserError: as `read_table`; no problem, or two of one id.
     """
-    rows = read_table(path, PROBLEMS).itertuples(index=False, name=None)
-    problems = [Problem(*texts, also=tuple(map(str, also))) for *texts, also in rows]
+    problems = [Problem(*row) for row in read_table(path, PROBLEMS).itertuples(index=False, name=None)]
     if not problems:
         raise UserError(f"{path} holds no problem: make the benchmark anew with at least one.")
     refuse_twins(str(path), [p.problem_id for p in problems])

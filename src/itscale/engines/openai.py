@@ -24,7 +24,8 @@ from itscale.engines.dialect import Dialect
 from itscale.engines.protocol import Completion, Request, Sampling, Usage, failed
 from itscale.engines.replies import Reply, ServerSaysError, is_web_page, one_line
 from itscale.errors import UserError
-from itscale.models.prompts import user_turn
+from itscale.models.confidence import ALTERNATIVES
+from itscale.models.prompts import PLAIN, PromptSettings, user_turn
 
 _ATTEMPTS = 6
 _POLL_S = 0.05
@@ -96,8 +97,9 @@ def _wanted(sampling: Sampling) -> dict[str, Any]:
     """What a request asks for by our names: nothing that nobody has set."""
     usual = {f.name: f.default for f in fields(sampling)}
     always = ("temperature", "top_p", "max_tokens")
-    values = {name: getattr(sampling, name) for name in usual}
-    return {name: value for name, value in values.items() if name in always or value != usual[name]}
+    values = {name: getattr(sampling, name) for name in usual if name != "confidence"}
+    wanted = {name: value for name, value in values.items() if name in always or value != usual[name]}
+    return wanted | ({"logprobs": True, "top_logprobs": ALTERNATIVES} if sampling.confidence else {})
 
 
 class OpenaiEngine:
@@ -111,9 +113,15 @@ class OpenaiEngine:
         UserError: the server does not answer, is none, refuses the key, or does not offer the model.
     """
 
-    def __init__(self, url: str, slots: int, instruction: str = "", parameters: Mapping[str, str | None] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        slots: int,
+        prompts: PromptSettings = PLAIN,
+        parameters: Mapping[str, str | None] | None = None,
+    ) -> None:
         self.slots = slots
-        self._instruction = instruction
+        self._settings = prompts
         self._url, _, name = url.partition("#")
         self._dialect = Dialect(self._url, parameters or {})
         self._loop = asyncio.new_event_loop()
@@ -187,7 +195,7 @@ class OpenaiEngine:
         return AsyncRetrying(retry=retry_if_exception(_passing), wait=_pause, stop=stop_after_attempt(most), reraise=True)
 
     def encode(self, question: str, previous: str | None) -> str:
-        return well_formed(user_turn(question + self._instruction, previous))
+        return well_formed(user_turn(question + self._settings.instruction, previous))
 
     @property
     def outstanding(self) -> int:
@@ -235,6 +243,7 @@ class OpenaiEngine:
         counting = streamed and self._dialect.takes("stream_options")
         return {
             **_wanted(request.sampling),
+            "chat_template_kwargs": dict(self._settings.template_arguments) or None,
             "seed": request.seed,
             "stream": True if streamed else None,
             "stream_options": {"include_usage": True} if counting else None,
@@ -247,7 +256,9 @@ class OpenaiEngine:
         said = self._dialect.spoken(self._parameters(job.request))
         if running := said.pop("continuous_usage_stats", False):
             said["stream_options"] |= {"continuous_usage_stats": True}
-        body = {"model": self._model, "messages": [{"role": "user", "content": job.request.prompt_ids}], **said}
+        before = [{"role": "system", "content": self._settings.system_prompt}] if self._settings.system_prompt else []
+        messages = [*before, {"role": "user", "content": job.request.prompt_ids}]
+        body = {"model": self._model, "messages": messages, **said}
         reply = Reply()
         if "stream" not in said:
             options = {"timeout": _SILENCE_WHOLE_S}
@@ -296,6 +307,7 @@ class OpenaiEngine:
             counted=count.completion,
             lost=job.lost,
             estimated=count.estimated,
+            confidence=reply.confidence,
         )
 
     def poll(self) -> list[Completion]:
@@ -324,6 +336,9 @@ class OpenaiEngine:
             job.task.cancel()
         await asyncio.gather(*(job.task for job in jobs), return_exceptions=True)  # their connections are closed now
         return {job.request.request_id: job.give_up() for job in jobs}
+
+    def under_way(self) -> int:
+        return sum(job.spent.aborted for job in list(self._jobs.values()))
 
     def usage(self) -> Usage:
         return self._usage

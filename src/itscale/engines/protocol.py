@@ -7,28 +7,51 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from itscale.errors import UserError, refuse_below
+from itscale.models.confidence import Confidence
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How to sample; temperature 0 is greedy. `top_k` (0: off), `min_p` and `top_p` leave out improbable tokens.
 
-    As in vLLM: min_p, relative to the most probable token, before top_k, before the nucleus of what is left.
+    None is what a server does of itself; a model in this process then takes temperature 1, top_p 1, and as many tokens as its
+    window holds. As in vLLM, min_p (relative to the most probable token) comes before top_k, and the nucleus is of what is left.
+    `repetition_penalty` is CTRL's, over prompt and completion (1: off). A completion ends before the first of the strings in
+    `stop`. `confidence` has the engine return log-probabilities, summed up (`itscale.models.confidence`).
     """
 
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_tokens: int = 256
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
     top_k: int = 0
     min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+    confidence: bool = False
 
     def __post_init__(self) -> None:
-        refuse_below(0, self, "temperature", "top_k", "min_p")
-        refuse_below(1, self, "max_tokens")
-        if not 0 < self.top_p <= 1:
+        object.__setattr__(self, "stop", tuple(self.stop))
+        refuse_below(0, self, *(["temperature"] if self.temperature is not None else []), "top_k", "min_p")
+        if self.max_tokens is not None:
+            refuse_below(1, self, "max_tokens")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
             raise UserError(f"top_p is {self.top_p}: give a share above 0 and at most 1.")
         if self.min_p > 1:
             raise UserError(f"min_p is {self.min_p}: give a share of at most 1.")
+        if not self.repetition_penalty > 0:
+            raise UserError(f"repetition_penalty is {self.repetition_penalty}: give a number above 0, 1 for none.")
+        if not all(self.stop):
+            raise UserError("stop holds an empty string: leave it out.")
+
+    @property
+    def heat(self) -> float:
+        """The temperature of a model in this process."""
+        return 1.0 if self.temperature is None else self.temperature
+
+    @property
+    def nucleus(self) -> float:
+        """The top_p of a model in this process."""
+        return 1.0 if self.top_p is None else self.top_p
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +94,8 @@ class Completion:
 
     A server sends text and counts, no ids: then `token_ids` is empty and `counted` is its number of completion tokens.
     `lost` is what attempts at this request that broke off had cost. `failure` says why there is no completion, where it failed.
-    `estimated`: a server did not count these tokens. A text that is kept elsewhere is None here.
+    `estimated`: a server did not count these tokens. `confidence` is there where the request asked for it and the engine has it.
+    A text that is kept elsewhere is None here.
     """
 
     request_id: str
@@ -84,6 +108,7 @@ class Completion:
     lost: Usage = Usage()
     failure: str | None = None
     estimated: bool = False
+    confidence: Confidence | None = None
 
     @property
     def completion_tokens(self) -> int:
@@ -91,13 +116,28 @@ class Completion:
 
 
 def completion(
-    tokenizer: Any, request_id: str, ids: tuple[int, ...], *, stopped: bool, prompt_tokens: int, cached_prompt_tokens: int = 0
+    tokenizer: Any,
+    request: Request,
+    ids: tuple[int, ...],
+    *,
+    stopped: bool,
+    ended: bool,
+    cached_prompt_tokens: int = 0,
+    confidence: Confidence | None = None,
 ) -> Completion:
-    """A finished request from its ids, of which the last is the stop token if it stopped."""
-    written = ids[:-1] if stopped else ids
-    text = tokenizer.decode(written, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    """A finished request from its ids, which stopped of itself or ran to its limit; `ended`: the last id is a stop token."""
+    written = ids[:-1] if ended else ids
+    text = cut_at_stop(
+        tokenizer.decode(written, skip_special_tokens=False, clean_up_tokenization_spaces=False), request.sampling.stop
+    )
     finish = Finish.STOP if stopped else Finish.LENGTH
-    return Completion(request_id, ids, text, finish, prompt_tokens, cached_prompt_tokens)
+    return Completion(request.request_id, ids, text, finish, len(request.prompt_ids), cached_prompt_tokens, confidence=confidence)
+
+
+def cut_at_stop(text: str, stop: tuple[str, ...]) -> str:
+    """The text before the first of the strings that end a completion."""
+    found = [place for place in map(text.find, stop) if place >= 0]
+    return text[: min(found)] if found else text
 
 
 def failed(request: Request, reason: str, lost: Usage = Usage()) -> Completion:
@@ -131,6 +171,10 @@ class Engine(Protocol):
 
     def poll(self) -> list[Completion]:
         """Work for a while and return what has finished, perhaps nothing yet."""
+        ...
+
+    def under_way(self) -> int:
+        """Completion tokens that requests in flight have so far."""
         ...
 
     def abort(self, request_ids: list[str]) -> dict[str, Usage]:

@@ -96,6 +96,9 @@ class ReplayingEngine:
         self._start()
         return cut
 
+    def under_way(self) -> int:
+        return 0  # a stored sample comes whole
+
     def usage(self) -> Usage:
         return self._usage
 

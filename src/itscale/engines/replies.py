@@ -10,6 +10,7 @@ from typing import Any
 
 from itscale.data.records import well_formed
 from itscale.engines.protocol import Finish
+from itscale.models.confidence import Confidence, Gauge
 
 # A token of English text.
 _CHARACTERS = 4
@@ -88,6 +89,7 @@ class Reply:
         self._cached = 0
         self._completions: list[int] = []
         self._total: int | None = None
+        self._gauge = Gauge()
         self._closed = False  # a message that had nothing but the usage, the last one
 
     def hear(self, message: Any) -> None:
@@ -116,6 +118,11 @@ class Reply:
         text += choice["text"] if isinstance(choice.get("text"), str) else ""
         self._thinking.append(thinking)
         self._text.append(text)
+        logprobs = choice.get("logprobs")
+        for token in _items(logprobs.get("content") if isinstance(logprobs, dict) else None):
+            best = [alternative["logprob"] for alternative in _items(token.get("top_logprobs")) if "logprob" in alternative]
+            if best and "logprob" in token:
+                self._gauge.add(token["logprob"], best)
         if isinstance(finish := choice.get("finish_reason"), str) and finish:
             if finish == "error":
                 raise ServerSaysError(choice.get("error") or "finish_reason is 'error'")
@@ -147,6 +154,11 @@ class Reply:
         if self._counted and (done or self._closed or not running):
             return True
         return done and self._spoken > 0
+
+    @property
+    def confidence(self) -> Confidence | None:
+        """From log-probabilities, where the server sent any."""
+        return self._gauge.read()
 
     def text(self, finish: Finish) -> str:
         """The completion with its thinking before it, marked as models mark it themselves."""

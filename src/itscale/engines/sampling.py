@@ -33,8 +33,8 @@ class Rules:
     def of(cls, samplings: Sequence[Sampling], device: torch.device | str = "cpu") -> Self:
         """The rules of some requests; `top_k` 0 is the largest integer."""
         return cls(
-            torch.tensor([s.temperature for s in samplings], device=device),
-            torch.tensor([s.top_p for s in samplings], device=device, dtype=torch.float64),
+            torch.tensor([s.heat for s in samplings], device=device),
+            torch.tensor([s.nucleus for s in samplings], device=device, dtype=torch.float64),
             torch.tensor([s.top_k or torch.iinfo(torch.int64).max for s in samplings], device=device),
             torch.tensor([s.min_p for s in samplings], device=device),
         )

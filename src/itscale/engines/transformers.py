@@ -18,11 +18,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from itscale.engines.cache import Prefilled, RowCache, prefill, use_grouped_attention
 from itscale.engines.protocol import Completion, Request, Usage, completion, part_long
-from itscale.engines.sampling import Rules, draw
-from itscale.models.hub import model_files
+from itscale.engines.sampling import Rules, draw, log_probabilities, penalise
+from itscale.models.confidence import ALTERNATIVES, Gauge
+from itscale.models.hub import model_files, stop_tokens
 from itscale.models.memory import halved, out_of_memory
 from itscale.models.precision import precision
-from itscale.models.prompts import render
+from itscale.models.prompts import PLAIN, PromptSettings, render
 
 _NUMBERS = 64  # uniform numbers that are drawn at once
 _PATIENCE = 8  # steps after which even one free row is filled: a prompt costs about a step
@@ -38,6 +39,7 @@ class _Row:
     numbers: np.random.Generator
     ahead: list[float] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
+    gauge: Gauge = field(default_factory=Gauge)
 
     def number(self) -> float:
         if not self.ahead:
@@ -48,22 +50,20 @@ class _Row:
 class TransformersEngine:
     """Implements `Engine`."""
 
-    def __init__(self, model: str | Path, batch_size: int, instruction: str = "", dtype: str = "auto") -> None:
+    def __init__(self, model: str | Path, batch_size: int, prompts: PromptSettings = PLAIN, dtype: str = "auto") -> None:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         with model_files(model):
             self._tokenizer = AutoTokenizer.from_pretrained(model)
             self._model = self._load(model, precision(model, dtype))
-        self._instruction = instruction
+            self._stops = stop_tokens(model, self._tokenizer)
+        self._settings = prompts
         self._window: int = getattr(self._model.config, "max_position_embeddings", None) or sys.maxsize
-        eos = self._model.generation_config.eos_token_id
-        eos = eos if eos is not None else self._tokenizer.eos_token_id
-        self._stops = set(eos if isinstance(eos, list) else [eos])
         self.slots = batch_size
         self._waiting: deque[Request] = deque()
-        self._failed: list[Completion] = []
+        self._ready: list[Completion] = []
         self._rows: list[_Row] = []
         self._outstanding: Counter[tuple[int, ...]] = Counter()
-        self._prompts: dict[tuple[int, ...], Prefilled] = {}
+        self._prefilled: dict[tuple[int, ...], Prefilled] = {}
         self._cache: RowCache | None = None
         self._rules = Rules.of([])
         self._idle = 0
@@ -75,15 +75,15 @@ class TransformersEngine:
         return model.to(self._device).eval()
 
     def encode(self, question: str, previous: str | None) -> tuple[int, ...]:
-        return tuple(render(self._tokenizer, question + self._instruction, previous))
+        return tuple(render(self._tokenizer, question, previous, self._settings))
 
     @property
     def outstanding(self) -> int:
-        return len(self._waiting) + len(self._rows) + len(self._failed)
+        return len(self._waiting) + len(self._rows) + len(self._ready)
 
     def submit(self, requests: list[Request]) -> None:
-        requests, failed = part_long(requests, self._window)
-        self._failed += failed
+        requests, long = part_long(requests, self._window)
+        self._ready += long
         self._waiting.extend(requests)
         self._outstanding.update(r.prompt_ids for r in requests)
 
@@ -102,75 +102,76 @@ class TransformersEngine:
     def reload(self, folder: Path) -> None:
         self._model = self._load(folder, self._model.dtype)
 
+    def under_way(self) -> int:
+        return sum(len(row.ids) for row in self._rows)
+
     def usage(self) -> Usage:
         return self._usage
 
     def close(self) -> None:
-        self._failed.clear()
+        self._ready.clear()
         self.abort([r.request_id for r in [*self._waiting, *(row.request for row in self._rows)]])
 
     def poll(self) -> list[Completion]:
-        if self._failed:
-            failed, self._failed = self._failed, []
-            return failed
         try:
-            finished = self._step()
+            self._step()
+            fits = True
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            finished = None
-        if finished is None:  # here, where the error no longer holds on to what had been allocated
-            again = [row.request for row in self._rows]
+            fits = False
+        if not fits:  # here, where the error no longer holds on to what had been allocated
+            waiting = {r.request_id for r in self._waiting}
+            again = [row.request for row in self._rows if row.request.request_id not in waiting]
             size = len(again) or min(self.slots, len(self._waiting))
-            self._rows, self._cache, self._prompts, self._rules = [], None, {}, Rules.of([])
+            self._rows, self._cache, self._prefilled, self._rules = [], None, {}, Rules.of([])
             self._waiting.extendleft(reversed(again))
             self.slots = halved(size, "requests")
-            return []
-        self._usage = sum((Usage(prompt=c.prompt_tokens, completion=c.completion_tokens) for c in finished), self._usage)
-        return finished
+        ready, self._ready = self._ready, []
+        self._usage = sum((Usage(prompt=c.prompt_tokens, completion=c.completion_tokens) for c in ready), self._usage)
+        return ready
 
     @torch.inference_mode()
-    def _step(self) -> list[Completion]:
-        """Fill free rows, then add a token to every row; what has ended."""
-        finished = []
+    def _step(self) -> None:
+        """Fill free rows, then add a token to every row."""
         free = min(self.slots - len(self._rows), len(self._waiting))
         self._idle = self._idle + 1 if free else 0
         if free and (not self._rows or self._idle >= _PATIENCE or 4 * free >= self.slots):
             self._idle = 0
-            finished += self._admit(free)
-        if self._rows:
-            cache = self._cache
-            ids = torch.tensor([[row.ids[-1]] for row in self._rows], device=self._device)
-            logits = self._model(
-                input_ids=ids,
-                attention_mask=cache.mask().to(self._device, torch.long),
-                position_ids=cache.lengths[:, None].to(self._device),
-                past_key_values=cache,
-                use_cache=True,
-            ).logits[:, -1]
-            cache.advance()
-            finished += self._extend(logits, range(len(self._rows)))
-        return finished
+            self._admit(free)
+        if not self._rows:
+            return
+        cache = self._cache
+        logits = self._model(
+            input_ids=torch.tensor([[row.ids[-1]] for row in self._rows], device=self._device),
+            attention_mask=cache.mask().to(self._device, torch.long),
+            position_ids=cache.lengths[:, None].to(self._device),
+            past_key_values=cache,
+            use_cache=True,
+        ).logits[:, -1]
+        cache.advance()
+        self._extend(logits, range(len(self._rows)))
 
-    def _admit(self, count: int) -> list[Completion]:
+    def _admit(self, count: int) -> None:
         """Begin the next requests: their prompts, and each one's first token."""
         requests = [self._waiting[i] for i in range(count)]
-        self._prefill(dict.fromkeys(r.prompt_ids for r in requests if r.prompt_ids not in self._prompts))
+        self._prefill(dict.fromkeys(r.prompt_ids for r in requests if r.prompt_ids not in self._prefilled))
         longest = max(len(r.prompt_ids) for r in requests)
         if self._cache is None:
-            self._cache = RowCache(self.slots, self._prompts[requests[0].prompt_ids])
+            self._cache = RowCache(self.slots, self._prefilled[requests[0].prompt_ids])
         self._cache.reserve(count, longest)
         begun = len(self._rows)
         for prompt, copies in Counter(r.prompt_ids for r in requests).items():
-            self._cache.admit(self._prompts[prompt], copies)
+            self._cache.admit(self._prefilled[prompt], copies)
             for request in (r for r in requests if r.prompt_ids == prompt):
-                limit = min(request.sampling.max_tokens, self._window - len(prompt))
+                room = self._window - len(prompt)
+                limit = min(request.sampling.max_tokens or room, room)
                 self._rows.append(_Row(request, limit, np.random.default_rng(request.seed)))
         for _ in requests:
             self._waiting.popleft()
         self._ruled()
         new = range(begun, len(self._rows))
-        return self._extend(torch.stack([self._prompts[self._rows[i].request.prompt_ids].logits for i in new]), new)
+        self._extend(torch.stack([self._prefilled[self._rows[i].request.prompt_ids].logits for i in new]), new)
 
     def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> None:
         pad = next(iter(self._stops))
@@ -178,30 +179,41 @@ class TransformersEngine:
         while left:
             size = max(1, _PREFILL // len(left[-1]))
             part, left = left[-size:], left[:-size]
-            self._prompts |= zip(part, prefill(self._model, part, pad), strict=True)
+            self._prefilled |= zip(part, prefill(self._model, part, pad), strict=True)
 
-    def _extend(self, logits: torch.Tensor, rows: range) -> list[Completion]:
+    def _extend(self, logits: torch.Tensor, rows: range) -> None:
         """Draw the next token of some rows from their logits [rows, V]; rows that end leave."""
-        numbers = torch.tensor([self._rows[i].number() for i in rows], dtype=torch.float64, device=logits.device)
-        tokens = draw(logits, self._rules.rows(slice(rows.start, rows.stop)), numbers).tolist()
-        ended, finished = [], []
-        for i, token in zip(rows, tokens, strict=True):
-            row = self._rows[i]
+        begun = [self._rows[i] for i in rows]
+        numbers = torch.tensor([row.number() for row in begun], dtype=torch.float64, device=logits.device)
+        seen = [(*row.request.prompt_ids, *row.ids) if row.request.sampling.repetition_penalty != 1 else () for row in begun]
+        allowed = penalise(logits, seen, [row.request.sampling.repetition_penalty for row in begun])
+        tokens = draw(allowed, self._rules.rows(slice(rows.start, rows.stop)), numbers)
+        if gauged := [i for i, row in enumerate(begun) if row.request.sampling.confidence]:
+            chosen, best = log_probabilities(logits[gauged], tokens[gauged], ALTERNATIVES)
+            for i, p, mean in zip(gauged, chosen.tolist(), best.mean(1).tolist(), strict=True):
+                begun[i].gauge.add_mean(p, mean)
+        ended = []
+        for i, row, token in zip(rows, begun, tokens.tolist(), strict=True):
             row.ids.append(token)
-            stopped = token in self._stops
+            at_end = token in self._stops
+            stopped = at_end or self._says_stop(row)
             if stopped or len(row.ids) >= row.limit:
                 ended.append(i)
-                finished.append(
-                    completion(
-                        self._tokenizer,
-                        row.request.request_id,
-                        tuple(row.ids),
-                        stopped=stopped,
-                        prompt_tokens=len(row.request.prompt_ids),
-                    )
+                ids, confidence = tuple(row.ids), row.gauge.read()
+                self._ready.append(
+                    completion(self._tokenizer, row.request, ids, stopped=stopped, ended=at_end, confidence=confidence)
                 )
         self._drop(ended)
-        return finished
+
+    def _says_stop(self, row: _Row) -> bool:
+        """Whether the latest token completes one of the request's stop strings."""
+        stop = row.request.sampling.stop
+        if not stop:
+            return False
+        # A token is at least a byte of text; a little more, since the first ones may be parts of a character.
+        latest = row.ids[-(max(len(text.encode()) for text in stop) + 8) :]
+        text = self._tokenizer.decode(latest, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return any(ending in text for ending in stop)
 
     def _drop(self, rows: list[int]) -> None:
         """Take rows out of the batch."""
@@ -218,7 +230,7 @@ class TransformersEngine:
         for prompt in {r.prompt_ids for r in requests}:
             if self._outstanding[prompt] <= 0:
                 del self._outstanding[prompt]
-                self._prompts.pop(prompt, None)
+                self._prefilled.pop(prompt, None)
 
     def _ruled(self) -> None:
         self._rules = Rules.of([row.request.sampling for row in self._rows], self._device)

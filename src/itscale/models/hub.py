@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from itscale.data.records import read_json
 from itscale.errors import UserError
@@ -111,6 +112,22 @@ def weights_digest(model: Path | str) -> str | None:
     """SHA-256 over the weights of a model folder, None for what is no folder: what a resumed job must find as it was."""
     files = sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
     return hashlib.sha256("".join(map(_sha256, files)).encode()).hexdigest() if files else None
+
+
+def stop_tokens(folder: Path | str, tokenizer: Any) -> set[int]:
+    """Every token that ends a completion: the tokenizer's, and those of generation_config.json and config.json.
+
+    Raises:
+        UserError: none of them names one, so that no completion would ever end.
+    """
+    found = {tokenizer.eos_token_id}
+    for name in ("generation_config.json", "config.json"):
+        path = Path(folder) / name
+        named = read_json(path).get("eos_token_id") if path.exists() else None
+        found.update(named if isinstance(named, list) else [named])
+    if not (stops := found - {None}):
+        raise UserError(f"model folder {folder} names no token that ends a text: set eos_token_id in its generation_config.json.")
+    return stops
 
 
 def what_lacks(folder: Path) -> str | None:

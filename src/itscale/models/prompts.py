@@ -1,11 +1,46 @@
 """Prompts: the question alone, or with the answer of the round before (MR-Thinking, arXiv 2503.19855)."""
 
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import pairwise
 from typing import Any
+
+from itscale.errors import UserError
 
 BEFORE_PREVIOUS = "\nThe assistant's previous answer is: $\\boxed{"
 AFTER_PREVIOUS = "}$, and please re-answer."
 # Stands after every step that a process reward model scores (Qwen2.5-Math-PRM).
 SEPARATOR = "<extra_0>"
+# Asks for what the grader reads.
+BOX = "\nPlease reason step by step, and put your final answer within \\boxed{}."
+# Templates that print today's date (Llama 3.2) print this one, which is also what they say without a clock.
+DATE = "2024-07-26"
+# Of a private area: takes the place of a text until the template is rendered.
+_PLACE = "\uf0a7"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSettings:
+    """What stands around a question: `instruction` after it, `system_prompt` before it, and what the chat template is told.
+
+    `template_arguments` go to the template by name (`enable_thinking`); `date` (ISO) is what a template reads for today.
+    """
+
+    instruction: str = ""
+    system_prompt: str = ""
+    template_arguments: Mapping[str, Any] = field(default_factory=dict)
+    date: str = DATE
+
+    def __post_init__(self) -> None:
+        try:
+            date.fromisoformat(self.date)
+        except ValueError:
+            raise UserError(f"date is {self.date!r}: give a day as 2024-07-26.") from None
+
+
+PLAIN = PromptSettings()
 
 
 def user_turn(question: str, previous: str | None) -> str:
@@ -20,8 +55,58 @@ def split_steps(text: str, step_break: str = "\n") -> list[str]:
     return [step for step in text.split(step_break) if step.strip()]
 
 
-def render(tokenizer: Any, question: str, previous: str | None) -> list[int]:
-    """Token ids of the chat prompt, with the opening of the assistant's turn."""
-    messages = [{"role": "user", "content": user_turn(question, previous)}]
-    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+def marks(tokenizer: Any) -> re.Pattern:
+    """The tokenizer's special tokens and the separator of steps, as they would stand in a text."""
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return re.compile("|".join(re.escape(mark) for mark in sorted(special | {SEPARATOR}, key=len, reverse=True)))
+
+
+def encode_text(tokenizer: Any, text: str, special: re.Pattern) -> list[int]:
+    """Token ids of a text of which nothing is a special token: where it writes out one of `marks`, that is spelt as text."""
+    cuts = [match.start() + 1 for match in special.finditer(text)]
+    pieces = [text[begin:end] for begin, end in pairwise([0, *cuts, len(text)])]
+    return [token for piece in pieces for token in tokenizer(piece, add_special_tokens=False)["input_ids"]]
+
+
+def render(tokenizer: Any, question: str, previous: str | None, settings: PromptSettings = PLAIN) -> list[int]:
+    """Token ids of the chat prompt, with the opening of the assistant's turn.
+
+    Without a chat template (base models) the prompt is plain: system prompt and blank line, the user's turn, a line break.
+
+    Raises:
+        UserError: the template refuses the system prompt or an argument.
+    """
+    content, special = user_turn(question + settings.instruction, previous), marks(tokenizer)
+    if not tokenizer.chat_template:
+        before = f"{settings.system_prompt}\n\n" if settings.system_prompt else ""
+        return tokenizer(before)["input_ids"] + encode_text(tokenizer, f"{content}\n", special)
+    if not special.search(content):
+        return tokenizer(rendered(tokenizer, content, settings), add_special_tokens=False)["input_ids"]
+    around = rendered(tokenizer, _PLACE, settings).split(_PLACE)
+    ids = tokenizer(around[0], add_special_tokens=False)["input_ids"]
+    for after in around[1:]:
+        ids += encode_text(tokenizer, content, special) + tokenizer(after, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def rendered(tokenizer: Any, content: str, settings: PromptSettings = PLAIN) -> str:
+    """The text of the chat prompt of one user's turn.
+
+    Raises:
+        UserError: the template refuses the system prompt or an argument.
+    """
+    from jinja2 import TemplateError
+
+    day = date.fromisoformat(settings.date)
+    system = [{"role": "system", "content": settings.system_prompt}] if settings.system_prompt else []
+    try:
+        return tokenizer.apply_chat_template(
+            [*system, {"role": "user", "content": content}],
+            add_generation_prompt=True,
+            tokenize=False,
+            **{"strftime_now": day.strftime, **settings.template_arguments},
+        )
+    except TemplateError as error:
+        raise UserError(
+            f"the model's chat template refuses the prompt ({error}): change system_prompt or template_arguments."
+        ) from None

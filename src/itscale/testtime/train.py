@@ -68,6 +68,8 @@ def train(job: Job, out: Path) -> None:
     disable_progress_bar()  # loading and saving weights at every step is not worth a bar
     for name in ("grpo", "rloo"):  # they warn at every step that an unused slot has no reward
         logging.getLogger(f"trl.trainer.{name}_trainer").setLevel(logging.ERROR)
+    if job.sampling.max_tokens is None:
+        raise UserError("test-time training pads its rollouts to max_tokens, which is not set: set it in testtime.sampling.")
     identity = _identity(job)
     with ExitStack() as stack:
         partial = stack.enter_context(scratch_folder(out / "partial", identity))
@@ -75,7 +77,7 @@ def train(job: Job, out: Path) -> None:
         engine = stack.enter_context(open_engine(job.engine))
         if not hasattr(engine, "reload"):
             raise UserError(f"engine.name is {job.engine.name}, which cannot take new weights: train with transformers or vllm.")
-        comparer = stack.enter_context(Comparer())
+        comparer = stack.enter_context(Comparer(5.0))
         journal = _resume_journal(partial / "journal.jsonl", identity, state["step"])
         stack.callback(journal.close)
         run = Run(job, partial, journal, engine, comparer, state["step"])
