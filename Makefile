@@ -8,7 +8,7 @@ export PYTHON
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := run
-.PHONY: run env report test lock clean help
+.PHONY: run env report test check lock clean help
 
 run: env  ## (default) run the workflow; SNAKEFLAGS="--cores 1 -n" is passed on to snakemake
 	.venv/bin/snakemake $(SNAKEFLAGS)
@@ -21,7 +21,15 @@ report: env  ## the run, then all of it as one page: results/report.html
 
 test:  ## install the test environment into .venv and run the tests; PYTESTFLAGS="-k voting" picks some
 	@envs/install.sh test
-	.venv/bin/python -m pytest $(PYTESTFLAGS)
+	.venv/bin/python -m pytest -n 2 --dist loadscope $(PYTESTFLAGS)
+
+check:  ## (at each save) style, floors and the tests that start nothing: no engine, workflow, cluster or browser
+	@envs/install.sh test
+	.venv/bin/ruff check src tests benchmarks docs
+	.venv/bin/ruff format --check src tests benchmarks docs
+	.venv/bin/snakefmt --check Snakefile workflow
+	.venv/bin/lint-imports
+	.venv/bin/python -m pytest -n 2 --dist load -q -m "not slow and not gpu"
 
 lock:  ## resolve pyproject.toml into envs/*.lock and envs/*.yaml anew (needs uv)
 	@envs/lock.sh

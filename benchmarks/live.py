@@ -78,7 +78,7 @@ def _in_steps(samples, problems, slots: int) -> list[Measurement]:
 
     def draw(policy, prefetch: int) -> tuple[float, int]:
         engine = Paced(samples, slots)
-        with Comparer(5.0) as comparer:  # a fresh one: no run finds the comparisons of another
+        with Comparer() as comparer:  # a fresh one: no run finds the comparisons of another
             comparer.start()
             run = solve(problems, engine, policy, comparer=comparer, prefetch=prefetch)
         return engine.now, run.ledger.drawn

@@ -47,7 +47,7 @@ def measure(options: Options) -> list[Measurement]:
 def throughput(problems, settings: EngineSettings, known: Calibration, short: bool) -> list[Measurement]:
     """A full batch of some questions, and votes on the same that stop at different times, in chunks and with prefetch."""
     found = []
-    with open_engine(settings) as engine, Comparer(5.0) as comparer:
+    with open_engine(settings) as engine, Comparer() as comparer:
 
         def draw(number: int, policy, prefetch: int = 0) -> tuple[float, int, int]:
             start = time.perf_counter()

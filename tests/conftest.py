@@ -1,6 +1,7 @@
 """Settings of all tests."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -18,6 +19,30 @@ for name in list(os.environ):
 # A busy machine is slow now and then; time is measured in benchmarks/.
 settings.register_profile("itscale", deadline=None)
 settings.load_profile("itscale")
+
+
+# What starts an engine, trains, runs the workflow, a cluster or a browser: `make check` leaves it out, `make test` does not.
+SLOW = (
+    "cli/test_solving.py",
+    "drivers/test_live.py",
+    "engines",
+    "faults",
+    "models/test_predictor.py",
+    "models/test_verifier.py",
+    "report",
+    "repository/test_install.py",
+    "slurm",
+    "testtime",
+    "toytask",
+    "workflow",
+)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        place = item.path.relative_to(Path(__file__).parent).as_posix()
+        if place.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

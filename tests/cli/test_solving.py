@@ -32,6 +32,7 @@ from itscale.engines.replaying import ReplayingEngine
 from itscale.engines.transformers import TransformersEngine
 from itscale.errors import UserError
 from itscale.grading.comparison import Comparer
+from itscale.grading.settings import Grading
 from itscale.models import verifier
 from itscale.models.verifier import Verifier as verifier_class
 from itscale.policies import POLICIES, make_policy
@@ -321,28 +322,28 @@ def test_the_study_draws_and_scores_as_the_configuration_says(desk, monkeypatch)
     assert (out / "live.csv").exists()
 
 
-def test_an_answer_is_right_if_the_first_of_its_cluster_is():
-    """As a pool is graded: the chosen sample's own answer is not compared with the gold answer, its cluster's first is."""
+def test_an_answer_is_right_if_its_own_text_is():
+    """As in a pool that is graded: whatever else is in its cluster, and in whatever order."""
     answers = {"a": ["0.33", "1/3", "1/3"], "b": ["1/3", "0.33", None], "c": [None, "2", "1/3"]}
-    clusters = {"a": [0, 0, 0], "b": [0, 0, -1], "c": [-1, 0, 1]}
+    clusters = {"a": [0, 1, 1], "b": [0, 1, -1], "c": [-1, 0, 1]}
     rows = []
     for name, column in (("a", 1), ("b", 1), ("b", -1), ("c", 1), ("c", 2)):
         assessments = [Assessment(a, c, np.nan, np.nan, 0) for a, c in zip(answers[name], clusters[name], strict=True)]
         done = Completion("", (), "", Finish.STOP, 1, 0, counted=1)
         samples = tuple(Sample(done, assessment) for assessment in assessments)
         rows.append(Solved(Problem(name, "?", "\\frac{1}{3}"), 0, samples, column, Reason.FIXED, 0, 0, Ledger()))
-    with Comparer(5.0) as comparer:
-        assert right_answers(rows, comparer) == [False, True, False, False, True]
-        found = [vote.correct.tolist() for vote in assess_votes([row.problem for row in rows[:2]], rows[:2], comparer, None)]
-    assert found == [[False] * 3, [True, True, False]]
-    assert accuracy([rows[0], rows[4]]).startswith("accuracy 50.0 %")
+    with Comparer() as comparer:
+        assert right_answers(rows, comparer) == [True, False, False, False, True]
+        found = [vote.correct.tolist() for vote in assess_votes(rows[:2], comparer, None)]
+    assert found == [[False, True, True], [True, False, False]]
+    assert accuracy([rows[0], rows[3]], Grading()).startswith("accuracy 50.0 %")
 
 
 def test_no_run_of_a_study_finds_what_another_left(monkeypatch):
     known, dropped = [], []
 
     def run(*given, comparer, **options):
-        known.append(len(comparer._known))
+        known.append(len(comparer._readings))
         return solve(*given, comparer=comparer, **options)
 
     class Caching(ReplayingEngine):

@@ -70,7 +70,7 @@ def table_of(pool: Pool) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def comparer():
-    with Comparer(5.0) as opened:
+    with Comparer() as opened:
         yield opened
 
 

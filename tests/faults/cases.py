@@ -319,7 +319,7 @@ QUESTIONS = {
         "An answer hangs the grader",
         "(its verdict is `timeout`)",
         "Everything: the worker is killed, the other answers are graded.",
-        "test_grading.py::test_hostile_latex_costs_a_verdict_and_not_the_job",
+        "test_reader.py::test_an_answer_that_hangs_is_equal_to_its_own_text_alone",
     ),
 }
 

@@ -14,7 +14,7 @@ from scipy import stats
 from itscale.data.records import Problem, Unit, join_by_key, make_pool
 from itscale.drivers.replay import replay
 from itscale.errors import UserError
-from itscale.grading.comparison import grade_table
+from itscale.grading.clusters import grade_table
 from itscale.policies import POLICIES, make_policy
 from itscale.policies.markovscale import fit_first_score, fit_strata
 from itscale.policies.protocol import CODE, Reason

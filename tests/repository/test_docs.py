@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,7 @@ def test_its_configuration_is_a_method_with_a_grid(streak):
     assert len(method.candidates({"n_max": 16})) == 4
 
 
+@pytest.mark.slow
 def test_the_engine_of_the_page_is_stopped_by_a_policy(capsys):
     names = run_block("src/itscale/engines/function.py")
     exec(compile(block("use an engine from Python"), "use", "exec", dont_inherit=True), names)
@@ -82,6 +85,7 @@ def test_the_benchmark_of_the_page_becomes_problems(tmp_path, monkeypatch):
     assert stated == json.loads(source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", ["streak.yaml", "mine.yaml"])
 def test_configurations_of_the_page_fit_the_schema(title, home, tmp_path):
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
@@ -95,6 +99,7 @@ def test_configurations_of_the_page_fit_the_schema(title, home, tmp_path):
         assert counts["replay"] == 1 and counts["train_on_votes"] == 2
 
 
+@pytest.mark.slow
 def test_the_plan_counts_the_jobs_of_its_targets_and_generator(home):
     files = [f"--configfile={ROOT / 'config' / name}" for name in ("paper.yaml", "one_gpu.yaml")]
     done = CliRunner().invoke(app, ["plan", *files, "--folder", str(home), "optscale", "markovscale"])
@@ -126,3 +131,10 @@ def test_every_page_is_in_the_index_and_every_link_leads_somewhere():
     for page in [*DOCS, ROOT / "README.md", ROOT / "config" / "README.md", ROOT / "docs" / "reference" / "README.md"]:
         for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
             assert link.startswith("http") or (page.parent / link).exists(), (page.name, link)
+
+
+def test_the_picture_of_the_house_shows_its_imports_and_the_page_its_rooms(tmp_path):
+    subprocess.run([sys.executable, ROOT / "docs" / "draw_house.py", tmp_path / "house.svg"], check=True, timeout=120)
+    assert (tmp_path / "house.svg").read_text() == (ROOT / "docs" / "house.svg").read_text()
+    rooms = {path.parent.name for path in (ROOT / "src" / "itscale").glob("*/__init__.py")}
+    assert set(re.findall(r"^\| `(\w+)/` \|", (ROOT / "docs" / "house.md").read_text(), re.M)) == rooms

@@ -139,6 +139,7 @@ def test_another_number_of_entries_is_never_skipped(files):
         import_official(pool, prompts, "mini", Unit.SAMPLE, skip_bad=True)
 
 
+@pytest.mark.slow
 def test_the_whole_flow_runs_on_released_pools(home, tmp_path):
     """AIME- and MATH-500-sized pools, parallel and sequential, from their JSON to the tables and figures, without a GPU."""
     config = yaml.safe_load((ROOT / "config" / "official_pools.yaml").read_text())

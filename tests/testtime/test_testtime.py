@@ -687,7 +687,7 @@ def test_evaluation_is_what_the_pool_says():
     pool = random_pool(4, rows=10, size=8)
     problems = [Problem(pool.problem_ids[i], pool.problem_ids[i], "0") for i in pool.problem]
     table = table_of(pool)
-    with Comparer(5.0) as comparer:
+    with Comparer() as comparer:
         found = evaluate(problems, ReplayingEngine(table, 16), comparer, EvaluationSettings(samples=8), 50, 0)
     right = pool.cluster == 0
     assert found["mean"] == pytest.approx(right.mean(axis=1).tolist())

@@ -25,6 +25,23 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
 Problems = Annotated[Path, typer.Option(help="Problems, a table that `itscale problems` wrote.")]
 StepBreak = Annotated[str, typer.Option(help="What stands between steps of a solution, as a JSON string.")]
 Samples = Annotated[Path, typer.Option(help="Samples, a table that `itscale generate` wrote.")]
+AnswerFormat = Annotated[
+    str,
+    typer.Option(
+        "--answer", help="Where answers stand: auto, boxed, hash, phrase, choice, last_number, regex:PATTERN, json:KEY."
+    ),
+]
+Comparison = Annotated[str, typer.Option("--compare", help="What answers are: auto, math, text, choice or exact.")]
+ReadCutOff = Annotated[
+    bool, typer.Option("--read-cut-off", help="Completions that were cut off, and unfinished thoughts, have answers too.")
+]
+AllowUnanswered = Annotated[
+    bool, typer.Option("--allow-unanswered", help="Go on where more than half of the samples have no answer.")
+]
+GoldList = Annotated[
+    str | None, typer.Option(help="What a list of several gold answers is: any (each is accepted) or tuple (in that order).")
+]
+TimeLimit = Annotated[float, typer.Option(min=0.1, help="Seconds that one answer may take to read.")]
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list", Path: "a path"}
 

@@ -7,10 +7,16 @@ from typing import Annotated
 import typer
 
 from itscale.cli.options import (
+    AllowUnanswered,
+    AnswerFormat,
+    Comparison,
+    GoldList,
     Out,
     Problems,
+    ReadCutOff,
     Samples,
     StepBreak,
+    TimeLimit,
     app,
     build,
     parse_json,
@@ -100,15 +106,50 @@ def grade(
     problems: Problems,
     samples: Samples,
     out: Out,
-    time_limit: Annotated[float, typer.Option(min=0.1, help="Seconds that one comparison may take.")] = 5.0,
+    answer: AnswerFormat = "auto",
+    compare: Comparison = "auto",
+    read_cut_off: ReadCutOff = False,
+    time_limit: TimeLimit = 5.0,
 ) -> None:
-    """Extract answers, cluster them without sight of the gold answer, and compare each cluster with it."""
-    from itscale.data.records import GRADES, SAMPLES, read_problems, read_table, write_table
-    from itscale.grading.comparison import grade_table
+    """Find answers, cluster them without sight of the gold answer, and compare each with it."""
+    from itscale.data.records import SAMPLES, read_problems, read_table
+    from itscale.grading.settings import Grading
 
-    grades = grade_table(read_table(samples, SAMPLES), read_problems(problems), time_limit)
-    write_table(out, grades, GRADES, {"time_limit_s": time_limit})
-    print(grades["verdict"].value_counts().to_string())
+    grading = Grading(answer, compare, read_cut_off, time_limit)
+    table = read_table(samples, SAMPLES)
+    grades = graded(table, read_problems(problems), grading)
+    write_grades(out, grades, grading)
+    if sentence := unanswered(table, grades, grading):
+        typer.echo(f"itscale: {sentence}", err=True)
+
+
+def graded(samples, problems, grading):
+    """The grades of samples; how many have which verdict, and how many were cut off, is printed."""
+    from itscale.grading.answers import CUT_OFF
+    from itscale.grading.clusters import grade_table
+
+    grades = grade_table(samples, problems, grading)
+    counts = grades["verdict"].value_counts().to_dict() | {"cut off": int((samples["finish_reason"] == CUT_OFF).sum())}
+    print(f"{len(grades)} samples: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    return grades
+
+
+def write_grades(out: Path, grades, grading) -> None:
+    """The table of grades; its manifest says how they were made."""
+    from dataclasses import asdict
+
+    from itscale.data.records import GRADES, write_table
+
+    write_table(out, grades, GRADES, {"grading": asdict(grading)})
+
+
+def unanswered(samples, grades, grading) -> str | None:
+    """What to say of a pool of which more than half has no answer."""
+    from itscale.data.records import sort_by_key
+    from itscale.grading.unanswered import unanswered_sentence
+
+    texts = sort_by_key(samples)
+    return unanswered_sentence(list(zip(texts["text"], texts["finish_reason"], grades["answer"], strict=True)), grading)
 
 
 @app.command()
@@ -166,7 +207,12 @@ def import_(
     file: Annotated[Path, typer.Argument(help="Scored samples, .jsonl or .parquet, one row a sample.")],
     out: Annotated[Path, typer.Option(help="Folder to write: problems, samples, scores, grades and pool.")],
     columns: Annotated[str, typer.Option(help='Names of columns as JSON, ours to yours: {"text": "output"}.')] = "{}",
-    time_limit: Annotated[float, typer.Option(min=0.1, help="Seconds that one comparison may take.")] = 5.0,
+    answer: AnswerFormat = "auto",
+    compare: Comparison = "auto",
+    read_cut_off: ReadCutOff = False,
+    gold_list: GoldList = None,
+    allow_unanswered: AllowUnanswered = False,
+    time_limit: TimeLimit = 5.0,
 ) -> None:
     """Read anyone's scored samples, grade them, and write a pool that every method can be replayed on.
 
@@ -174,15 +220,22 @@ def import_(
     prompt_tokens, cached_prompt_tokens, verifier_tokens, finish_reason.
     """
     from itscale.data.records import SAMPLES, SCORES, write_problems, write_table
+    from itscale.grading.settings import Grading
     from itscale.sources.samples import import_samples
 
+    grading = Grading(answer, compare, read_cut_off, time_limit)
     if not file.exists():
         raise UserError(f"{file} does not exist: give the file of your samples.")
-    found, samples, scores = import_samples(file, parse_object(columns, "--columns"))
+    found, samples, scores = import_samples(file, parse_object(columns, "--columns"), gold_list)
+    grades = graded(samples, found, grading)
+    if sentence := unanswered(samples, grades, grading):
+        if not allow_unanswered:
+            raise UserError(f"{file}: {sentence}")
+        typer.echo(f"itscale: {file}: {sentence}", err=True)
     write_problems(out / "problems.parquet", found, {"imported": file.name})
     write_table(out / "samples.parquet", samples, SAMPLES, {"imported": file.name})
     write_table(out / "scores.parquet", scores, SCORES, {"imported": file.name})
-    grade(out / "problems.parquet", out / "samples.parquet", out / "grades.parquet", time_limit)
+    write_grades(out / "grades.parquet", grades, grading)
     pool(out / "samples.parquet", out / "grades.parquet", out / "scores.parquet", out / "pool.parquet")
     print(f"{out / 'pool.parquet'}: {len(found)} problems, {len(samples)} samples")
 

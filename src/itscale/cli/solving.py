@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Choices, Seed, StepBreak, app, build, parse_object, parse_step_break, settings_of
+from itscale.cli.options import (
+    AllowUnanswered,
+    AnswerFormat,
+    Choices,
+    Comparison,
+    GoldList,
+    ReadCutOff,
+    Seed,
+    StepBreak,
+    app,
+    build,
+    parse_object,
+    parse_step_break,
+    settings_of,
+)
 from itscale.errors import UserError
 
 SOLVE = """Answer questions with a model, drawing no more samples than the policy needs.
@@ -40,6 +54,11 @@ def solve(
     prefetch: Annotated[
         int, typer.Option(min=0, help="Samples of one question that may be begun before they are asked for.")
     ] = 8,
+    answer: AnswerFormat = "auto",
+    compare: Comparison = "auto",
+    read_cut_off: ReadCutOff = False,
+    gold_list: GoldList = None,
+    allow_unanswered: AllowUnanswered = False,
     seed: Seed = 0,
 ) -> None:
     """See SOLVE."""
@@ -48,6 +67,8 @@ def solve(
     from itscale.drivers.live import solve as stage
     from itscale.engines import EngineSettings, open_engine
     from itscale.engines.protocol import Sampling
+    from itscale.grading.settings import Grading
+    from itscale.grading.unanswered import unanswered_sentence
     from itscale.models.hub import weights_digest
     from itscale.sources.samples import read_questions
     from itscale.studies.advice import named_policy
@@ -55,7 +76,8 @@ def solve(
 
     if out.is_dir():
         raise UserError(f"--out {out} is a folder: give the name of a file.")
-    questions, partial = read_questions(problems), Path(f"{out}.partial")
+    grading = Grading(answer, compare, read_cut_off)
+    questions, partial = read_questions(problems, gold_list), Path(f"{out}.partial")
     chosen = named_policy(policy, parse_object(settings, "--settings"), readable(calibration, read_calibration))
     served = model.startswith(("http://", "https://"))
     options = {"batch_size": 32 if served else 256, **parse_object(engine, "--engine")}
@@ -84,6 +106,8 @@ def solve(
                 prefetch=prefetch,
                 verifier=scorer,
                 predictions=readable(predictions, lambda path: read_table(path, PREDICTIONS)),
+                grading=grading,
+                allow_unanswered=allow_unanswered,
                 journal=partial,
                 meta={"drawn_with": given.identity(), "scored_with": scored_with},
             )
@@ -91,12 +115,21 @@ def solve(
             typer.echo(f"itscale: {stopped}: the same command continues.", err=True)
             raise typer.Exit(130) from None
     write_answers(out, run.rows)
+    drawn, sentence = sum(len(row.samples) for row in run.rows), None
+    if 2 * run.unanswered > drawn:
+        seen = [(s.text, str(s.completion.finish), s.assessment.answer) for row in run.rows for s in row.samples]
+        sentence = unanswered_sentence(seen, grading)
     partial.unlink()
     typer.echo(run.summary())
     typer.echo(stops(run.rows))
     if all(problem.answer for problem in questions):
-        typer.echo(accuracy(run.rows))
-    typer.echo(f"{out}: {len(run.rows)} answers")
+        typer.echo(accuracy(run.rows, grading))
+    if run.unanswered or run.cut_off:
+        typer.echo(f"{run.unanswered} of {drawn} samples have no answer, {run.cut_off} were cut off")
+    typer.echo(f"{out}: {sum(row.answer is not None for row in run.rows)} of {len(run.rows)} answered")
+    if sentence:
+        typer.echo(f"itscale: {sentence}", err=True)
+        raise typer.Exit(0 if allow_unanswered else 1)
 
 
 def readable(path: Path | None, read):
@@ -144,7 +177,7 @@ def stops(rows) -> str:
     return "; ".join(f"{reason}: {count}" for reason, count in Counter(str(row.reason) for row in rows).most_common())
 
 
-def accuracy(rows) -> str:
+def accuracy(rows, grading) -> str:
     """Share of right answers with its interval over problems."""
     import numpy as np
 
@@ -152,7 +185,7 @@ def accuracy(rows) -> str:
     from itscale.grading.comparison import Comparer
     from itscale.theory.intervals import SHARE, mean_interval
 
-    with Comparer(5.0) as comparer:
+    with Comparer(grading) as comparer:
         right = right_answers(rows, comparer)
     ids = dict.fromkeys(row.problem.problem_id for row in rows)
     share = [np.mean([r for row, r in zip(rows, right, strict=True) if row.problem.problem_id == i]) for i in ids]

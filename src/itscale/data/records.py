@@ -31,7 +31,9 @@ KEYS = pa.schema(_KEY_FIELDS)
 # How sure the model was (itscale.models.confidence); empty unless `sampling.confidence` asked for it.
 CONFIDENCE = ("logprob_mean", "conf_mean", "conf_tail", "conf_low10", "conf_min")
 
-PROBLEMS = pa.schema([(name, pa.string()) for name in ("problem_id", "question", "answer", "level")])
+PROBLEMS = pa.schema(
+    [*((name, pa.string()) for name in ("problem_id", "question", "answer", "level")), ("also", pa.list_(pa.string()))]
+)
 SAMPLES = pa.schema(
     [
         *_KEY_FIELDS,
@@ -87,12 +89,13 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One question with its gold answer; `level` is a free label (difficulty, subject)."""
+    """One question with its gold answer; `level` is a free label (difficulty, subject), `also` are further accepted answers."""
 
     problem_id: str
     question: str
     answer: str
     level: str = ""
+    also: tuple[str, ...] = ()
 
 
 def manifest_path(path: Path) -> Path:
@@ -288,7 +291,8 @@ def read_problems(path: Path) -> list[Problem]:
     Raises:
         UserError: as `read_table`; no problem, or two of one id.
     """
-    problems = [Problem(*row) for row in read_table(path, PROBLEMS).itertuples(index=False, name=None)]
+    rows = read_table(path, PROBLEMS).itertuples(index=False, name=None)
+    problems = [Problem(*texts, also=tuple(map(str, also))) for *texts, also in rows]
     if not problems:
         raise UserError(f"{path} holds no problem: make the benchmark anew with at least one.")
     refuse_twins(str(path), [p.problem_id for p in problems])

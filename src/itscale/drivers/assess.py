@@ -1,12 +1,11 @@
-"""Assessor samples while more are drawn: cluster their answers without sight of any gold answer, and score their steps.
+"""Assess samples while more are drawn: cluster their answers without sight of any gold answer, and score their steps.
 
-Assessments are made in a thread beside the engine, all waiting samples in one batch: a hanging comparison or a slow verifier
-delays its own problem and leaves the engine running.
+Assessments are made in a thread beside the engine, all waiting samples in one batch. An answer that takes long to read delays its
+own problem only: the others' assessments are returned, and its row is handed over again.
 """
 
 import sys
-from collections import Counter
-from collections.abc import Sequence
+from collections import defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,9 +13,12 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from itscale.grading.answers import extract_answer
-from itscale.grading.comparison import Comparer, cluster_answers
+from itscale.grading.clusters import label
+from itscale.grading.comparison import Comparer
+from itscale.grading.settings import Grading
 from itscale.models.verifier import Scores
+
+_PATIENCE = 0.5  # seconds after which the assessments that are there are returned
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,7 @@ class Assessor:
         self._comparer = comparer
         self._verifier = verifier
         self._scored = scored
-        self._assessed: Counter[int] = Counter()
-        self._labels: dict[int, dict[str, int]] = {}
+        self._answers: defaultdict[int, list[str | None]] = defaultdict(list)
         self._background = background
         self._thread = ThreadPoolExecutor(1, "assess")
 
@@ -60,50 +61,55 @@ class Assessor:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._thread.shutdown(cancel_futures=True)
 
-    def recall(self, row: int, known: list[Assessment]) -> None:
-        """Take over the clusters of a row's first samples, assessed before."""
-        labels = self._labels.setdefault(row, {})
-        self._assessed[row] += len(known)
-        for assessment in known:
-            if assessment.answer is not None:
-                labels.setdefault(assessment.answer, assessment.cluster)
+    @property
+    def grading(self) -> Grading:
+        """How answers are found and compared."""
+        return self._comparer.grading
 
-    def submit(self, work: list[tuple[int, str, list[str]]]) -> "Future[list[list[Assessment]]]":
-        """Begin to assess (row, question, its next texts)."""
+    def recall(self, row: int, known: list[Assessment]) -> None:
+        """Take over a row's first samples, assessed before."""
+        self._answers[row] += [assessment.answer for assessment in known]
+
+    def submit(self, work: list[tuple[int, str, list[tuple[str, str]]]]) -> "Future[list[list[Assessment]]]":
+        """Begin to assess (row, question, its next samples as text and finish reason).
+
+        Where a row has fewer assessments than samples, the rest is to be submitted again.
+        """
         future = self._thread.submit(self._assess, work)
         if not self._background:
             future.exception()
         return future
 
-    def _assess(self, work: list[tuple[int, str, list[str]]]) -> list[list[Assessment]]:
-        answers = [[extract_answer(text) for text in texts] for _, _, texts in work]
-        labels = [self._labels.setdefault(row, {}) for row, _, _ in work]
-        clusters = cluster_answers(answers, self._comparer, labels)
-        texts = [text for _, _, texts in work for text in texts]
-        scores = Scores(np.full(len(texts), np.nan), np.full(len(texts), np.nan), np.zeros(len(texts), np.int64))
-        wanted = np.flatnonzero([self._assessed[row] + i < self._scored for row, _, own in work for i in range(len(own))])
+    def _assess(self, work: list[tuple[int, str, list[tuple[str, str]]]]) -> list[list[Assessment]]:
+        assessed = self._clusters(work)
+        own = [(question, samples[: len(found)]) for (_, question, samples), found in zip(work, assessed, strict=True)]
+        before = [len(self._answers[row]) for row, _, _ in work]
+        count = sum(map(len, assessed))
+        scores = Scores(np.full(count, np.nan), np.full(count, np.nan), np.zeros(count, np.int64))
+        wanted = np.flatnonzero(
+            [n + i < self._scored for n, found in zip(before, assessed, strict=True) for i in range(len(found))]
+        )
         if self._verifier is not None and len(wanted):
-            questions = [question for _, question, own in work for _ in own]
-            found = self._verifier.score([questions[i] for i in wanted], [texts[i] for i in wanted])
+            shown = [(question, text) for question, samples in own for text, _ in samples]
+            found = self._verifier.score([shown[i][0] for i in wanted], [shown[i][1] for i in wanted])
             scores.mean[wanted], scores.last[wanted], scores.tokens[wanted] = found.mean, found.last, found.tokens
-        self._assessed.update({row: len(own) for row, _, own in work})
+        for (row, _, _), found in zip(work, assessed, strict=True):
+            self._answers[row] += [answer for answer, _ in found]
         flat = iter(zip(scores.mean.tolist(), scores.last.tolist(), scores.tokens.tolist(), strict=True))
-        return [
-            [Assessment(answer, cluster, *next(flat)) for answer, cluster in zip(*row, strict=True)]
-            for row in zip(answers, clusters, strict=True)
+        return [[Assessment(answer, cluster, *next(flat)) for answer, cluster in found] for found in assessed]
+
+    def _clusters(self, work: list[tuple[int, str, list[tuple[str, str]]]]) -> list[list[tuple[str | None, int]]]:
+        """Of each row its next answers with their clusters, up to the first that is not read yet."""
+        rows = [
+            (question, [*self._answers[row], *(self.grading.extract(*sample) for sample in samples)])
+            for row, question, samples in work
         ]
-
-
-def right_clusters(rows: Sequence[tuple[str, Sequence[Assessment]]], comparer: Comparer) -> list[dict[int, bool]]:
-    """Of each row (gold answer, assessments in submission order): whether each cluster is right, by its first member's answer.
-
-    As a pool is graded, so that a sample is as right live as in a replay.
-    """
-    found: list[dict[int, str]] = [{} for _ in rows]
-    for (_, assessments), first in zip(rows, found, strict=True):
-        for assessment in assessments:
-            if assessment.answer is not None:
-                first.setdefault(assessment.cluster, assessment.answer)
-    pairs = [(gold, answer) for (gold, _), first in zip(rows, found, strict=True) for answer in first.values()]
-    same = iter(comparer.compare(pairs))
-    return [{cluster: bool(next(same)) for cluster in first} for first in found]
+        asked = [(question, answer) for question, answers in rows for answer in answers if answer is not None]
+        found = dict(zip(asked, self._comparer.read(asked, _PATIENCE if self._background else None), strict=True))
+        clusters = []
+        for (row, _, _), (question, answers) in zip(work, rows, strict=True):
+            unread = (i for i, answer in enumerate(answers) if answer is not None and found[question, answer] is None)
+            read = answers[: next(unread, len(answers))]
+            labels = label([None if answer is None else found[question, answer] for answer in read], {})
+            clusters.append(list(zip(read, labels, strict=True))[len(self._answers[row]) :])
+        return clusters

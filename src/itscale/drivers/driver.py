@@ -22,13 +22,15 @@ import numpy as np
 
 from itscale.data.journal import Journal, Place
 from itscale.data.ledger import Ledger
-from itscale.data.records import Problem, Unit
-from itscale.drivers.assess import Assessment, Assessor, right_clusters
+from itscale.data.records import Problem, Unit, Verdict
+from itscale.drivers.assess import Assessment, Assessor
 from itscale.drivers.failures import Failures
 from itscale.drivers.generate import AGAIN, Key, carried, request_seed
 from itscale.drivers.replay import visible
 from itscale.engines.protocol import Completion, Engine, Finish, Request, Sampling, Usage
+from itscale.errors import UserError
 from itscale.grading.comparison import Comparer
+from itscale.grading.unanswered import FIRST, unanswered_sentence
 from itscale.models.confidence import Confidence
 from itscale.policies.protocol import Batch, Policy, Reason, join, take
 from itscale.progress import advance, progress
@@ -84,11 +86,15 @@ class Solved:
         return self.ledger.completion * (limit - used) / used - self.ledger.prefetched - self.ledger.aborted if used else 0.0
 
 
+def right_samples(rows: Sequence[Solved], comparer: Comparer) -> list[list[bool]]:
+    """Whether each sample of each row is right, as in a pool that is graded; no answer is wrong."""
+    asked = [(row.problem, [sample.assessment.answer for sample in row.samples]) for row in rows]
+    return [[verdict is Verdict.CORRECT for verdict in found] for found in comparer.verdicts(asked)]
+
+
 def right_answers(rows: Sequence[Solved], comparer: Comparer) -> list[bool]:
-    """Whether each row's answer is right: the assessment on its cluster; no answer is wrong."""
-    right = right_clusters([(row.problem.answer, [s.assessment for s in row.samples]) for row in rows], comparer)
-    chosen = [row.samples[row.column].assessment.cluster if row.column >= 0 else -1 for row in rows]
-    return [of.get(cluster, False) for of, cluster in zip(right, chosen, strict=True)]
+    """Whether each row's answer is right; no answer is wrong."""
+    return [row.column >= 0 and right[row.column] for row, right in zip(rows, right_samples(rows, comparer), strict=True)]
 
 
 @dataclass(slots=True)
@@ -160,6 +166,7 @@ class Driver:
         journal: Journal | None,
         features: dict[str, np.ndarray],
         keep_ids: bool = False,
+        allow_unanswered: bool = True,
         shown: bool = True,
     ) -> None:
         self.engine, self.policy, self.assessor, self.journal = engine, policy, assessor, journal
@@ -168,6 +175,7 @@ class Driver:
         self.prefetch = 0 if self.sequential else prefetch
         self.clock = Clock()
         self.keep_ids, self.shown = keep_ids, shown
+        self.first: list[tuple[str, str, str | None]] | None = None if allow_unanswered else []  # samples that tell of no answers
         self.session = Usage()
         self.saved = 0.0
         state = policy.init(len(problems) * chains)
@@ -186,7 +194,7 @@ class Driver:
         self.wanting: list[int] = []  # heap of rows with columns to submit
         self.running: dict[str, int] = {}  # request -> row
         self.assessments: Future | None = None
-        self.handed: list[tuple[int, str, list[str]]] = []
+        self.handed: list[tuple[int, str, list[tuple[str, str]]]] = []
         self.fresh: dict[int, None] = {}  # rows with columns for the assessor
         if journal is not None:
             self._recall(journal)
@@ -294,7 +302,8 @@ class Driver:
     def _arrive(self, i: int, column: int, completion: Completion, place: Place | None) -> None:
         row = self.rows[i]
         if self.sequential:
-            row.previous = carried(self.engine, row.problem.question, _text(completion, place), row.previous)
+            answer = self.assessor.grading.extract(_text(completion, place), completion.finish)
+            row.previous = carried(self.engine, row.problem.question, answer, row.previous)
             heapq.heappush(self.wanting, i)
         if place is not None:
             completion, row.places[column] = replace(completion, text=None), place
@@ -319,12 +328,13 @@ class Driver:
         if self.assessments is not None or not self.fresh:
             return
         for i in self.fresh:
-            row, texts = self.rows[i], []
+            row, samples = self.rows[i], []
             while not row.stopped and row.handed in row.arrived:
-                texts.append(_text(row.arrived[row.handed], row.places.get(row.handed)))
+                completion, place = row.arrived[row.handed], row.places.get(row.handed)
+                samples.append((_text(completion, place), str(completion.finish)))
                 row.handed += 1
-            if texts:
-                self.handed.append((i, row.problem.question, texts))
+            if samples:
+                self.handed.append((i, row.problem.question, samples))
         self.fresh = {}
         if self.handed:
             self.assessments = self.assessor.submit(self.handed)
@@ -337,11 +347,15 @@ class Driver:
         assessments = self.assessments.result()
         self.clock.waiting += time.perf_counter() - began
         records = []
-        for (i, _, _), found in zip(self.handed, assessments, strict=True):
+        for (i, _, samples), found in zip(self.handed, assessments, strict=True):
+            if len(found) < len(samples):  # one of them takes long to read
+                self.rows[i].handed -= len(samples) - len(found)
+                self.fresh[i] = None
             for assessment in found:
                 records.append({"row": i, "column": len(self.rows[i].samples), "assessment": assessment})
                 self._assessed(i, assessment)
         self._write(records)
+        self._refuse_unanswered()
         assessed = [i for i, _, _ in self.handed]
         self.assessments, self.handed = None, []
         self._decide(assessed)
@@ -356,6 +370,19 @@ class Driver:
         self.seen.cluster[i, column] = assessment.cluster
         self.seen.score[i, column] = assessment.score
         self.seen.tokens[i, column] = completion.completion_tokens
+        if self.first is not None:
+            text = _text(completion, row.places.get(column))
+            self.first.append((text, str(completion.finish), assessment.answer))
+
+    def _refuse_unanswered(self) -> None:
+        """Stop where more than half of the first samples have no answer; they are in the journal."""
+        if self.first is None or len(self.first) < FIRST:
+            return
+        sentence = unanswered_sentence(self.first, self.assessor.grading)
+        self.first = None
+        if sentence:
+            self._abort([i for i, row in enumerate(self.rows) if row.running])
+            raise UserError(sentence)
 
     # What to decide: rows that have taken as many steps step together, as they do in a replay.
 

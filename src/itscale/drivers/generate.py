@@ -17,7 +17,7 @@ from itscale.data.records import BLOCK, KEY, SAMPLES, Problem, write_blocks
 from itscale.drivers.failures import Failures
 from itscale.engines.protocol import Completion, Engine, Finish, Request, Sampling
 from itscale.errors import UserError, refuse_below
-from itscale.grading.answers import extract_answer
+from itscale.grading.answers import check_format, extract_answer
 from itscale.progress import advance, progress
 
 Key = tuple[str, int, int, int]
@@ -30,7 +30,10 @@ AGAIN = {"again": True}
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to draw: `samples` per problem (kind parallel), or `chains` of `rounds` each (kind chain)."""
+    """What to draw: `samples` per problem (kind parallel), or `chains` of `rounds` each (kind chain).
+
+    `answer` and `read_cut_off` say what of a round is the answer that the next one sees, as in `Grading`.
+    """
 
     kind: str
     samples: int = 1
@@ -40,10 +43,13 @@ class Plan:
     seed: int = 0
     shard: int = 0
     shards: int = 1
+    answer: str = "auto"
+    read_cut_off: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in ("parallel", "chain"):
             raise UserError(f"the plan's kind is {self.kind!r}: choose parallel or chain.")
+        check_format(self.answer)
         refuse_below(1, self, "samples", "chains", "rounds", "shards")
         if not 0 <= self.shard < self.shards:
             raise UserError(f"shard {self.shard} of {self.shards} does not exist: shards are numbered from 0.")
@@ -55,12 +61,11 @@ def request_seed(seed: int, key: Key) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def carried(engine: Engine, question: str, text: str, before: str | None) -> str | None:
-    """The answer that the next round's prompt carries: the text's, or the one before where it has none of at most 200 tokens.
+def carried(engine: Engine, question: str, answer: str | None, before: str | None) -> str | None:
+    """The answer that the next round's prompt carries: this one, or the one before where it is none or has over 200 tokens.
 
     A server does not say how many tokens an answer has: four characters count as one.
     """
-    answer = extract_answer(text)
     if answer is None or len(answer.encode()) <= _CARRIED:  # no token is shorter than a byte
         return answer or before
     prompt = engine.encode(question, answer)
@@ -132,8 +137,9 @@ class _Shard:
         problem_id, chain, round_, sample = key
         if self._plan.kind == "parallel":
             return []
-        text, before = self.done[key].read()["text"], self._previous.get((problem_id, chain))
-        self._previous[problem_id, chain] = carried(self._engine, self._questions[problem_id], text, before)
+        row, before, plan = self.done[key].read(), self._previous.get((problem_id, chain)), self._plan
+        answer = extract_answer(row["text"], row["finish_reason"], form=plan.answer, read_cut_off=plan.read_cut_off)
+        self._previous[problem_id, chain] = carried(self._engine, self._questions[problem_id], answer, before)
         following = (problem_id, chain, round_ + 1, sample)
         if following in self.done:
             return self._follow(following)

@@ -18,9 +18,10 @@ from itscale.data.records import Problem, Unit, features_of, refuse_twins
 from itscale.drivers.assess import Assessor, Scorer
 from itscale.drivers.driver import Clock, Driver, Solved
 from itscale.drivers.failures import Failures
-from itscale.engines.protocol import Engine, Sampling
+from itscale.engines.protocol import Engine, Finish, Sampling
 from itscale.errors import UserError
 from itscale.grading.comparison import Comparer
+from itscale.grading.settings import Grading
 from itscale.policies.protocol import Policy, scores_read
 
 
@@ -42,6 +43,16 @@ class Run:
     def saved(self) -> float:
         """About how many completion tokens the policy's whole budget would have cost beyond what was drawn (an estimate)."""
         return sum(row.saved(self.limit) for row in self.rows)
+
+    @property
+    def unanswered(self) -> int:
+        """How many of the samples that the decisions rest on have no answer."""
+        return sum(sample.assessment.answer is None for row in self.rows for sample in row.samples)
+
+    @property
+    def cut_off(self) -> int:
+        """How many of them were cut off at their limit of tokens."""
+        return sum(sample.completion.finish == Finish.LENGTH for row in self.rows for sample in row.samples)
 
     @property
     def answers(self) -> dict[str, str | None]:
@@ -75,6 +86,8 @@ def solve(
     prefetch: int = 8,
     verifier: Scorer | None = None,
     comparer: Comparer | None = None,
+    grading: Grading | None = None,
+    allow_unanswered: bool = False,
     predictions: pd.DataFrame | None = None,
     journal: Path | None = None,
     meta: dict[str, Any] | None = None,
@@ -94,6 +107,8 @@ def solve(
         prefetch: samples of one problem that may be begun before they are asked for, when slots are free.
         verifier: scores samples, for the rules that read scores.
         comparer: compares answers; without one, one is opened for this call, which takes seconds.
+        grading: how answers are found and compared, where no comparer says it.
+        allow_unanswered: go on where more than half of the first 16 samples have no answer.
         predictions: what the predictor says of each problem (schema PREDICTIONS), for the rules that read features.
         journal: file for what has finished; the run continues from one that is there. The caller removes it when the answers
             are safe.
@@ -104,7 +119,8 @@ def solve(
 
     Raises:
         UserError: two problems of one id, a policy that exists only in replays, or scores or features that nobody gives; more
-            than a tenth of the requests failed (a single one is a sample without an answer).
+            than a tenth of the requests failed (a single one is a sample without an answer); more than half of the first 16
+            samples without an answer.
         Interrupted: Ctrl-C.
     """
     ids = [p.problem_id for p in problems]
@@ -117,11 +133,12 @@ def solve(
     features, predictor_tokens = _features(policy, ids, predictions)
     sampling = sampling or Sampling()
     with ExitStack() as stack:
-        comparer = comparer or stack.enter_context(Comparer(5.0))
+        comparer = comparer or stack.enter_context(Comparer(grading))
         assessor = stack.enter_context(Assessor(comparer, verifier, scores_read(policy), background=background))
         written = None
         if journal is not None:
             settings = [repr(policy), asdict(sampling), seed, chains, keep_ids, [asdict(p) for p in problems], meta or {}]
+            settings.append(asdict(comparer.grading))
             written = Journal(journal, fingerprint(settings))
             stack.callback(written.close)
         before = engine.usage()
@@ -137,6 +154,7 @@ def solve(
             journal=written,
             features=features,
             keep_ids=keep_ids,
+            allow_unanswered=allow_unanswered,
             shown=shown,
         )
         finished = driver.run(stack.enter_context(_interrupts()))

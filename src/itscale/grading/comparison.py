@@ -1,175 +1,80 @@
-"""Grade samples: cluster their answers without sight of the gold answer, then compare each cluster with it.
+"""Readings of answers in their questions, each made once, and verdicts on them."""
 
-Comparisons are math-verify's (gold first) and run in a worker process that is killed when one exceeds its time limit: hostile
-LaTeX costs a verdict of `timeout`, never the job.
-"""
-
-import multiprocessing
-import re
-from concurrent.futures import TimeoutError as OutOfTime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-import pandas as pd
-from pebble import ProcessExpired, ProcessPool
-
-from itscale.data.records import GRADES, KEY, Problem, Verdict, refuse_strangers, sort_by_key
-from itscale.grading.answers import extract_answer
-from itscale.progress import progress
-
-_CHUNK = 64
-_WHOLE = re.compile(r"-?[0-9]{1,15}")
-_START_S = 600.0  # importing sympy in a fresh worker, on a machine with much else to do
-_MEMORY_BYTES = 4 << 30
+from itscale.data.records import Problem, Verdict
+from itscale.grading.reader import Reader
+from itscale.grading.readings import Key, Outliner, Question, Tree, expressions, fill, hangs, key, same
+from itscale.grading.settings import Grading
 
 
-def _limit_memory() -> None:
-    import resource
-    import sys
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An answer as it was read: equal answers of one question have equal keys."""
 
-    if sys.platform.startswith("linux"):
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    tree: Tree
+    key: Key
 
-
-def _equal(pairs: list[tuple[str, str]]) -> list[bool]:
-    """In the worker: is each answer the same as its reference? math-verify's own timers stay off, the parent has them."""
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, StringExtractionConfig, parse, verify
-
-    def parsed(answer: str) -> list:
-        # Words are compared as words; math-verify would read them as products of letters.
-        words = answer.replace("\\text", "").strip("{} ")
-        if words.replace(" ", "").isalpha() and len(words) >= 3:
-            return [words.casefold()]
-        configs = (LatexExtractionConfig(), ExprExtractionConfig(), StringExtractionConfig())
-        return parse(f"$\\boxed{{{answer}}}$", extraction_config=configs, parsing_timeout=None, raise_on_error=False)
-
-    return [bool(verify(parsed(ref), parsed(ans), timeout_seconds=None, raise_on_error=False)) for ref, ans in pairs]
+    @property
+    def hangs(self) -> bool:
+        return hangs(self.tree)
 
 
 class Comparer:
-    """Compares (reference, answer) pairs, each distinct pair once; a context manager, since it owns a process."""
+    """Reads answers, each once; a context manager, since mathematics is read in processes of its own."""
 
-    def __init__(self, time_limit: float) -> None:
-        self._limit = time_limit
-        self._known: dict[tuple[str, str], bool | None] = {}
-        self._warm = False
-        self._pool = ProcessPool(max_workers=1, initializer=_limit_memory, context=multiprocessing.get_context("spawn"))
+    def __init__(self, grading: Grading | None = None) -> None:
+        self.grading = grading or Grading()
+        self._reader = Reader(self.grading.time_limit)
+        self._outliners: dict[str, Outliner] = {}
+        self._outlines: dict[tuple[str, str], Tree] = {}
+        self._readings: dict[tuple[str, str], Reading] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._pool.stop()
-        self._pool.join()
-
-    def compare(self, pairs: list[tuple[str, str]]) -> list[bool | None]:
-        """Per pair: equal, different, or None where the comparison was killed."""
-        new = [pair for pair in dict.fromkeys(pairs) if pair not in self._known]
-        for pair in new:
-            reference, answer = pair[0].strip(), pair[1].strip()
-            if reference == answer:
-                self._known[pair] = True
-            elif _WHOLE.fullmatch(reference) and _WHOLE.fullmatch(answer):  # no need to ask anybody
-                self._known[pair] = int(reference) == int(answer)
-        new = [pair for pair in new if pair not in self._known]
-        for start in range(0, len(new), _CHUNK):
-            chunk = new[start : start + _CHUNK]
-            results = self._run(chunk, self._limit)
-            if results is None:  # somebody in it hangs: find out who
-                results = [(self._run([pair], self._limit) or [None])[0] for pair in chunk]
-            self._known.update(zip(chunk, results, strict=True))
-        return [self._known[pair] for pair in pairs]
+        self._reader.__exit__(kind, error, trace)
 
     def start(self) -> None:
-        """Start the worker, whose imports take seconds, unless it is there; the first comparison would do it too."""
-        if not self._warm:
-            self._pool.schedule(_equal, args=[[("1", "2")]], timeout=_START_S).result()
-            self._warm = True
+        """Start the process that reads mathematics; the first answer that needs it would do it too."""
+        self._reader.start()
 
-    def _run(self, pairs: list[tuple[str, str]], limit: float) -> list[bool] | None:
-        self.start()  # a fresh worker imports first, on its own time
-        try:
-            return self._pool.schedule(_equal, args=[pairs], timeout=limit).result()
-        except (OutOfTime, ProcessExpired, MemoryError):
-            self._warm = False
-            return None
+    def read(self, answers: Iterable[tuple[str, str]], patience: float | None = None) -> list[Reading | None]:
+        """Readings of (question, answer); None where one is not there within `patience` seconds."""
+        pairs = list(answers)
+        new = {pair: self._outline(*pair) for pair in pairs if pair not in self._readings}
+        if new:
+            found = self._reader.read((e for tree in new.values() for e in expressions(tree)), patience)
+            for pair, tree in new.items():
+                if all(e in found for e in expressions(tree)):
+                    filled = fill(tree, found)
+                    self._readings[pair] = Reading(filled, key(filled))
+                    del self._outlines[pair]
+        return [self._readings.get(pair) for pair in pairs]
 
+    def _outline(self, question: str, answer: str) -> Tree:
+        if (question, answer) not in self._outlines:
+            if question not in self._outliners:
+                self._outliners[question] = Outliner(Question(question), self.grading.compare)
+            self._outlines[question, answer] = self._outliners[question].outline(answer)
+        return self._outlines[question, answer]
 
-def cluster_answers(
-    rows: list[list[str | None]], comparer: Comparer, labels: list[dict[str, int]] | None = None
-) -> list[list[int]]:
-    """Cluster each row's answers greedily in order, each against the first member of every cluster so far.
+    def verdicts(self, rows: Sequence[tuple[Problem, Sequence[str | None]]]) -> list[list[Verdict]]:
+        """What each problem's gold answers say of some answers to it (None: unanswered), in any order the same."""
+        golds = [self.read((problem.question, gold) for gold in (problem.answer, *problem.also)) for problem, _ in rows]
+        self.read((problem.question, a) for problem, answers in rows for a in dict.fromkeys(answers) if a is not None)
+        found = []
+        for (problem, answers), accepted in zip(rows, golds, strict=True):
+            known = {a: self._verdict(problem, accepted, a) for a in dict.fromkeys(answers) if a is not None}
+            found.append([Verdict.UNANSWERED if a is None else known[a] for a in answers])
+        return found
 
-    A prefix's clusters never change. -1: no answer; a comparison that was killed counts as different. Rows advance
-    together, one candidate at a time, so that comparisons travel in large batches. `labels` are the clusters of the
-    answers that a row had before (answer -> cluster, in order), and are extended by the new ones.
-    """
-    labels = [{} for _ in rows] if labels is None else labels
-    distinct = [list(dict.fromkeys(a for a in row if a is not None and a not in labels[i])) for i, row in enumerate(rows)]
-    representatives = [_first_members(known) for known in labels]
-    position, candidate = [0] * len(rows), [0] * len(rows)
-    waiting = [i for i in range(len(rows)) if distinct[i]]
-    while waiting:
-        asked = []
-        for i in waiting:
-            answer = distinct[i][position[i]]
-            if candidate[i] < len(representatives[i]):
-                asked.append((i, (representatives[i][candidate[i]], answer)))
-            else:
-                labels[i][answer] = len(representatives[i])
-                representatives[i].append(answer)
-                position[i], candidate[i] = position[i] + 1, 0
-        for (i, pair), same in zip(asked, comparer.compare([pair for _, pair in asked]), strict=True):
-            if same:
-                labels[i][pair[1]] = candidate[i]
-                position[i], candidate[i] = position[i] + 1, 0
-            else:
-                candidate[i] += 1
-        waiting = [i for i in waiting if position[i] < len(distinct[i])]
-    return [[-1 if a is None else labels[i][a] for a in row] for i, row in enumerate(rows)]
-
-
-def _first_members(labels: dict[str, int]) -> list[str]:
-    members: list[str] = []
-    for answer, cluster in labels.items():
-        if cluster == len(members):
-            members.append(answer)
-    return members
-
-
-def grade_table(samples: pd.DataFrame, problems: list[Problem], time_limit: float = 5.0) -> pd.DataFrame:
-    """Answers, clusters and verdicts (schema GRADES) of samples (schema SAMPLES).
-
-    A cluster is graded by its first member. Clusters are numbered within (problem, chain) in submission order.
-
-    Raises:
-        UserError: a sample belongs to no problem given.
-    """
-    refuse_strangers("the samples", samples, problems)
-    gold = {p.problem_id: p.answer for p in problems}
-    samples = sort_by_key(samples)
-    answers = [extract_answer(text) for text in samples["text"]]
-    groups = [np.asarray(index) for index in samples.groupby(["problem_id", "chain"], sort=False).indices.values()]
-    cluster = np.full(len(samples), -1)
-    verdict = np.full(len(samples), Verdict.UNANSWERED.value, dtype=object)
-    with Comparer(time_limit) as comparer:
-        steps = max(1, len(groups) // 20)
-        with progress(description="grading", unit="problem", total=len(groups)) as bar:
-            for start in range(0, len(groups), steps):
-                part = groups[start : start + steps]
-                clusters = cluster_answers([[answers[i] for i in g] for g in part], comparer)
-                leaders = [{c: g[clusters[j].index(c)] for c in set(clusters[j]) - {-1}} for j, g in enumerate(part)]
-                keys = [(j, c, i) for j, found in enumerate(leaders) for c, i in found.items()]
-                pairs = [(gold[samples["problem_id"].iat[i]], answers[i]) for _, _, i in keys]
-                assessed = {(j, c): same for (j, c, _), same in zip(keys, comparer.compare(pairs), strict=True)}
-                for j, group in enumerate(part):
-                    for i, c in zip(group, clusters[j], strict=True):
-                        if c >= 0:
-                            cluster[i], verdict[i] = c, _verdict(assessed[j, c]).value
-                bar.update(len(part))
-    return samples[list(KEY)].assign(answer=answers, cluster=cluster, verdict=verdict)[GRADES.names]
-
-
-def _verdict(same: bool | None) -> Verdict:
-    return Verdict.TIMEOUT if same is None else Verdict.CORRECT if same else Verdict.WRONG
+    def _verdict(self, problem: Problem, golds: list[Reading | None], answer: str) -> Verdict:
+        (reading,) = self.read([(problem.question, answer)])
+        if any(same(gold.tree, reading.tree) for gold in golds):
+            return Verdict.CORRECT
+        return Verdict.TIMEOUT if reading.hangs or all(gold.hangs for gold in golds) else Verdict.WRONG

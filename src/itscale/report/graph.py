@@ -30,7 +30,10 @@ def merged(graph: nx.DiGraph, prefix: str, name: str) -> nx.DiGraph:
 
 def draw(graph: nx.DiGraph, notes: dict[str, str]) -> str:
     """SVG of an acyclic graph, edges that others imply left out; `notes` is a second line of some boxes."""
-    graph = nx.transitive_reduction(graph)
+    reduced = nx.DiGraph()
+    reduced.add_nodes_from(graph)
+    reduced.add_edges_from(sorted(nx.transitive_reduction(graph).edges))  # in an order of its own from run to run
+    graph = reduced
     layers, chains = _layers(graph)
     places = _places(layers)
     width = max(p.x + p.width / 2 for p in places.values())

@@ -9,6 +9,7 @@ from itscale.data.records import Problem
 from itscale.errors import UserError
 from itscale.grading.answers import extract_answer
 from itscale.models.hub import hub_errors, pinned
+from itscale.sources.gold import check_gold_list, gold_answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,8 @@ class DatasetSource:
     is one of its configurations, or several, which are read one after the other. `answer_after` keeps only what follows its
     last occurrence in the answer column (GSM8K: "####"), `answer_boxed` what stands in its last box (MATH). `choices` are the
     columns of the wrong options of a multiple-choice question: options are lettered in an order that the question's text
-    decides, and the answer is the letter. `take` keeps that many questions, drawn by the hash of their text.
+    decides, and the answer is the letter. `gold_list` says what a list of several answers is: any of them, or a tuple.
+    `take` keeps that many questions, drawn by the hash of their text.
     """
 
     path: str
@@ -32,7 +34,11 @@ class DatasetSource:
     answer_after: str | None = None
     answer_boxed: bool = False
     choices: tuple[str, ...] = ()
+    gold_list: str | None = None
     take: int | None = None
+
+    def __post_init__(self) -> None:
+        check_gold_list(self.gold_list)
 
 
 def normalise(question: str) -> str:
@@ -68,11 +74,15 @@ def read_dataset(source: DatasetSource, label: str, exclude: frozenset[str] = fr
     wanted = [c for c in (source.question, source.answer, source.level, *source.choices) if c is not None]
     found, seen = [], set(exclude)
     for number, row in enumerate(_rows(source, label, wanted)):
-        question, answer = _text(row[source.question]), _text(row[source.answer])
+        question = _text(row[source.question])
+        try:
+            answer, *also = gold_answers(row[source.answer], source.gold_list) or ("",)
+        except ValueError as error:
+            raise UserError(f"benchmark {label}: row {number} of {source.path} {error} (gold_list).") from None
         if source.answer_after is not None:
             answer = answer.rpartition(source.answer_after)[2].strip() if source.answer_after in answer else ""
         if source.answer_boxed:
-            answer = extract_answer(answer) or ""
+            answer = extract_answer(answer, form="boxed") or ""
         if not question or not answer:
             what = "question" if not question else "answer"
             raise UserError(f"benchmark {label}: row {number} of {source.path} has no {what}: correct or remove it.")
@@ -82,9 +92,9 @@ def read_dataset(source: DatasetSource, label: str, exclude: frozenset[str] = fr
         if key in seen:
             continue
         seen.add(key)
-        found.append((question, answer, _text(row[source.level]) if source.level else ""))
+        found.append((question, answer, _text(row[source.level]) if source.level else "", tuple(also)))
     if source.take is not None:
-        kept = {question for question, _, _ in sorted(found, key=lambda row: _hash(row[0]))[: source.take]}
+        kept = {question for question, *_ in sorted(found, key=lambda row: _hash(row[0]))[: source.take]}
         found = [row for row in found if row[0] in kept]
     if not found:
         raise UserError(f"benchmark {label}: {source.path} has no question that is not in another split: choose another split.")

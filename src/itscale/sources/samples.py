@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from itscale.data.records import SAMPLES, SCORES, Problem, manifest_path, read_problems, sort_by_key
 from itscale.errors import UserError
+from itscale.sources.gold import check_gold_list, gold_answers
 
 REQUIRED = ("problem_id", "question", "gold", "text", "completion_tokens")
 OPTIONAL = ("sample", "score_mean", "score_last", "prompt_tokens", "cached_prompt_tokens", "verifier_tokens", "finish_reason")
@@ -62,13 +63,14 @@ def read_rows(path: Path, columns: dict[str, str], required: tuple[str, ...] = R
     return frame
 
 
-def read_questions(path: Path | str) -> list[Problem]:
+def read_questions(path: Path | str, gold_list: str | None = None) -> list[Problem]:
     """Problems from a table of problems, or from .jsonl or .parquet rows with a `question`.
 
-    Optional columns: `answer` (gold; empty if it is missing), `problem_id` (else the number of the row), `level`.
+    Optional columns: `answer` (gold; empty if it is missing), `problem_id` (else the number of the row), `level`. `gold_list`
+    says what a list of several gold answers is, as in `gold.gold_answers`.
 
     Raises:
-        UserError: the file is missing or has another suffix, or a row has no question.
+        UserError: the file is missing or has another suffix, or a row has no question, or a list as gold and no `gold_list`.
     """
     path = Path(path)
     if not path.exists():
@@ -78,15 +80,21 @@ def read_questions(path: Path | str) -> list[Problem]:
     frame = read_rows(path, {}, required=("question",))
     _refuse(path, frame["question"].isna() | (frame["question"].astype(str).str.strip() == ""), "has no question")
     ids = frame["problem_id"] if "problem_id" in frame.columns else pd.Series([f"q{i:04d}" for i in range(len(frame))])
-    texts = [frame[name].fillna("") if name in frame.columns else [""] * len(frame) for name in ("answer", "level")]
-    return [Problem(*map(str, row)) for row in zip(ids, frame["question"], *texts, strict=True)]
+    golds = _golds(path, frame["answer"], gold_list) if "answer" in frame.columns else [()] * len(frame)
+    levels = frame["level"].fillna("") if "level" in frame.columns else [""] * len(frame)
+    return [
+        Problem(str(name), str(question), *(gold[:1] or ("",)), level=str(level), also=tuple(gold[1:]))
+        for name, question, gold, level in zip(ids, frame["question"], golds, levels, strict=True)
+    ]
 
 
-def import_samples(path: Path, columns: dict[str, str]) -> tuple[list[Problem], pd.DataFrame, pd.DataFrame]:
+def import_samples(
+    path: Path, columns: dict[str, str], gold_list: str | None = None
+) -> tuple[list[Problem], pd.DataFrame, pd.DataFrame]:
     """Problems, samples (schema SAMPLES) and scores (schema SCORES) of a file of scored samples, one row a sample.
 
     Samples without a number are numbered in the order of the file. Token counts that the file does not give are 0, a
-    missing score is NaN; nothing is guessed.
+    missing score is NaN; nothing is guessed. `gold_list` says what a list of several gold answers is: any of them, or a tuple.
 
     Raises:
         UserError: as `read_rows`; no rows; a row with a missing value, a score outside [0, 1], negative tokens, a question
@@ -98,7 +106,9 @@ def import_samples(path: Path, columns: dict[str, str]) -> tuple[list[Problem], 
         raise UserError(f"{path} holds no samples: give a file with one row a sample.")
     for name in REQUIRED:
         _refuse(path, frame[name].isna(), f"has no {name}")
-    frame = frame.assign(problem_id=frame["problem_id"].astype(str))
+    golds = _golds(path, frame["gold"], gold_list)
+    frame = frame.assign(problem_id=frame["problem_id"].astype(str), gold=list(map(json.dumps, golds)))
+    _refuse(path, frame["gold"] == "[]", "has an empty gold")
     if "sample" not in frame.columns:
         frame["sample"] = frame.groupby("problem_id").cumcount()
     for name in ("prompt_tokens", "cached_prompt_tokens", "verifier_tokens"):
@@ -124,9 +134,24 @@ def import_samples(path: Path, columns: dict[str, str]) -> tuple[list[Problem], 
         )
     frame = frame.assign(chain=0, round=0, seed=-1, finish_reason=frame.get("finish_reason", "unknown"))
     heads = frame.drop_duplicates("problem_id")
-    problems = [Problem(*map(str, row)) for row in heads[["problem_id", "question", "gold"]].itertuples(index=False)]
+    problems = [
+        Problem(name, str(question), answer, also=tuple(also))
+        for name, question, gold in heads[["problem_id", "question", "gold"]].itertuples(index=False)
+        for answer, *also in [json.loads(gold)]
+    ]
     frame = sort_by_key(frame)
     return problems, frame[[name for name in SAMPLES.names if name in frame.columns]], frame[SCORES.names]
+
+
+def _golds(path: Path, values: pd.Series, gold_list: str | None) -> list[list[str]]:
+    check_gold_list(gold_list)
+    golds = []
+    for row, value in enumerate(values, 1):
+        try:
+            golds.append(list(gold_answers(value, gold_list)))
+        except ValueError as error:
+            raise UserError(f"{path}: row {row} {error}.") from None
+    return golds
 
 
 def _numbers(path: Path, values: pd.Series, name: str) -> pd.Series:

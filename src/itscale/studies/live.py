@@ -40,7 +40,7 @@ class Bench:
         options = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "engine"}
         if hasattr(self.engine, "drop_caches"):
             self.engine.drop_caches()
-        with Comparer(5.0) as comparer:
+        with Comparer() as comparer:
             comparer.start()
             return solve(problems, self.engine, policy, comparer=comparer, **options)
 
@@ -57,7 +57,7 @@ def study(problems: list[Problem], policies: list[tuple[str, Policy]], bench: Be
     bench.run(problems[:4], policies[0][1])  # warms the engine up
     fixed: dict[Policy, Run] = {}
     rows = []
-    with Comparer(5.0) as comparer:
+    with Comparer() as comparer:
         for method, policy in policies:
             whole = reference(policy)
             if whole not in fixed:

@@ -46,10 +46,11 @@ def evaluate(
         seed=seed,
         prefetch=0,
         comparer=comparer,
+        allow_unanswered=True,
         background=False,
         shown=False,
     )
-    votes = assess_votes(problems, run.rows, comparer, None)
+    votes = assess_votes(run.rows, comparer, None)
     return {
         "problem_id": [p.problem_id for p in problems],
         "mean": [float(v.correct.mean()) for v in votes],

@@ -21,8 +21,7 @@ import numpy as np
 
 from itscale.data.ledger import Ledger
 from itscale.data.records import Problem
-from itscale.drivers.assess import right_clusters
-from itscale.drivers.driver import Solved
+from itscale.drivers.driver import Solved, right_samples
 from itscale.drivers.generate import request_seed
 from itscale.drivers.live import solve
 from itscale.engines.protocol import ReloadingEngine, Sampling
@@ -78,14 +77,12 @@ class Rollouts:
         }
 
 
-def assess_votes(problems: Sequence[Problem], solved: Sequence[Solved], comparer: Comparer, kept: int | None) -> list[Vote]:
-    """Votes of live rows; each cluster is compared with the gold answer by its first member (for analysis, or gold rewards)."""
+def assess_votes(solved: Sequence[Solved], comparer: Comparer, kept: int | None) -> list[Vote]:
+    """Votes of live rows; each sample is compared with the gold answers (for analysis, or gold rewards)."""
     votes = []
-    rows = [(p.answer, [s.assessment for s in row.samples]) for p, row in zip(problems, solved, strict=True)]
-    for (_, assessments), right in zip(rows, right_clusters(rows, comparer), strict=True):
-        cluster = np.array([assessment.cluster for assessment in assessments], int)
-        correct = np.array([right.get(c, False) for c in cluster.tolist()])
-        votes.append(Vote(cluster, correct, min(kept or len(cluster), len(cluster))))
+    for row, right in zip(solved, right_samples(solved, comparer), strict=True):
+        cluster = np.array([sample.assessment.cluster for sample in row.samples], int)
+        votes.append(Vote(cluster, np.array(right, bool), min(kept or len(cluster), len(cluster))))
     return votes
 
 
@@ -148,11 +145,12 @@ class Roller:
             prefetch=self.prefetch,
             comparer=self.comparer,
             keep_ids=True,
+            allow_unanswered=True,
             background=False,
             shown=False,
         )
         seconds = time.perf_counter() - began
-        votes = assess_votes(problems, run.rows, self.comparer, self._kept)
+        votes = assess_votes(run.rows, self.comparer, self._kept)
         self.last = Rollouts(
             solved=run.rows,
             prompts=tuple(tuple(self.engine.encode(p.question, None)) for p in problems),

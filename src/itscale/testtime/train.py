@@ -77,7 +77,7 @@ def train(job: Job, out: Path) -> None:
         engine = stack.enter_context(open_engine(job.engine))
         if not hasattr(engine, "reload"):
             raise UserError(f"engine.name is {job.engine.name}, which cannot take new weights: train with transformers or vllm.")
-        comparer = stack.enter_context(Comparer(5.0))
+        comparer = stack.enter_context(Comparer())
         journal = _resume_journal(partial / "journal.jsonl", identity, state["step"])
         stack.callback(journal.close)
         run = Run(job, partial, journal, engine, comparer, state["step"])

@@ -10,7 +10,7 @@ from itscale.data.records import SAMPLES, Pool, Unit, join_by_key, make_pool, ma
 from itscale.drivers.generate import Plan, generate_shard
 from itscale.engines import EngineSettings, open_engine
 from itscale.engines.protocol import Sampling
-from itscale.grading.comparison import grade_table
+from itscale.grading.clusters import grade_table
 from itscale.models.verifier import score_table
 from itscale.toytask import language_model, reward_model
 from itscale.toytask.sanity import measure

@@ -1,0 +1,140 @@
+"""What follows from a configuration and what jobs ask for, against numbers worked out by hand."""
+
+import json
+
+import pytest
+
+from itscale.dag.choices import dataset_source, drawing_plan, kept_out, options_of, published_on, rate_settings, read_choices
+from itscale.dag.resources import minutes_at, minutes_to_draw, minutes_to_score, minutes_to_train, scaled, stated_tokens, text_mb
+from itscale.errors import UserError
+
+CONFIG = {
+    "results": "out",
+    "seed": 5,
+    "datasets": {
+        "math": {"path": "p", "question": "q", "questions": 500, "answer_tokens": 3000},
+        "gpqa": {"path": "g", "choices": ["b", "c", "d"], "questions": 198, "answer_tokens": 5000},
+        "calibration": {"path": "c", "questions": 200, "answer_tokens": 3000},
+        "predictor_train": {"path": "t"},
+        "predictor_validation": {"path": "v"},
+    },
+    "models": {
+        "generator": "big",
+        "generators": {"big": {"path": "m", "tokens_per_second": 1000, "gpus": 2, "max_model_len": 4096}, "other": {"path": "o"}},
+        "verifier": {"path": "r", "tokens_per_second": 10000},
+    },
+    "engine": {"name": "auto", "batch_size": 8},
+    "sampling": {"temperature": 0.7, "top_p": 1.0},
+    "predictor": {},
+    "official": {},
+    "pools": {
+        name: {"parallel": {"samples": 64, "shards": 4}, "chain": {"chains": 2, "rounds": 8, "shards": 1}}
+        for name in ("math", "gpqa", "calibration")
+    },
+    "compare": {"benchmarks": ["math", "gpqa"], "published": {"math": "MATH500"}},
+    "markovscale": {"benchmarks": ["math"]},
+    "testtime": {
+        "trained": "gpqa",
+        "untouched": "math",
+        "settings": {"prompts": 8, "steps": 80, "learning_rate": 1e-6},
+        "evaluation": {"samples": 16, "every": 10},
+        "sampling": {"max_tokens": 4000},
+        "runs": {
+            "ttrl": {"vote": {"policy": "self_consistency", "n": 64}},
+            "optpo": {"vote": {"n_max": 48}},
+            "untrained": {"steps": 0},
+        },
+        "baseline": "ttrl",
+        "learning_rate_steps": 20,
+    },
+}
+
+
+def changed(*path, value):
+    """CONFIG with one value in place of another."""
+    config = json.loads(json.dumps(CONFIG))
+    inner = config
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return config
+
+
+def test_models_and_engine_follow_from_the_generator():
+    choices = read_choices(CONFIG)
+    assert not choices.toy and choices.results == "out/big" and choices.gpus == 2
+    assert choices.engine == {"name": "auto", "batch_size": 8, "max_model_len": 4096, "tensor_parallel": 2}
+    assert read_choices(changed("engine", "name", value="transformers")).gpus == 0
+    assert json.loads(drawing_plan(choices, "math", "chain")) == {
+        "chains": 2,
+        "rounds": 8,
+        "shards": 1,
+        "kind": "chain",
+        "seed": 5,
+        "sampling": {"temperature": 0.7, "top_p": 1.0},
+    }
+    assert json.loads(dataset_source(choices, "math")) == {"path": "p", "question": "q"}
+    assert options_of(choices, "gpqa") == "--choices 4" and options_of(choices, "math") == ""
+    assert published_on(choices, "math") == "--published-on MATH500" and published_on(choices, "gpqa") == ""
+    assert rate_settings(choices, "1e-5") == {
+        "prompts": 8,
+        "steps": 20,
+        "learning_rate": 1e-5,
+        "vote": {"policy": "self_consistency", "n": 64},
+    }
+
+
+def test_training_keeps_clear_of_what_is_evaluated_and_of_the_training_before_it():
+    choices = read_choices(CONFIG)
+    assert kept_out(choices, "math") == []
+    assert kept_out(choices, "calibration") == ["math", "gpqa"]
+    assert kept_out(choices, "predictor_validation") == ["math", "gpqa", "calibration", "predictor_train"]
+    with pytest.raises(UserError, match="'aime' is named in markovscale"):
+        kept_out(choices, "aime")
+
+
+def test_minutes_and_memory_by_hand():
+    choices = read_choices(CONFIG)
+    assert [scaled(30, attempt) for attempt in (1, 2, 3)] == [30, 60, 120]
+    assert stated_tokens(choices, "math", "parallel") == 500 * 64 * 3000 == 96_000_000
+    assert stated_tokens(choices, "math", "chain") == 500 * 16 * 3000
+    assert stated_tokens(choices, "predictor_train", "parallel") == 0  # says nothing of its length
+    # A quarter of 96 million tokens at 1,000 a second are 400 minutes, twice over.
+    assert minutes_to_draw(choices, "math", "parallel") == 800
+    assert minutes_to_draw(choices, "math", "chain") == 800
+    assert minutes_to_score(choices, "math", "parallel") == 720  # 320 would do: the least is more
+    assert minutes_to_score(choices, "gpqa", "parallel") == 720
+    assert minutes_at(96_000_000, {"tokens_per_second": 10000}, 5) == 320
+    assert text_mb(choices, "math", "parallel", 2000) == 2000 + 1536
+    # 80 steps of 8 prompts with 64 votes and 10 evaluations of 198 x 16 of 4,000 tokens; 10 of 500 x 16 of 3,000; twice over.
+    tokens = (80 * 8 * 64 + 10 * 198 * 16) * 4000 + 10 * 500 * 16 * 3000
+    assert minutes_to_train(choices) == 2 * 2 * tokens // 1000 // 60
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (changed("compare", "benchmarks", value=["math", "calibration"]), "compare on others"),
+        (changed("testtime", "untouched", value="gpqa"), "'gpqa', which is trained on"),
+        (changed("models", "generator", value="small"), "'small': choose one of big, other"),
+        (changed("datasets", value={"math": {"path": "p"}}), "lacks 'gpqa'"),
+        (changed("pools", value={}), "pools in the configuration lacks 'math'"),
+    ],
+)
+def test_contradictions_are_named(config, message):
+    with pytest.raises(UserError, match=message):
+        read_choices(config)
+
+
+def test_without_datasets_it_is_the_toy_task():
+    config = changed("datasets", value={}) | {"compare": {"benchmarks": ["test"], "published": {}}}
+    config |= {
+        "markovscale": {"benchmarks": ["test"]},
+        "testtime": {**CONFIG["testtime"], "trained": "shifted", "untouched": "test"},
+    }
+    config["pools"] = dict.fromkeys(("test", "calibration", "shifted"), CONFIG["pools"]["math"])
+    choices = read_choices(config)
+    assert choices.toy and choices.results == "out" and choices.generator == {}
+    assert choices.evaluated == ("test", "calibration", "shifted")
+    assert published_on(choices, "test") == "--published-on MATH500"
+    assert minutes_to_draw(choices, "test", "parallel") == 120 and minutes_to_score(choices, "test", "parallel") == 60
