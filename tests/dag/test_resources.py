@@ -4,7 +4,16 @@ import json
 
 import pytest
 
-from itscale.dag.choices import dataset_source, drawing_plan, kept_out, options_of, published_on, rate_settings, read_choices
+from itscale.dag.choices import (
+    dataset_source,
+    drawing_plan,
+    grading_options,
+    kept_out,
+    options_of,
+    published_on,
+    rate_settings,
+    read_choices,
+)
 from itscale.dag.resources import minutes_at, minutes_to_draw, minutes_to_score, minutes_to_train, scaled, stated_tokens, text_mb
 from itscale.errors import UserError
 
@@ -25,11 +34,16 @@ CONFIG = {
     },
     "engine": {"name": "auto", "batch_size": 8},
     "sampling": {"temperature": 0.7, "top_p": 1.0},
+    "grading": {"answer": "hash", "time_limit": 2.0},
     "predictor": {},
     "official": {},
     "pools": {
-        name: {"parallel": {"samples": 64, "shards": 4}, "chain": {"chains": 2, "rounds": 8, "shards": 1}}
-        for name in ("math", "gpqa", "calibration")
+        name: {"parallel": {"samples": 64, "shards": 4}, "chain": {"chains": 2, "rounds": 8, "shards": 1}, "grading": grading}
+        for name, grading in {
+            "math": {"read_cut_off": True},
+            "gpqa": {"answer": "regex:a b", "read_cut_off": False},
+            "calibration": {},
+        }.items()
     },
     "compare": {"benchmarks": ["math", "gpqa"], "published": {"math": "MATH500"}},
     "markovscale": {"benchmarks": ["math"]},
@@ -72,7 +86,11 @@ def test_models_and_engine_follow_from_the_generator():
         "kind": "chain",
         "seed": 5,
         "sampling": {"temperature": 0.7, "top_p": 1.0},
+        "answer": "hash",
+        "read_cut_off": True,
     }
+    assert grading_options(choices, "math") == "--answer hash --time-limit 2.0 --read-cut-off"
+    assert grading_options(choices, "gpqa") == "--answer 'regex:a b' --time-limit 2.0"
     assert json.loads(dataset_source(choices, "math")) == {"path": "p", "question": "q"}
     assert options_of(choices, "gpqa") == "--choices 4" and options_of(choices, "math") == ""
     assert published_on(choices, "math") == "--published-on MATH500" and published_on(choices, "gpqa") == ""

@@ -75,7 +75,7 @@ def test_data_without_a_manifest_is_not_complete(tmp_path):
 
 
 def test_missing_column_is_named(tmp_path):
-    write_table(tmp_path / "t.parquet", pd.DataFrame({"problem_id": ["a"]}), PROBLEMS.remove(1).remove(1).remove(1))
+    write_table(tmp_path / "t.parquet", pd.DataFrame({"problem_id": ["a"]}), PROBLEMS.remove(1).remove(1).remove(1).remove(1))
     with pytest.raises(UserError, match="question, answer, level"):
         read_table(tmp_path / "t.parquet", PROBLEMS)
 
@@ -95,7 +95,7 @@ def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path):
     before = path.read_bytes()
 
     def blocks():
-        yield pd.DataFrame([["b", "1+1", "2", ""]], columns=PROBLEMS.names)
+        yield pd.DataFrame([["b", "1+1", "2", "", []]], columns=PROBLEMS.names)
         raise RuntimeError("no more")
 
     with pytest.raises(RuntimeError):

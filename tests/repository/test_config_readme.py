@@ -13,6 +13,7 @@ import yaml
 
 from itscale.engines import EngineSettings
 from itscale.engines.protocol import Sampling
+from itscale.grading.settings import Grading
 from itscale.models.predictor import PredictorSettings
 from itscale.sources.datasets import DatasetSource
 from itscale.testtime.evaluation import EvaluationSettings
@@ -35,6 +36,7 @@ READ_BY = {
 DEFAULTS_OF = {
     "datasets.{name}": DatasetSource,
     "engine": EngineSettings,
+    "grading": Grading,
     "predictor": PredictorSettings,
     "sampling": Sampling,
     "testtime.evaluation": EvaluationSettings,

@@ -56,6 +56,7 @@ ENGINE = {
 }
 
 
+from itscale.dag.choices import Choices, grading_of, grading_options
 from itscale.dag.planning import samples_of
 from itscale.dag.rerun import command_files, files_of
 
@@ -112,6 +113,13 @@ def plan(wildcards):
             "kind": wildcards.kind,
             "seed": config["seed"],
             "sampling": {**config["sampling"], **of.get("sampling", {})},
+            **{
+                key: value
+                for key, value in grading_of(
+                    Choices(config), wildcards.benchmark
+                ).items()
+                if key in ("answer", "read_cut_off")
+            },
         }
     )
 

@@ -53,6 +53,9 @@ rule live_run:
         options=json.dumps(config["live"]),
         choices=choices_of(config["compare"]["benchmarks"][0]),
         sampling=json.dumps(config["sampling"]),
+        grading=json.dumps(
+            grading_of(Choices(config), config["compare"]["benchmarks"][0])
+        ),
         engine=json.dumps(ENGINE),
         scoring=json.dumps(config["verifier"]),
         seed=config["seed"],
@@ -61,4 +64,4 @@ rule live_run:
     shell:
         "OMP_NUM_THREADS=1 python -m itscale live --model {input.model:q} --verifier {input.verifier:q}"
         " --problems {input.problems:q} --calibration {input.calibration:q} --pool {input.pool:q} --options {params.options:q}"
-        " --sampling {params.sampling:q} --engine {params.engine:q} --scoring {params.scoring:q} --seed {params.seed} {params.predictions} {params.choices} --out {params.out:q} 2>&1 | tee {log:q}"
+        " --sampling {params.sampling:q} --engine {params.engine:q} --scoring {params.scoring:q} --seed {params.seed} --grading {params.grading:q} {params.predictions} {params.choices} --out {params.out:q} 2>&1 | tee {log:q}"

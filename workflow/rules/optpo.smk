@@ -127,12 +127,13 @@ rule train_on_votes:
         evaluation=json.dumps(TESTTIME["evaluation"]),
         sampling=json.dumps(TESTTIME["sampling"]),
         engine=json.dumps({**ENGINE, "gpu_memory": TESTTIME["gpu_memory"]}),
+        grading=json.dumps(grading_of(Choices(config), TESTTIME["trained"])),
         out=lambda wildcards, output: os.path.dirname(output.record),
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale train-on-votes --name {params.name} --seed {wildcards.seed}"
         " --settings {params.settings:q} --evaluation {params.evaluation:q} --sampling {params.sampling:q}"
         " --engine {params.engine:q} --model {input.model:q} --problems {input.problems:q} --untouched {input.untouched:q}"
-        " --calibration {input.calibration:q} {params.choices} --out {params.out:q} 2>&1 | tee {log:q}"
+        " --calibration {input.calibration:q} --grading {params.grading:q} {params.choices} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 # The learning rate is compared on the calibration problems, whose answers may be read.
@@ -160,6 +161,7 @@ use rule train_on_votes as try_learning_rate with:
         evaluation=json.dumps(TESTTIME["evaluation"]),
         sampling=json.dumps(TESTTIME["sampling"]),
         engine=json.dumps({**ENGINE, "gpu_memory": TESTTIME["gpu_memory"]}),
+        grading=json.dumps(grading_of(Choices(config), "calibration")),
         out=lambda wildcards, output: os.path.dirname(output.record),
 
 

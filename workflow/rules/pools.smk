@@ -105,10 +105,10 @@ rule grades:
         runtime=more(60),
         gpu=0,
     params:
-        time_limit=config["grading"]["time_limit"],
+        options=lambda wildcards: grading_options(Choices(config), wildcards.benchmark),
     shell:
         "python -m itscale grade --problems {input.problems:q} --samples {input.samples:q}"
-        " --time-limit {params.time_limit} --out {output.table:q} 2>&1 | tee {log:q}"
+        " {params.options} --out {output.table:q} 2>&1 | tee {log:q}"
 
 
 rule pool:

@@ -41,6 +41,7 @@ AllowUnanswered = Annotated[
 GoldList = Annotated[
     str | None, typer.Option(help="What a list of several gold answers is: any (each is accepted) or tuple (in that order).")
 ]
+GradingJson = Annotated[str, typer.Option(help="Grading as JSON: answer, compare, read_cut_off, time_limit.")]
 TimeLimit = Annotated[float, typer.Option(min=0.1, help="Seconds that one answer may take to read.")]
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list", Path: "a path"}

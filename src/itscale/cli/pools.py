@@ -125,7 +125,7 @@ def grade(
 
 def graded(samples, problems, grading):
     """The grades of samples; how many have which verdict, and how many were cut off, is printed."""
-    from itscale.grading.answers import CUT_OFF
+    from itscale.data.records import CUT_OFF
     from itscale.grading.clusters import grade_table
 
     grades = grade_table(samples, problems, grading)

@@ -12,6 +12,7 @@ from itscale.cli.options import (
     Choices,
     Comparison,
     GoldList,
+    GradingJson,
     ReadCutOff,
     Seed,
     StepBreak,
@@ -227,6 +228,9 @@ def advise(
     found = make_pool(frame, Unit.ROUND if frame["round"].max() > 0 else Unit.SAMPLE)
     if predictions is not None:
         found = with_predictions(found, read_table(predictions, PREDICTIONS))
+    unanswered, cut_off = int((found.cluster < 0).sum()), int(found.cut_off.sum())
+    if unanswered or cut_off:
+        typer.echo(f"{unanswered} of {found.cluster.size} samples have no answer, {cut_off} were cut off")
     tried = read_methods(parse_object(methods, "--methods")) if methods else stage.usual_methods(found)
     table = stage.advise(found, tried, accuracy, orders=orders, seed=seed)
     if out is not None:
@@ -256,6 +260,7 @@ def live(
     seed: Seed,
     out: Annotated[Path, typer.Option(help="Folder to write: live.csv and arrival.csv.")],
     predictions: Annotated[Path | None, typer.Option(help="What the predictor says of these problems (.parquet).")] = None,
+    grading: GradingJson = "{}",
     choices: Choices = None,
 ) -> None:
     """Run methods live against their fixed N; measure tokens, clock, and the bias of the order of arrival."""
@@ -263,6 +268,7 @@ def live(
     from itscale.data.tables import write_csv
     from itscale.engines import EngineSettings
     from itscale.engines.protocol import Sampling
+    from itscale.grading.settings import Grading
     from itscale.models.verifier import Verifier
     from itscale.studies.calibrate import frozen_policies, read_calibration, slugs_of
     from itscale.studies.live import adaptive, arrival_bias, study_engines
@@ -287,6 +293,7 @@ def live(
         sampling=settings_of(Sampling, sampling, "--sampling"),
         predictions=predicted,
         seed=seed,
+        grading=settings_of(Grading, grading, "--grading"),
     )
     write_csv(out / "live.csv", with_slugs(table, slugs))
     stored = read_pool(pool, Unit.SAMPLE)

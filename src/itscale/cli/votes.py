@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Choices, Out, Seed, app, settings_of
+from itscale.cli.options import Choices, GradingJson, Out, Seed, app, settings_of
 
 
 @app.command()
@@ -71,6 +71,7 @@ def train_on_votes(
     evaluation: Annotated[str, typer.Option(help="EvaluationSettings as JSON.")] = "{}",
     sampling: Annotated[str, typer.Option(help="Sampling of the rollouts as JSON.")] = "{}",
     engine: Annotated[str, typer.Option(help="EngineSettings as JSON, but for the model.")] = "{}",
+    grading: GradingJson = "{}",
     choices: Choices = None,
 ) -> None:
     """Train a model on a benchmark without its answers: the consensus of each vote is the label.
@@ -81,6 +82,7 @@ def train_on_votes(
     from itscale.data.records import read_problems, read_votes
     from itscale.engines import EngineSettings
     from itscale.engines.protocol import Sampling
+    from itscale.grading.settings import Grading
     from itscale.policies.calibration import Calibration
     from itscale.sources.datasets import refuse_overlap
     from itscale.testtime.evaluation import EvaluationSettings
@@ -105,6 +107,7 @@ def train_on_votes(
         known=Calibration(votes=estimate_model(read_votes(calibration), choices)),
         seed=seed,
         name=name,
+        grading=settings_of(Grading, grading, "--grading"),
     )
     train(job, out)
 

@@ -1,6 +1,7 @@
 """What follows from a configuration: which models, which engine, which splits, and what contradicts itself."""
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -104,8 +105,23 @@ def kept_out(choices: Choices, benchmark: str) -> list[str]:
 def drawing_plan(choices: Choices, benchmark: str, kind: str) -> str:
     """The plan of a pool for `itscale generate`, as JSON."""
     config, of = choices.config, choices.config["pools"][benchmark]
-    sampling = {**config["sampling"], **of.get("sampling", {})}
-    return json.dumps({**of[kind], "kind": kind, "seed": config["seed"], "sampling": sampling})
+    sampling, grading = {**config["sampling"], **of.get("sampling", {})}, grading_of(choices, benchmark)
+    carried = {key: grading[key] for key in ("answer", "read_cut_off") if key in grading}
+    return json.dumps({**of[kind], "kind": kind, "seed": config["seed"], "sampling": sampling, **carried})
+
+
+def grading_of(choices: Choices, benchmark: str) -> dict[str, Any]:
+    """How the answers to a benchmark are found and compared: what its pool says, laid over what is said for all."""
+    return {**choices.config["grading"], **choices.config["pools"].get(benchmark, {}).get("grading", {})}
+
+
+def grading_options(choices: Choices, benchmark: str) -> str:
+    """The same as options of `itscale grade`."""
+    options = []
+    for key, value in grading_of(choices, benchmark).items():
+        flag = f"--{key.replace('_', '-')}"
+        options += [] if value is False else [flag] if value is True else [flag, str(value)]
+    return shlex.join(options)
 
 
 def dataset_source(choices: Choices, benchmark: str) -> str:

@@ -24,6 +24,8 @@ import pyarrow.parquet as pq
 
 from itscale.errors import UserError
 
+# The finish reason of a completion that reached its limit of tokens.
+CUT_OFF = "length"
 KEY = ("problem_id", "chain", "round", "sample")
 _KEY_FIELDS = [("problem_id", pa.string()), ("chain", pa.int32()), ("round", pa.int32()), ("sample", pa.int32())]
 
@@ -55,10 +57,11 @@ PREDICTIONS = pa.schema(
 )
 POOL = pa.unify_schemas([SAMPLES, GRADES, SCORES])
 # Columns that a table may lack; they are empty then.
-OPTIONAL = frozenset({"failure", *CONFIDENCE})
+OPTIONAL = frozenset({"failure", "finish_reason", "also", *CONFIDENCE})
 # What the arrays of a pool are made of.
 _DENSE = (
     *KEY,
+    "finish_reason",
     "cluster",
     "verdict",
     "score_mean",
@@ -292,7 +295,7 @@ def read_problems(path: Path) -> list[Problem]:
         UserError: as `read_table`; no problem, or two of one id.
     """
     rows = read_table(path, PROBLEMS).itertuples(index=False, name=None)
-    problems = [Problem(*texts, also=tuple(map(str, also))) for *texts, also in rows]
+    problems = [Problem(*texts, also=() if also is None else tuple(map(str, also))) for *texts, also in rows]
     if not problems:
         raise UserError(f"{path} holds no problem: make the benchmark anew with at least one.")
     refuse_twins(str(path), [p.problem_id for p in problems])
@@ -370,6 +373,7 @@ class Pool:
     verifier_tokens: np.ndarray  # [R, K] int
     features: Mapping[str, np.ndarray] = field(default_factory=dict)  # name -> [R], predicted from the question alone
     predictor_tokens: np.ndarray | int = 0  # [R] int, what the predictor read of the row's question
+    cut_off: np.ndarray | None = None  # [R, K] bool, completions that reached their limit of tokens; None where none did
 
     @property
     def rows(self) -> int:
@@ -413,6 +417,8 @@ def make_pool(frame: pd.DataFrame, unit: Unit) -> Pool:
     frame, k = _in_rows(frame, unit)
     ids, index = np.unique(frame["problem_id"].to_numpy().reshape(-1, k)[:, 0].astype(str), return_inverse=True)
 
+    finish = frame.get("finish_reason", pd.Series("", frame.index))
+
     def dense(name: str, dtype: type) -> np.ndarray:
         return frame[name].to_numpy(dtype).reshape(-1, k)
 
@@ -427,6 +433,7 @@ def make_pool(frame: pd.DataFrame, unit: Unit) -> Pool:
         prompt_tokens=dense("prompt_tokens", np.int64),
         cached_prompt_tokens=dense("cached_prompt_tokens", np.int64),
         verifier_tokens=dense("verifier_tokens", np.int64),
+        cut_off=(finish == CUT_OFF).to_numpy().reshape(-1, k),
     )
 
 

@@ -53,6 +53,8 @@ def readable(main: pd.DataFrame) -> pd.DataFrame:
             "method": main["method"],
             "budget": main["budget"].astype(str) + " " + main["unit"] + "s",
             "samples drawn": main["samples_drawn"].map("{:.1f}".format),
+            "unanswered": main["unanswered"].map("{:.1f}".format),
+            "cut off": main["cut_off"].map("{:.1f}".format),
             "accuracy (%)": interval_cells(main, "accuracy", 100, 1),
             "against the fixed N (points)": interval_cells(main, "accuracy_difference", 100, 1),
             "completion tokens": interval_cells(main, "completion_tokens", 1, 0),

@@ -35,6 +35,8 @@ class Outcomes:
     correct: np.ndarray  # [B] bool
     reason: np.ndarray  # [B] int8, index into list(Reason)
     ledger: Ledger  # arrays of [B]
+    unanswered: np.ndarray  # [B] int, of the samples drawn those without an answer
+    cut_off: np.ndarray  # [B] int, and those that were cut off at their limit of tokens
 
 
 def orders_of(pool: Pool, orders: int, seed: int) -> np.ndarray:
@@ -142,6 +144,8 @@ def _replay_rows(
             verifier=np.where(scored & paid, pool.verifier_tokens[row[:, None], order], 0).sum(axis=1),
             predictor=np.broadcast_to(pool.predictor_tokens, pool.rows)[row] if predicted else 0,
         ),
+        unanswered=(paid & (cluster < 0)).sum(axis=1),
+        cut_off=spent(pool.cut_off) if pool.cut_off is not None else np.zeros(len(row), np.int64),
     )
 
 

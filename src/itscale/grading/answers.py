@@ -9,10 +9,10 @@ import re
 from collections import deque
 from collections.abc import Callable
 
+from itscale.data.records import CUT_OFF
 from itscale.errors import UserError
 
 FORMATS = ("auto", "boxed", "hash", "phrase", "choice", "last_number", "regex:PATTERN", "json:KEY")
-CUT_OFF = "length"  # the finish reason of a completion that reached its limit of tokens
 
 _READ, _READ_WORDS = 100_000, 20_000
 _LONGEST = 400  # characters of what follows a phrase

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from itscale.grading.answers import CUT_OFF, extract_answer
+from itscale.data.records import CUT_OFF
+from itscale.grading.answers import extract_answer
 from itscale.grading.settings import Grading
 
 FIRST = 16  # samples of a live run after which it is stopped

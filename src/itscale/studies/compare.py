@@ -42,6 +42,7 @@ def summary(shown: Means, outcomes: Outcomes, full: Outcomes) -> dict[str, Any]:
     """
     problems = len(shown.accuracy)
     row: dict[str, Any] = {"problems": problems, "samples_drawn": float(outcomes.drawn.mean())}
+    row |= {"unanswered": float(outcomes.unanswered.mean()), "cut_off": float(outcomes.cut_off.mean())}
     levels, ours = _quantities(shown), _quantities(replayed(outcomes, problems))
     theirs = ours if outcomes is full else _quantities(replayed(full, problems))
     for name, values in levels.items():

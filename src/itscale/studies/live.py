@@ -4,7 +4,7 @@ Also what it would cost to decide in order of arrival: an engine that runs a pro
 """
 
 import heapq
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from itscale.engines import EngineSettings, open_engine
 from itscale.engines.protocol import Engine, Sampling
 from itscale.errors import UserError
 from itscale.grading.comparison import Comparer
+from itscale.grading.settings import Grading
 from itscale.policies.protocol import Policy
 from itscale.studies.calibrate import reference
 from itscale.theory.intervals import ITSELF, SHARE, mean_interval, paired_difference, ratio_interval
@@ -35,12 +36,14 @@ class Bench:
     seed: int = 0
     chains: int = 1
     prefetch: int = 8
+    grading: Grading = field(default_factory=Grading)
+    allow_unanswered: bool = True  # the tables count them
 
     def run(self, problems: list[Problem], policy: Policy) -> Run:
         options = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "engine"}
         if hasattr(self.engine, "drop_caches"):
             self.engine.drop_caches()
-        with Comparer() as comparer:
+        with Comparer(self.grading) as comparer:
             comparer.start()
             return solve(problems, self.engine, policy, comparer=comparer, **options)
 
@@ -48,8 +51,9 @@ class Bench:
 def study(problems: list[Problem], policies: list[tuple[str, Policy]], bench: Bench, engine: str) -> pd.DataFrame:
     """A row per fixed budget and per policy, all on the same problems with the same seeds.
 
-    Columns: engine, method, family, unit, budget, problems, samples_drawn; per problem accuracy, tokens_drawn (completion
-    tokens, those of no use included), each with _low and _high, and prefetched_tokens, aborted_tokens, verifier_tokens;
+    Columns: engine, method, family, unit, budget, problems, samples_drawn, of these unanswered and cut_off; per problem
+    accuracy, tokens_drawn (completion tokens, those of no use included), each with _low and _high, and prefetched_tokens,
+    aborted_tokens, verifier_tokens;
     seconds; against fixed N token_saving (with _low and _high) and wall_saving, both as shares, and wall_per_token, their
     ratio; the same of this process's processor time (for an engine on the CPU: what the clock would say if nothing else ran);
     milliseconds per decision, and per abort (median and 95th percentile) from the arrival of the deciding sample.
@@ -57,7 +61,7 @@ def study(problems: list[Problem], policies: list[tuple[str, Policy]], bench: Be
     bench.run(problems[:4], policies[0][1])  # warms the engine up
     fixed: dict[Policy, Run] = {}
     rows = []
-    with Comparer() as comparer:
+    with Comparer(bench.grading) as comparer:
         for method, policy in policies:
             whole = reference(policy)
             if whole not in fixed:
@@ -75,6 +79,7 @@ def _row(method: str, policy: Policy, run: Run, whole: Run, comparer: Comparer) 
     aborts = 1000 * np.array(run.clock.abort_latency) if run.clock.abort_latency else np.array([np.nan])
     row: dict[str, Any] = {"method": method, "family": policy.family, "unit": str(policy.unit), "budget": policy.limit}
     row |= {"problems": len(drawn), "samples_drawn": float(np.mean([len(r.samples) for r in run.rows]))}
+    row |= {"unanswered": run.unanswered / len(run.rows), "cut_off": run.cut_off / len(run.rows)}
     row |= mean_interval(right, SHARE).columns("accuracy") | mean_interval(drawn).columns("tokens_drawn")
     for name in ("prefetched", "aborted", "verifier"):
         row[f"{name}_tokens"] = _per_problem(run, [getattr(r.ledger, name) for r in run.rows]).mean()
@@ -171,11 +176,12 @@ def study_engines(
     sampling: Sampling,
     predictions: pd.DataFrame | None,
     seed: int,
+    grading: Grading | None = None,
 ) -> pd.DataFrame:
     """`study` on each of several engines (by `names`) with otherwise the same settings."""
     tables = []
     for name in names:
         with open_engine(replace(engine, name=name)) as opened:
-            bench = Bench(opened, sampling, verifier, predictions, seed, prefetch=prefetch)
+            bench = Bench(opened, sampling, verifier, predictions, seed, prefetch=prefetch, grading=grading or Grading())
             tables.append(study(problems, policies, bench, name))
     return pd.concat(tables, ignore_index=True)

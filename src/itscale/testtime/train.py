@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from itscale.engines import EngineSettings, open_engine
 from itscale.engines.protocol import ReloadingEngine, Sampling
 from itscale.errors import UserError
 from itscale.grading.comparison import Comparer
+from itscale.grading.settings import Grading
 from itscale.models.hub import model_files
 from itscale.policies.calibration import Calibration
 from itscale.progress import progress
@@ -59,6 +60,7 @@ class Job:
     known: Calibration
     seed: int
     name: str
+    grading: Grading = field(default_factory=Grading)
 
 
 def train(job: Job, out: Path) -> None:
@@ -77,7 +79,7 @@ def train(job: Job, out: Path) -> None:
         engine = stack.enter_context(open_engine(job.engine))
         if not hasattr(engine, "reload"):
             raise UserError(f"engine.name is {job.engine.name}, which cannot take new weights: train with transformers or vllm.")
-        comparer = stack.enter_context(Comparer())
+        comparer = stack.enter_context(Comparer(job.grading))
         journal = _resume_journal(partial / "journal.jsonl", identity, state["step"])
         stack.callback(journal.close)
         run = Run(job, partial, journal, engine, comparer, state["step"])
@@ -87,7 +89,7 @@ def train(job: Job, out: Path) -> None:
 
 def _identity(job: Job) -> str:
     problems = [[asdict(p) for p in split] for split in (job.trained, job.untouched)]
-    settings = [asdict(job.settings), asdict(job.evaluation), asdict(job.sampling)]
+    settings = [asdict(job.settings), asdict(job.evaluation), asdict(job.sampling), asdict(job.grading)]
     return fingerprint([job.engine.identity(), problems, settings, repr(job.settings.policy(job.known)), job.seed])
 
 
@@ -227,6 +229,7 @@ class Run:
                 "settings": asdict(self.job.settings),
                 "policy": repr(self.roller.policy),
                 "evaluation": asdict(self.job.evaluation),
+                "grading": asdict(self.job.grading),
                 "steps": self.step,
                 "best": self.best,
                 "rollouts": sum(row["rollouts"] for row in steps),
