@@ -104,6 +104,21 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_continues(model, tmp_path):
     assert (tmp_path / "a.jsonl").read_text() == (tmp_path / "b.jsonl").read_text()
 
 
+def test_a_second_call_says_that_it_is_done_and_another_run_is_not_overwritten(model, tmp_path):
+    command = solving(model, tmp_path, "a.jsonl", 2, 2)
+    first = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert first.returncode == 0, first.stderr
+    answers, record = (tmp_path / "a.jsonl").read_bytes(), read_json(tmp_path / "a.json")
+    assert record["tokens"]["completion"] > 0 and record["failed"] == 0
+    again = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0 and "holds the answers of this very run, which is done" in again.stdout
+    other = subprocess.run(
+        solving(model, tmp_path, "a.jsonl", 2, 3), env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+    )
+    assert other.returncode == 1 and "is there already and does not hold the answers of this run" in other.stderr
+    assert (tmp_path / "a.jsonl").read_bytes() == answers
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -163,6 +178,8 @@ def test_the_examples_run_as_written(page, desk):
     ]
     assert len(commands) >= 2
     for command in commands:
+        for old in desk.glob("answers.json*"):  # of another example, which is not overwritten
+            old.unlink()
         done = subprocess.run(command, shell=True, cwd=desk, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         assert "tokens" in done.stdout or command.startswith("echo")

@@ -40,6 +40,7 @@ def pool_frame(problems: int = 2, chains: int = 1, rounds: int = 1, samples: int
         text="",
         finish_reason="stop",
         failure=None,
+        tokens_estimated=False,
         prompt_tokens=5,
         cached_prompt_tokens=0,
         completion_tokens=np.arange(n),
@@ -123,7 +124,7 @@ def test_half_a_surrogate_pair_is_written_as_an_escape_and_a_torn_pair_is_joined
 
 
 def test_a_table_from_before_a_column_was_there_is_read(tmp_path):
-    old = POOL.remove(POOL.get_field_index("failure"))
+    old = POOL.remove(POOL.get_field_index("failure")).remove(POOL.get_field_index("tokens_estimated") - 1)
     write_table(tmp_path / "t.parquet", pool_frame(), old)
     assert read_table(tmp_path / "t.parquet", POOL)["failure"].isna().all()
     write_table(tmp_path / "u.parquet", pool_frame().drop(columns="failure"), POOL)

@@ -5,9 +5,12 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Choices, Out, Seed, app, parse_object
+from itscale.cli.options import Choices, Out, Seed, app, parse_object, settings_of
 from itscale.errors import UserError
 
+PriceOption = Annotated[
+    str, typer.Option("--price", help="Dollars per million tokens as JSON: prompt, cached, completion; gives a column `dollars`.")
+]
 Predictions = Annotated[Path | None, typer.Option(help="Predicted parameters of this benchmark (`itscale predict`).")]
 
 
@@ -61,8 +64,10 @@ def replay(
         typer.Option(help="calibrated, or published: chosen on this benchmark itself, one order, as the papers do."),
     ] = "calibrated",
     choices: Choices = None,
+    price: PriceOption = "",
 ) -> None:
     """Replay every method, hyperparameters frozen, over a benchmark and write its tables."""
+    from itscale.data.ledger import Price
     from itscale.data.records import Unit
     from itscale.data.tables import write_csv
     from itscale.studies import compare as stage
@@ -78,7 +83,8 @@ def replay(
         chosen = choose_published(frozen, pools)
         policies = [(name, best or policy) for (name, policy), (_, best) in zip(policies, chosen, strict=True)]
         orders = 1
-    main, stops = stage.compare(policies, pools, benchmark=benchmark, orders=orders, seed=seed)
+    paid = settings_of(Price, price, "--price") if price else None
+    main, stops = stage.compare(policies, pools, benchmark=benchmark, orders=orders, seed=seed, price=paid)
     main["protocol"] = protocol
     curves = stage.accuracy_curves(pools[Unit.SAMPLE], benchmark=benchmark)
     for name, table in (("main", main), ("stops", stops), ("curves", curves)):

@@ -33,7 +33,7 @@ SOLVE = """Answer questions with a model, drawing no more samples than the polic
 my.jsonl holds one {"question": ...} a line, with "answer" where the gold answer is known (it is looked at after the run only).
 A policy that reads scores takes its verifier from --verifier, or from a folder `reward_model` beside the model. With
 --calibration the policy has the hyperparameters that the calibration split chose. A run that was stopped or killed
-continues when it is called again; the key of a server comes from OPENAI_API_KEY.
+continues when it is called again, and one that is done says so; the key of a server comes from OPENAI_API_KEY.
 """
 
 
@@ -53,8 +53,13 @@ def solve(
     sampling: Annotated[str, typer.Option(help="Sampling as JSON: temperature, top_p, max_tokens.")] = "{}",
     chains: Annotated[int, typer.Option(min=1, help="Chains per question, for policies over rounds.")] = 1,
     prefetch: Annotated[
-        int, typer.Option(min=0, help="Samples of one question that may be begun before they are asked for.")
-    ] = 8,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Samples of one question that may be begun before they are asked for: faster, but some are drawn for nothing. "
+            "Without it 8 for a local model, 0 for a server or where tokens have a price.",
+        ),
+    ] = None,
     answer: AnswerFormat = "auto",
     compare: Comparison = "auto",
     read_cut_off: ReadCutOff = False,
@@ -63,8 +68,10 @@ def solve(
     seed: Seed = 0,
 ) -> None:
     """See SOLVE."""
+    from dataclasses import asdict
+
     from itscale.data.records import PREDICTIONS, read_table
-    from itscale.drivers.live import Interrupted
+    from itscale.drivers.live import Interrupted, run_identity
     from itscale.drivers.live import solve as stage
     from itscale.engines import EngineSettings, open_engine
     from itscale.engines.protocol import Sampling
@@ -89,39 +96,52 @@ def solve(
             raise UserError(
                 f"policy {policy!r} reads verifier scores: give the folder of a process reward model with --verifier."
             )
-        from itscale.models.verifier import Verifier
-
         pieces = parse_step_break(step_break)
-        scorer = Verifier(prm, verifier_batch_size, pieces)
         scored_with = {"verifier": str(prm), "weights": weights_digest(prm), "step_break": pieces}
     given = build(EngineSettings, {**options, "model": model}, "--engine")
+    drawing = settings_of(Sampling, sampling, "--sampling")
+    meta = {"drawn_with": given.identity(), "scored_with": scored_with}
+    identity = run_identity(questions, chosen, drawing, seed, chains, grading, meta)
+    if out.exists():
+        typer.echo(already_done(out, identity))
+        return
+    if scored_with:
+        from itscale.models.verifier import Verifier
+
+        scorer = Verifier(prm, verifier_batch_size, scored_with["step_break"])
     with open_engine(given) as opened:
         try:
             run = stage(
                 questions,
                 opened,
                 chosen,
-                sampling=settings_of(Sampling, sampling, "--sampling"),
+                sampling=drawing,
                 seed=seed,
                 chains=chains,
-                prefetch=prefetch,
+                prefetch=0 if prefetch is None and given.price is not None else prefetch,
                 verifier=scorer,
                 predictions=readable(predictions, lambda path: read_table(path, PREDICTIONS)),
                 grading=grading,
                 allow_unanswered=allow_unanswered,
                 journal=partial,
-                meta={"drawn_with": given.identity(), "scored_with": scored_with},
+                meta=meta,
             )
         except Interrupted as stopped:
             typer.echo(f"itscale: {stopped}: the same command continues.", err=True)
             raise typer.Exit(130) from None
+        learnt = getattr(opened, "learnt", {})
     write_answers(out, run.rows)
     drawn, sentence = sum(len(row.samples) for row in run.rows), None
     if 2 * run.unanswered > drawn:
         seen = [(s.text, str(s.completion.finish), s.assessment.answer) for row in run.rows for s in row.samples]
         sentence = unanswered_sentence(seen, grading)
+    write_record(
+        out, run, {"run": identity, **meta, "sampling": asdict(drawing), "seed": seed, "parameters": learnt}, given.price
+    )
     partial.unlink()
     typer.echo(run.summary())
+    if given.price is not None:
+        typer.echo(f"${given.price.dollars(run.ledger):.4f}")
     typer.echo(stops(run.rows))
     if all(problem.answer for problem in questions):
         typer.echo(accuracy(run.rows, grading))
@@ -131,6 +151,32 @@ def solve(
     if sentence:
         typer.echo(f"itscale: {sentence}", err=True)
         raise typer.Exit(0 if allow_unanswered else 1)
+
+
+def already_done(out: Path, identity: str) -> str:
+    """What to say of answers that are there: that this run is done.
+
+    Raises:
+        UserError: they are another run's, which is not for us to overwrite.
+    """
+    from itscale.data.records import manifest_path, read_json
+
+    if manifest_path(out).exists() and read_json(manifest_path(out)).get("run") == identity:
+        return f"{out} holds the answers of this very run, which is done: give another --out, or another --seed, to draw anew."
+    raise UserError(f"{out} is there already and does not hold the answers of this run: give another file with --out.")
+
+
+def write_record(out: Path, run, record: dict, price) -> None:
+    """What the answers come from and what they cost, in a .json file beside them."""
+    from dataclasses import asdict
+
+    from itscale.data.records import manifest_path, write_json
+    from itscale.drivers.generate import loaded_versions
+
+    record |= {"versions": loaded_versions(), "tokens": asdict(run.ledger), "failed": len(run.failures)}
+    if price is not None:
+        record["dollars"] = price.dollars(run.ledger)
+    write_json(manifest_path(out), record)
 
 
 def readable(path: Path | None, read):
@@ -153,6 +199,7 @@ def write_answers(out: Path, rows) -> None:
                     "finish": str(s.completion.finish),
                     **({"failure": s.completion.failure} if s.completion.failure is not None else {}),
                     "completion_tokens": s.completion.completion_tokens,
+                    **({"estimated": True} if s.completion.estimated else {}),
                     "text": s.text,
                 }
                 for s in row.samples

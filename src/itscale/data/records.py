@@ -47,6 +47,7 @@ SAMPLES = pa.schema(
         ("cached_prompt_tokens", pa.int32()),
         ("completion_tokens", pa.int32()),
         *((name, pa.float64()) for name in CONFIDENCE),
+        ("tokens_estimated", pa.bool_()),
     ]
 )
 SCORES = pa.schema([*_KEY_FIELDS, ("score_mean", pa.float64()), ("score_last", pa.float64()), ("verifier_tokens", pa.int32())])
@@ -57,7 +58,7 @@ PREDICTIONS = pa.schema(
 )
 POOL = pa.unify_schemas([SAMPLES, GRADES, SCORES])
 # Columns that a table may lack; they are empty then.
-OPTIONAL = frozenset({"failure", "finish_reason", "also", *CONFIDENCE})
+OPTIONAL = frozenset({"failure", "finish_reason", "tokens_estimated", "also", *CONFIDENCE})
 # What the arrays of a pool are made of.
 _DENSE = (
     *KEY,

@@ -190,9 +190,15 @@ def generate_shard(problems: list[Problem], engine: Engine, plan: Plan, out: Pat
                 advance(bar, len(completions))
         if len(shard.done) != shard.total:
             raise RuntimeError(f"{out}: {len(shard.done)} samples were drawn where {shard.total} were planned")
+        learnt = getattr(engine, "learnt", {})  # what a server has refused is not what was asked for
         details = {**meta, "plan": asdict(plan), "engine": type(engine).__name__, "versions": loaded_versions()}
         # The tokens of all samples, those of earlier attempts too; what the engine counted is this attempt's.
-        write_blocks(out, shard.tables(), SAMPLES, lambda: details | {"usage": dict(shard.usage), "failed": len(shard.failures)})
+        write_blocks(
+            out,
+            shard.tables(),
+            SAMPLES,
+            lambda: details | {"usage": dict(shard.usage), "failed": len(shard.failures), "parameters": learnt},
+        )
     if shard.failures:
         print(shard.failures.summary(), file=sys.stderr)
     journal.path.unlink()
@@ -215,4 +221,5 @@ def _row(completion: Completion, seed: int) -> dict[str, Any]:
         "cached_prompt_tokens": completion.cached_prompt_tokens,
         "completion_tokens": completion.completion_tokens,
         **(asdict(completion.confidence) if completion.confidence is not None else {}),
+        "tokens_estimated": completion.estimated,
     }

@@ -55,12 +55,17 @@ class Run:
         return sum(sample.completion.finish == Finish.LENGTH for row in self.rows for sample in row.samples)
 
     @property
+    def estimated(self) -> int:
+        """Samples whose tokens a server did not count."""
+        return sum(sample.completion.estimated for row in self.rows for sample in row.samples)
+
+    @property
     def answers(self) -> dict[str, str | None]:
         """The answer to each problem (of its first chain)."""
         return {row.problem.problem_id: row.answer for row in self.rows if row.chain == 0}
 
     def summary(self) -> str:
-        """What was drawn, about what the whole budget would have cost, and what failed."""
+        """What was drawn, about what the whole budget would have cost, what failed, and what is not exact."""
         ledger, used = self.ledger, sum(len(row.samples) for row in self.rows)
         share = 100 * self.saved / max(ledger.drawn + self.saved, 1)
         return (
@@ -68,6 +73,7 @@ class Run:
             f"{ledger.drawn} completion tokens drawn ({ledger.prefetched} finished unused, {ledger.aborted} cut short), "
             f"about {self.saved:.0f} saved ({share:.0f} % of the whole budget; an estimate, from the samples that were drawn)"
             + (f"\n{self.failures.summary()}" if self.failures else "")
+            + (f"\nthe tokens of {self.estimated} samples are estimates: the server did not count them" if self.estimated else "")
         )
 
 
@@ -83,7 +89,7 @@ def solve(
     sampling: Sampling | None = None,
     seed: int = 0,
     chains: int = 1,
-    prefetch: int = 8,
+    prefetch: int | None = None,
     verifier: Scorer | None = None,
     comparer: Comparer | None = None,
     grading: Grading | None = None,
@@ -104,7 +110,8 @@ def solve(
         sampling: of every request.
         seed: with the problem's id and the sample's number it decides the request's seed, as in `generate`.
         chains: of every problem, for rules that count rounds.
-        prefetch: samples of one problem that may be begun before they are asked for, when slots are free.
+        prefetch: samples of one problem that may be begun before they are asked for, when slots are free; without it 8, and 0
+            for a server, where tokens are somebody's money.
         verifier: scores samples, for the rules that read scores.
         comparer: compares answers; without one, one is opened for this call, which takes seconds.
         grading: how answers are found and compared, where no comparer says it.
@@ -137,9 +144,8 @@ def solve(
         assessor = stack.enter_context(Assessor(comparer, verifier, scores_read(policy), background=background))
         written = None
         if journal is not None:
-            settings = [repr(policy), asdict(sampling), seed, chains, keep_ids, [asdict(p) for p in problems], meta or {}]
-            settings.append(asdict(comparer.grading))
-            written = Journal(journal, fingerprint(settings))
+            identity = run_identity(problems, policy, sampling, seed, chains, comparer.grading, meta, keep_ids=keep_ids)
+            written = Journal(journal, identity)
             stack.callback(written.close)
         before = engine.usage()
         driver = Driver(
@@ -149,7 +155,7 @@ def solve(
             sampling=sampling,
             seed=seed,
             chains=chains if policy.unit is Unit.ROUND else 1,
-            prefetch=prefetch,
+            prefetch=(0 if getattr(engine, "remote", False) else 8) if prefetch is None else prefetch,
             assessor=assessor,
             journal=written,
             features=features,
@@ -165,6 +171,22 @@ def solve(
         kept = f"what had finished is in {journal}" if journal is not None else "nothing was kept, since no journal was given"
         raise Interrupted(f"stopped after {done} of {len(driver.rows)} problems; {kept}")
     return Run(driver.solved(predictor_tokens), policy.limit, driver.clock, driver.failures)
+
+
+def run_identity(
+    problems: list[Problem],
+    policy: Policy,
+    sampling: Sampling,
+    seed: int,
+    chains: int,
+    grading: Grading,
+    meta: dict[str, Any] | None,
+    *,
+    keep_ids: bool = False,
+) -> str:
+    """The fingerprint of a run: of all that its samples and decisions depend on."""
+    settings = [repr(policy), asdict(sampling), seed, chains, keep_ids, [asdict(p) for p in problems], meta or {}]
+    return fingerprint([*settings, asdict(grading)])
 
 
 def _features(policy: Policy, ids: list[str], predictions: pd.DataFrame | None) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -113,6 +113,8 @@ class OpenaiEngine:
         UserError: the server does not answer, is none, refuses the key, or does not offer the model.
     """
 
+    remote = True  # tokens are somebody's money
+
     def __init__(
         self,
         url: str,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from itscale.data.ledger import Price
 from itscale.data.records import Pool, Unit
 from itscale.drivers.expectation import Means, expected, pass_at, question_means, replayed
 from itscale.drivers.replay import Outcomes, reason_shares, replay
@@ -17,9 +18,15 @@ from itscale.theory.intervals import SHARE, mean_interval, paired_difference
 
 
 def compare(
-    policies: list[tuple[str, Policy]], pools: dict[Unit, Pool], *, benchmark: str, orders: int, seed: int
+    policies: list[tuple[str, Policy]],
+    pools: dict[Unit, Pool],
+    *,
+    benchmark: str,
+    orders: int,
+    seed: int,
+    price: Price | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Replay every bound policy on a benchmark's pools.
+    """Replay every bound policy on a benchmark's pools; with a price, what the generator's tokens cost is a column (`dollars`).
 
     Returns:
         The main table (a row per method and budget) and the stops (a row per method, budget, samples drawn and reason).
@@ -30,12 +37,12 @@ def compare(
         pool, full = pools[policy.unit], fixed(reference(policy))
         outcomes = full if policy == reference(policy) else replay(policy, pool, orders=orders, seed=seed)
         label = {"benchmark": benchmark, "method": method, "unit": str(policy.unit), "budget": policy.limit}
-        rows.append({**label, "family": policy.family, **summary(question_means(policy, pool, outcomes), outcomes, full)})
+        rows.append({**label, "family": policy.family, **summary(question_means(policy, pool, outcomes), outcomes, full, price)})
         stops.append(_stops(outcomes).assign(**label))
     return pd.DataFrame(rows), pd.concat(stops, ignore_index=True)
 
 
-def summary(shown: Means, outcomes: Outcomes, full: Outcomes) -> dict[str, Any]:
+def summary(shown: Means, outcomes: Outcomes, full: Outcomes, price: Price | None = None) -> dict[str, Any]:
     """Accuracy and tokens as `shown`, and how the replays differ from those of the fixed N on the same orders.
 
     A difference of replays on the same orders is nearer the truth than one of two columns, of which one may be an expectation.
@@ -43,8 +50,8 @@ def summary(shown: Means, outcomes: Outcomes, full: Outcomes) -> dict[str, Any]:
     problems = len(shown.accuracy)
     row: dict[str, Any] = {"problems": problems, "samples_drawn": float(outcomes.drawn.mean())}
     row |= {"unanswered": float(outcomes.unanswered.mean()), "cut_off": float(outcomes.cut_off.mean())}
-    levels, ours = _quantities(shown), _quantities(replayed(outcomes, problems))
-    theirs = ours if outcomes is full else _quantities(replayed(full, problems))
+    levels, ours = _quantities(shown, price), _quantities(replayed(outcomes, problems), price)
+    theirs = ours if outcomes is full else _quantities(replayed(full, problems), price)
     for name, values in levels.items():
         within = SHARE if name == "accuracy" else None
         difference = paired_difference(ours[name], theirs[name], within)
@@ -54,9 +61,10 @@ def summary(shown: Means, outcomes: Outcomes, full: Outcomes) -> dict[str, Any]:
     return row
 
 
-def _quantities(means: Means) -> dict[str, np.ndarray]:
+def _quantities(means: Means, price: Price | None) -> dict[str, np.ndarray]:
     ledger = means.ledger
-    return {"accuracy": means.accuracy, "completion_tokens": ledger.completion, "total_tokens": ledger.total}
+    found = {"accuracy": means.accuracy, "completion_tokens": ledger.completion, "total_tokens": ledger.total}
+    return found if price is None else {**found, "dollars": price.dollars(ledger)}
 
 
 def _stops(outcomes: Outcomes) -> pd.DataFrame:

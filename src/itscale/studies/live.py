@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from itscale.data.ledger import Price
 from itscale.data.records import Pool, Problem, Unit
 from itscale.drivers.assess import Scorer
 from itscale.drivers.driver import right_answers
@@ -38,9 +39,10 @@ class Bench:
     prefetch: int = 8
     grading: Grading = field(default_factory=Grading)
     allow_unanswered: bool = True  # the tables count them
+    price: Price | None = None
 
     def run(self, problems: list[Problem], policy: Policy) -> Run:
-        options = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "engine"}
+        options = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("engine", "price")}
         if hasattr(self.engine, "drop_caches"):
             self.engine.drop_caches()
         with Comparer(self.grading) as comparer:
@@ -56,7 +58,8 @@ def study(problems: list[Problem], policies: list[tuple[str, Policy]], bench: Be
     aborted_tokens, verifier_tokens;
     seconds; against fixed N token_saving (with _low and _high) and wall_saving, both as shares, and wall_per_token, their
     ratio; the same of this process's processor time (for an engine on the CPU: what the clock would say if nothing else ran);
-    milliseconds per decision, and per abort (median and 95th percentile) from the arrival of the deciding sample.
+    milliseconds per decision, and per abort (median and 95th percentile) from the arrival of the deciding sample. Where tokens
+    have a price: dollars per problem, with _low and _high.
     """
     bench.run(problems[:4], policies[0][1])  # warms the engine up
     fixed: dict[Policy, Run] = {}
@@ -66,12 +69,12 @@ def study(problems: list[Problem], policies: list[tuple[str, Policy]], bench: Be
             whole = reference(policy)
             if whole not in fixed:
                 fixed[whole] = bench.run(problems, whole)
-                rows.append(_row(f"fixed {whole.family}", whole, fixed[whole], fixed[whole], comparer))
-            rows.append(_row(method, policy, bench.run(problems, policy), fixed[whole], comparer))
+                rows.append(_row(f"fixed {whole.family}", whole, fixed[whole], fixed[whole], comparer, bench.price))
+            rows.append(_row(method, policy, bench.run(problems, policy), fixed[whole], comparer, bench.price))
     return pd.DataFrame(rows).assign(engine=engine)
 
 
-def _row(method: str, policy: Policy, run: Run, whole: Run, comparer: Comparer) -> dict[str, Any]:
+def _row(method: str, policy: Policy, run: Run, whole: Run, comparer: Comparer, price: Price | None) -> dict[str, Any]:
     drawn, full = (_per_problem(r, [row.ledger.drawn for row in r.rows]) for r in (run, whole))
     right = _per_problem(run, right_answers(run.rows, comparer))
     saving = ITSELF if run is whole else ratio_interval(full - drawn, full)
@@ -83,6 +86,8 @@ def _row(method: str, policy: Policy, run: Run, whole: Run, comparer: Comparer) 
     row |= mean_interval(right, SHARE).columns("accuracy") | mean_interval(drawn).columns("tokens_drawn")
     for name in ("prefetched", "aborted", "verifier"):
         row[f"{name}_tokens"] = _per_problem(run, [getattr(r.ledger, name) for r in run.rows]).mean()
+    if price is not None:
+        row |= mean_interval(_per_problem(run, [price.dollars(r.ledger) for r in run.rows])).columns("dollars")
     row |= {"seconds": run.clock.total, **saving.columns("token_saving")}
     row |= {"wall_saving": wall, "wall_per_token": wall / saving.mean if saving.mean > 0 else np.nan}
     row |= {"processor_seconds": run.clock.processor, "processor_saving": 1 - run.clock.processor / whole.clock.processor}
@@ -182,6 +187,15 @@ def study_engines(
     tables = []
     for name in names:
         with open_engine(replace(engine, name=name)) as opened:
-            bench = Bench(opened, sampling, verifier, predictions, seed, prefetch=prefetch, grading=grading or Grading())
+            bench = Bench(
+                opened,
+                sampling,
+                verifier,
+                predictions,
+                seed,
+                prefetch=prefetch,
+                grading=grading or Grading(),
+                price=engine.price,
+            )
             tables.append(study(problems, policies, bench, name))
     return pd.concat(tables, ignore_index=True)

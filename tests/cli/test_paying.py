@@ -1,0 +1,98 @@
+"""Money: what a server's tokens cost, and that none are drawn that nobody asked for."""
+
+import json
+
+import numpy as np
+import pytest
+from test_quirks import Say, chunk, server, used  # noqa: F401 (a fixture)
+
+from itscale.cli import app
+from itscale.data.ledger import Ledger, Price
+from itscale.data.records import Unit, read_json
+from itscale.drivers.replay import replay
+from itscale.errors import UserError
+from itscale.policies import make_policy
+from itscale.studies.compare import compare
+from pools import random_pool
+
+
+def questions(folder, count=6):
+    path = folder / "q.jsonl"
+    path.write_text("".join(json.dumps({"question": f"{i}+{i}", "answer": "7"}) + "\n" for i in range(count)))
+    return path
+
+
+def solve(server, folder, *more):  # noqa: F811
+    given = ["solve", "--model", server.url, "--policy", "vote_lead", "--settings", '{"lead": 3, "n_max": 16}']
+    given += ["--problems", str(questions(folder)), "--out", str(folder / "a.jsonl"), *more]
+    app(given, standalone_mode=False)
+    rows = [json.loads(line) for line in (folder / "a.jsonl").read_text().splitlines()]
+    return rows, read_json(folder / "a.json")
+
+
+SEVEN = Say(
+    events=[chunk("so \\boxed{7}", "stop"), {"choices": [], "usage": used(20, 10, prompt_tokens_details={"cached_tokens": 5})}]
+)
+
+
+def test_a_server_draws_no_sample_that_is_not_asked_for(server, tmp_path, capsys):  # noqa: F811
+    server.answer = SEVEN
+    rows, record = solve(server, tmp_path)
+    assert len(server.asked) == 6 * 3 and record["tokens"]["prefetched"] == record["tokens"]["aborted"] == 0
+    assert [row["answer"] for row in rows] == ["7"] * 6
+    asked = len(server.asked)
+    solve(server, tmp_path)
+    assert len(server.asked) == asked and "which is done" in capsys.readouterr().out
+
+
+def test_prefetching_can_be_asked_for(server, tmp_path):  # noqa: F811
+    server.answer = SEVEN
+    solve(server, tmp_path, "--prefetch", "4")
+    assert len(server.asked) > 6 * 3
+
+
+def test_a_price_gives_dollars(server, tmp_path, capsys):  # noqa: F811
+    server.answer = SEVEN
+    price = {"prompt": 3.0, "cached": 0.3, "completion": 15.0}
+    _, record = solve(server, tmp_path, "--engine", json.dumps({"price": price}))
+    expected = 18 * (15 * 3.0 + 5 * 0.3 + 10 * 15.0) / 1e6
+    assert record["dollars"] == pytest.approx(expected) and f"${expected:.4f}" in capsys.readouterr().out
+
+
+def test_one_refused_question_is_one_bad_row(server, tmp_path, capsys):  # noqa: F811
+    refused = Say({"error": {"message": "the prompt was flagged"}}, 400)
+    left = [1, 1]
+
+    def answer(body):
+        return refused if body["messages"][0]["content"].startswith("2+2") and left and left.pop() else SEVEN
+
+    server.answer = answer
+    rows, record = solve(server, tmp_path)
+    failures = [s for row in rows for s in row["samples"] if s["finish"] == "failed"]
+    assert len(failures) == record["failed"] == 2 and len(server.asked) == 18 + 2
+    assert all(s["failure"] == "the server refuses the request (status 400: the prompt was flagged)" for s in failures)
+    assert [row["answer"] for row in rows] == ["7"] * 6
+    assert "requests failed and count as unanswered: q0002: the server refuses" in capsys.readouterr().out
+
+
+def test_counts_that_are_estimates_are_said(server, tmp_path, capsys):  # noqa: F811
+    server.answer = Say(events=[chunk("so \\boxed{7}", "stop")])
+    rows, _ = solve(server, tmp_path)
+    assert all(s["estimated"] for row in rows for s in row["samples"])
+    assert "the tokens of 18 samples are estimates" in capsys.readouterr().out
+
+
+def test_cached_tokens_cost_what_others_do_unless_they_have_a_price():
+    ledger = Ledger(prompt=np.array([100]), cached_prompt=np.array([40]), completion=np.array([10]), aborted=np.array([2]))
+    assert Price(2.0, None, 8.0).dollars(ledger).tolist() == pytest.approx([(100 * 2 + 12 * 8) / 1e6])
+    assert Price(2.0, 0.5, 8.0).dollars(ledger).tolist() == pytest.approx([(60 * 2 + 40 * 0.5 + 12 * 8) / 1e6])
+    with pytest.raises(UserError, match="prompt of Price is -1"):
+        Price(-1.0)
+
+
+def test_a_replay_has_a_column_of_dollars():
+    pool, policy, price = random_pool(1), make_policy("vote_lead", lead=2, n_max=16), Price(1.0, 0.1, 4.0)
+    main, _ = compare([("votes", policy)], {Unit.SAMPLE: pool}, benchmark="b", orders=3, seed=0, price=price)
+    ledger = replay(policy, pool, orders=3, seed=0).ledger
+    assert main["dollars"][0] == pytest.approx(np.mean(price.dollars(ledger)))
+    assert {"dollars_low", "dollars_high", "dollars_difference"} <= set(main.columns)
