@@ -52,7 +52,7 @@ def failing(*bad):
 
 @pytest.fixture(scope="module")
 def comparer():
-    with Comparer(5.0) as opened:
+    with Comparer() as opened:
         yield opened
 
 
@@ -154,9 +154,9 @@ class Counting:
 def test_a_runaway_answer_is_not_carried(server, fits):
     engine = Counting(server)
     for length in (1, 150, fits):
-        assert carried(engine, "q", f"so \\boxed{{{'9' * length}}}", "7") == "9" * length
-    assert carried(engine, "q", f"so \\boxed{{{'9' * (fits + 1)}}}", "7") == "7"
-    assert carried(engine, "q", "no answer", "7") == "7" and carried(engine, "q", "no answer", None) is None
+        assert carried(engine, "q", "9" * length, "7") == "9" * length
+    assert carried(engine, "q", "9" * (fits + 1), "7") == "7"
+    assert carried(engine, "q", None, "7") == "7" and carried(engine, "q", None, None) is None
 
 
 def test_a_runaway_answer_ends_no_chain(tmp_path):
