@@ -146,7 +146,8 @@ def test_inputs_that_failed_before(comparer, file, right):
         ("exact", "0.5", " 0.5 ", True),
         ("text", "The Cat", "cat.", True),
         ("text", "1/2", "0.5", False),
-        ("choice", "B", "B because it is", False),
+        ("choice", "B", "B because it is", True),
+        ("choice", "B", "B or C", False),
         ("choice", "B", "(b)", True),
         ("math", "no", "on", True),  # a product
         ("math", "05/01/2021", "10/02/2021", True),  # a quotient

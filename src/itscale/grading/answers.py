@@ -92,7 +92,7 @@ def _boxed(text: str) -> str | None:
             if start >= 0:
                 command = commands.pop()
                 if not boxes or boxes[-1][0] < start:  # else the box inside is the answer
-                    boxes.append((command, start, token.end(), text[start : token.start()].strip()))
+                    boxes.append((command, start, token.end(), text[start : token.start()].strip().rstrip(",")))
         elif len(found) > 2:
             if found.endswith("{"):
                 open_braces.append(token.end())
@@ -131,6 +131,10 @@ _PHRASE = re.compile(
 )
 _SENTENCE_END = re.compile(r"(?<!\b[A-Za-z])(?<!\b(?:St|Mr|Dr|vs|Mt))(?<!\b(?:Mrs|etc))[.!?。](?=[\s*\"”]|$)")
 _REASON = re.compile(r"(?i),?\s+(?:because|since|as|which|so that|where|when)\s")
+_NOTHING = re.compile(  # "the answer is indeed correct" names none
+    r"(?i)(?:(?:indeed|also|still|all|both|probably|therefore|then)\s+)*"
+    r"(?:not|correct|incorrect|wrong|right|as follows|unclear|unknown)\b"
+)
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 
 
@@ -139,7 +143,7 @@ def _phrase(text: str) -> str | None:
     for match in reversed(list(_PHRASE.finditer(text))):
         line = text[match.end() : match.end() + _LONGEST].lstrip().partition("\n")[0]
         found = _trim(_REASON.split(_SENTENCE_END.split(line, maxsplit=1)[0], maxsplit=1)[0])
-        if found and not _placeholder(found) and not found.lower().startswith("not "):
+        if found and not _placeholder(found) and not _NOTHING.match(found):
             return found
     last = _last_line(text)
     bold = [found for found in _BOLD.findall(last) if not found.rstrip().endswith(":")]
@@ -152,6 +156,8 @@ def _last_line(text: str) -> str:
 
 def _trim(found: str) -> str:
     found = found.strip().strip('*_"“”`').strip()
+    if found.count("$") % 2 and found.endswith("$"):
+        found = found[:-1]
     if found.endswith(".") and not re.search(r"(?:\b[A-Za-z]\.)+$", found):
         found = found[:-1]
     return found.strip().rstrip(",;:")

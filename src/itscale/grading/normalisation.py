@@ -53,6 +53,7 @@ _SWITCH = re.compile(r"\\(?:rm|bf|it|sf|tt|normalfont|mathstrut|tfrac|dfrac|cfra
 _DOUBLED = re.compile(r"\\\\(?=(?:[dt]?frac|text|sqrt|pi|times|cdot|left|right|boxed|circ|mathrm|infty)(?![a-zA-Z]))")
 _THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3})((?:(?:,\\!|\{,\}|,|\\,| |\u2009|\u202f)\d{3})+)(?![\d])")
 _ANSWER = re.compile(r"(?i)\s*(?:so,?\s+)?(?:the\s+)?(?:final\s+)?(?:answer|ans|result|solution)\s*(?:is|:|=)\s*:?\s*")
+_BECAUSE = re.compile(r",?\s+because\s")
 _TRAILING = re.compile(r"(?:\s|[,;:]|(?<![.\d])\.|(?<=\d)\.(?!\.)|\\$)+$")
 
 
@@ -71,7 +72,7 @@ def normalise_answer(answer: str) -> str:
     s = s.replace("**", "^" if re.search(r"\w\*\*[\w({]", s) else "").replace("`", "")
     s = _ANSWER.sub("", s.replace(TEXT, f"{TEXT} "), count=1) if _ANSWER.match(s.replace(TEXT, " ").replace(END, " ")) else s
     s = re.sub(rf"{TEXT}\s*{END}|\{{\s*\}}", " ", " ".join(s.split()))
-    return _outer(_TRAILING.sub("", s))
+    return _outer(_TRAILING.sub("", _BECAUSE.split(s, maxsplit=1)[0]).strip('"'))
 
 
 def bare(normalised: str) -> str:

@@ -86,6 +86,11 @@ class Question:
         return bool(re.search(r"(?i)\btime\b|o'?clock|\b[ap]\.?m\.?\b|\bnoon\b|\bmidnight\b", self.text))
 
     @cached_property
+    def asks_tuple(self) -> bool:
+        """Whether a list without brackets lacks them."""
+        return bool(re.search(r"(?i)\bordered (?:pair|triple|quadruple)|\bcoordinates of\b", self.text))
+
+    @cached_property
     def asks_equation(self) -> bool:
         curves = r"(?i)\b(?:equation|line|curve|parabola|circle|ellipse|hyperbola|plane|asymptote|directrix)"
         return bool(re.search(curves, self.text))
@@ -150,15 +155,22 @@ class Sequence(NamedTuple):
     items: tuple["Tree", ...]
 
 
+class Quantity(NamedTuple):
+    """Mathematics with a unit."""
+
+    value: "Tree"
+    unit: str
+
+
 class Assignment(NamedTuple):
-    """y = 2x + 3: its right side, and where the question asks for an equation, that too."""
+    """y = 2x + 3, 3a = 2: its right side; and the equation, where the question asks for one or the left side is no name."""
 
     right: "Tree"
     equation: "Tree"
     as_equation: bool
 
 
-Tree = Number | Expression | Value | Choice | Words | Text | Date | Time | Sequence | Assignment
+Tree = Number | Expression | Value | Choice | Words | Text | Date | Time | Sequence | Assignment | Quantity
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,25 +318,17 @@ class Outliner:
         if len(sides) == 2 and re.fullmatch(_NAME, bare(sides[1])) and self._number(sides[0]):  # 5 = x
             sides = sides[::-1]
         left, right = bare(sides[0]), sides[-1].strip()
-        exact = self._number(right)
-        if len(sides) > 2 or not re.search(r"[A-Za-z]", left):  # 2 + 3 = 5
+        if len(sides) > 2 or not _letters(left):  # 2 + 3 = 5
             return self._whole(right)
-        name = re.fullmatch(
-            r"(?:\\?[A-Za-z]+|\s)+(?:_\{?\w+\}?|_\\\w+)?'*(?:\([^=]*\))?|\\?[A-Za-z]+(?:_\{?[\w,]+\}?)?'*|\\(?:over\w+|vec|widehat|hat)\s*\{\w+\}",
-            left,
-        )
-        if not name:
-            equation = _expression(f"({left})-({bare(right)})", ratio=True, text=bare("=".join(sides)))
-            return Sequence("equation", (equation,))
-        if (
-            exact
-            or not re.fullmatch(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?|[A-Za-z]", left)
-            or _english(left)
-            or left.startswith("\\angle")
+        if re.fullmatch(_LABEL, left) or (
+            re.fullmatch(_NAME, left) and (len(left) == 1 or left[0] == "\\") and self._number(right)
         ):
-            return exact or self._whole(right)
-        equation = Sequence("equation", (_expression(f"({left})-({bare(right)})", ratio=True, text=bare("=".join(sides))),))
-        return Assignment(self._whole(right), equation, self.question.asks_equation)
+            return self._whole(right)
+        equation = _expression(f"({left})-({bare(right)})", ratio=True, text=bare("=".join(sides)))
+        whole = Sequence("equation", (equation,))
+        if re.fullmatch(_NAME, left):
+            return Assignment(self._whole(right), whole, self.question.asks_equation)
+        return whole if _letters(bare(right)) else Assignment(self._whole(right), whole, True)
 
     def _inequality(self, sides: list[str], signs: list[str]) -> Tree:
         if len(sides) == 2 and not re.fullmatch(_NAME, sides[0]) and re.fullmatch(_NAME, sides[1]):
@@ -379,6 +383,8 @@ class Outliner:
                 return self._whole(items[0])
         items = _separate(s)
         if len(items) > 1 and all(items) and not _sentence(bare(s)):
+            if self.question.asks_tuple and not any("(" in item for item in items):
+                return Sequence("()", tuple(self._whole(item) for item in items))
             return self._set(items)
         if re.search(r"\\pm(?![a-zA-Z])", s):
             signs = ((r"+", r"-"), (r"-", r"+"))
@@ -403,11 +409,13 @@ class Outliner:
             return Words(f"{match[1].strip('+')}infinity")
         if re.fullmatch(r"(?i)all real( number)?s?|\\mathbb\s*\{?R\}?|\\R", plain):
             return Sequence("()", (Words("-infinity"), Words("infinity")))
+        text = re.fullmatch(rf"(.*[^\s_^{{(])\s*{TEXT}([^{END}]*){END}", s, re.DOTALL)  # \frac{{\pi}}{{2}}\text{{ cm}}
+        word = re.fullmatch(r"(.*[\w)}])\s+([A-Za-z]{3,}[A-Za-z\s/]*)", s)
+        if (text and (unit := read_unit(text[2])) is not None) or (word and is_unit(unit := read_unit(word[2]))):
+            value = self._whole((text or word)[1])
+            return Quantity(value, unit) if unit and not is_named(unit, self.question.text) else value
         if self._is_words(s, plain):
             return self._numbered(plain) or _words(s)
-        text = re.sub(rf"{TEXT}[^{END}]*{END}\s*$", "", s).strip() if _english_text(s) else s
-        if text and text != s:
-            return self._whole(text)
         return _expression(plain)
 
     def _is_words(self, s: str, plain: str) -> bool:
@@ -452,6 +460,11 @@ def bare_numbers(s: str) -> str:
     return s.lstrip(TEXT + END + " ")
 
 
+# What an equation's left side may be called without saying anything: f(x), f^{-1}(x), Area, P(A), \\angle ABC, (s, t).
+_LABEL = (
+    r"[A-Za-z]+(?:_\{?\w+\}?)?(?:\s*\^\s*\{-1\})?'*\s*\([^=]*\)|[A-Za-z]{2,}(?:\s+[A-Za-z]+)*(?:_\{?\w+\}?)?"
+    r"|m?\s*\\(?:angle|overline|triangle|measuredangle)[\s{]*[A-Za-z]+\}?|\(\s*[A-Za-z](?:\s*,\s*[A-Za-z])+\s*\)"
+)
 _NAME = r"\\?[A-Za-z]+(?:_\{?\w+\}?)?|[a-z]\([a-z]\)"
 _TURNED = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne"}
 _FUNCTIONS = frozenset(
@@ -463,17 +476,6 @@ _ENGLISH = re.compile(r"[A-Za-z]{3,}")
 
 def _english(s: str) -> bool:
     return any(word.lower() not in _FUNCTIONS for word in _ENGLISH.findall(re.sub(r"\\[a-zA-Z]+", " ", s)))
-
-
-def _english_text(s: str) -> bool:
-    """Whether an answer ends in a remark, as "\\frac{1}{2} of the cake": text that is no part of a formula."""
-    match = re.search(rf"{TEXT}([^{END}]*){END}\s*$", s)
-    return (
-        bool(match)
-        and bool(s[: match.start()].strip())
-        and s[: match.start()].rstrip()[-1] not in "{_^"
-        and (read_unit(match[1]) is not None)
-    )
 
 
 def _sentence(plain: str) -> bool:
@@ -602,6 +604,8 @@ def expressions(tree: Tree | None) -> list[Expression]:
             return [e for item in tree.items for e in expressions(item)]
         case Assignment():
             return expressions(tree.right) + expressions(tree.equation)
+        case Quantity():
+            return expressions(tree.value)
     return []
 
 
@@ -614,6 +618,10 @@ def fill(tree: Tree, read: dict[Expression, Tree]) -> Tree:
             return tree._replace(product=read[product])
         case Sequence():
             return ordered(tree.kind, tuple(fill(item, read) for item in tree.items))
+        case Quantity():
+            value = fill(tree.value, read)
+            plain = isinstance(value, Number) and not value.unit
+            return value._replace(unit=tree.unit) if plain else tree._replace(value=value)
         case Assignment():
             return tree._replace(right=fill(tree.right, read), equation=fill(tree.equation, read))
     return tree
@@ -623,7 +631,10 @@ _UNORDERED = ("set", "union", "and")
 
 
 def ordered(kind: str, items: tuple[Tree, ...]) -> Tree:
-    """Several readings as one; of a set each once and in one order, and one thing is not a set."""
+    """Several readings as one: of a set each once and in one order, and one thing is not a set; an end at infinity is open."""
+    if len(kind) == 2 and len(items) == 2:
+        left, right = (isinstance(item, Words) and item.text.endswith("infinity") for item in items)
+        kind = ("(" if left else kind[0]) + (")" if right else kind[1])
     if kind in _UNORDERED:
         flat = [part for item in items for part in (item.items if isinstance(item, Sequence) and item.kind == kind else (item,))]
         items = tuple({repr(key(item)): item for item in flat}[name] for name in sorted({repr(key(item)) for item in flat}))
@@ -641,6 +652,8 @@ def hangs(tree: Tree) -> bool:
             return any(map(hangs, tree.items))
         case Assignment():
             return hangs(tree.right) or hangs(tree.equation)
+        case Quantity():
+            return hangs(tree.value)
     return False
 
 
@@ -652,6 +665,8 @@ def key(tree: Tree) -> Key:
             return ("number", str(tree.shown), tree.unit, tree.scale, *product)
         case Sequence():
             return (tree.kind, *(key(item) for item in tree.items))
+        case Quantity():
+            return (*key(tree.value), tree.unit)
         case Assignment():
             return (*key(tree.right), *(key(tree.equation) if tree.as_equation else ()))
     return (type(tree).__name__, *map(str, tree))
@@ -664,16 +679,22 @@ def same(gold: Tree, answer: Tree) -> bool:
             return gold[0] == answer[0]
         case Number(), Number():
             return _same_number(gold, answer)
+        case Quantity(), Quantity():
+            return gold.unit == answer.unit and same(gold.value, answer.value)
+        case (Quantity() as quantity, other) | (other, Quantity() as quantity):
+            return not (isinstance(other, Number) and other.unit) and same(quantity.value, other)
         case (Number(product=Value() as product), Value() as other) | (Value() as other, Number(product=Value() as product)):
             return product == other
         case (Number() as number, Value(kind="real") as real) | (Value(kind="real") as real, Number() as number):
             return not number.unit and _moderate(real.digits[0]) and _rounds(number.value, Fraction(real.digits[0]))
         case Value(kind="real"), Value(kind="real"):
             return gold == answer
+        case Assignment(), Assignment() if gold.as_equation or answer.as_equation:
+            return same(gold.equation, answer.equation)
+        case Assignment(), Assignment():
+            return same(gold.right, answer.right)
         case (Assignment() as one, other) | (other, Assignment() as one):
-            right = other.right if isinstance(other, Assignment) else other
-            equation = other.equation if isinstance(other, Assignment) else other
-            return same(one.right, right) or (one.as_equation and same(one.equation, equation))
+            return same(one.right, other) or (one.as_equation and same(one.equation, other))
         case Sequence(), Sequence():
             if gold.kind != answer.kind or len(gold.items) != len(answer.items):
                 return False
