@@ -205,7 +205,16 @@ def test_a_live_run_with_too_many_failures_stops_and_ends_as_if_none_had_been(na
     bad = {(p, 0, *((k, 0) if sequential else (0, k))) for p in pool.problem_ids for k in (1, 2, 4)}
     with pytest.raises(UserError, match=r"too many to go on: p\d+: the server said no"):
         drive(policy, pool, comparer, engine=failing(*bad), journal=journal)
-    run, engine = drive(policy, pool, comparer, engine=failing(), journal=journal)
+    carried_on = []
+
+    class Carrying(failing()):
+        def encode(self, question, previous):
+            carried_on.append(previous)
+            return super().encode(question, previous)
+
+    run, engine = drive(policy, pool, comparer, engine=Carrying, journal=journal)
+    assert all(previous is None or previous.isdigit() for previous in carried_on)
+    assert any(carried_on) == sequential
     assert_same_decisions(run, replay(policy, pool, orders=1))
     assert not run.failures and set(engine.asked) & bad
     assert run.ledger.completion + run.ledger.prefetched >= engine.usage().completion

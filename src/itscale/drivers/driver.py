@@ -302,8 +302,7 @@ class Driver:
     def _arrive(self, i: int, column: int, completion: Completion, place: Place | None) -> None:
         row = self.rows[i]
         if self.sequential:
-            answer = self.assessor.grading.extract(_text(completion, place), completion.finish)
-            row.previous = carried(self.engine, row.problem.question, answer, row.previous)
+            row.previous = self._carried(row, completion, place)
             heapq.heappush(self.wanting, i)
         if place is not None:
             completion, row.places[column] = replace(completion, text=None), place
@@ -312,6 +311,11 @@ class Driver:
         self.failures.note(row.problem.problem_id, completion.finish, completion.failure)
         if not row.stopped:
             self.fresh[i] = None
+
+    def _carried(self, row: _Row, completion: Completion, place: Place | None) -> str | None:
+        """The answer that the next round's prompt carries."""
+        answer = self.assessor.grading.extract(_text(completion, place), completion.finish)
+        return carried(self.engine, row.problem.question, answer, row.previous)
 
     def _give_up(self) -> None:
         """End a run of which too many requests fail; called again it sends those again."""
@@ -487,8 +491,7 @@ class Driver:
             if self.sequential:
                 row.previous = None
                 for column in range(first):
-                    text = _text(row.arrived[column], row.places[column])
-                    row.previous = carried(self.engine, row.problem.question, text, row.previous)
+                    row.previous = self._carried(row, row.arrived[column], row.places[column])
             self.fresh[i] = None
 
     # What it cost.
