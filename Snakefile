@@ -2,7 +2,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
-from snakemake.utils import min_version, validate
+from snakemake.utils import min_version
 
 min_version("9.27")
 
@@ -13,14 +13,15 @@ configfile: "config/config.yaml"
 # Rules ask this repository's package, wherever Snakemake runs and whatever is installed there.
 sys.path.insert(0, str(Path(workflow.basedir, "src")))
 
+from itscale.dag.checking import check
 from itscale.dag.configuration import refuse_renamed
 from itscale.errors import UserError
 
 try:
     refuse_renamed(config)
+    check(config, Path(workflow.basedir, "workflow/schemas/config.schema.yaml"))
 except UserError as error:
     raise WorkflowError(str(error)) from None
-validate(config, "workflow/schemas/config.schema.yaml")
 
 
 report: "workflow/report/workflow.rst"

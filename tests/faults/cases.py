@@ -326,13 +326,13 @@ QUESTIONS = {
 CONFIGURATION = {
     "unknown key": Case(
         "A key of the configuration is misspelt",
-        "Additional properties are not allowed ('samplign' was unexpected)",
+        "samplign is no key of the configuration: did you mean 'sampling'?",
         NOTHING_BEGUN,
         "test_workflow.py::test_a_typo_in_the_configuration_is_named",
     ),
     "wrong type": Case(
         "A value of the configuration has another type",
-        "'many' is not of type 'integer'",
+        "compare.orders in the configuration is 'many': give a whole number.",
         NOTHING_BEGUN,
     ),
     "calibration compared": Case(

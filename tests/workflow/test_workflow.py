@@ -156,4 +156,6 @@ def test_a_typo_in_the_configuration_is_named(folder, tmp_path):
     wrong.write_text("samplign: {temperature: 1.0}\n")
     done = snakemake(folder, "--configfile", "config/config.yaml", str(wrong), "-n", check=False)
     assert done.returncode != 0
-    assert "samplign" in done.stdout + done.stderr
+    said = (done.stdout + done.stderr).splitlines()
+    assert sum("samplign is no key of the configuration: did you mean 'sampling'?" in line for line in said) == 1
+    assert len(said) < 12, said

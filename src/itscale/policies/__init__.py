@@ -4,7 +4,7 @@ Both are accepted wherever a rule is named: in the configuration, on the command
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from itscale.errors import UserError
@@ -104,7 +104,13 @@ def make_policy(name: str, **settings: Any) -> Policy:
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise UserError(f"policy {name!r} has no setting {unknown[0]!r}: it takes {', '.join(known)}.")
+    values = {**rule.settings, **settings}
+    needed = [f.name for f in fields(rule.policy) if f.init and f.default is f.default_factory is MISSING]
+    if missing := [setting for setting in needed if setting not in values]:
+        raise UserError(
+            f"policy {name!r} needs {' and '.join(missing)}: give {'them' if len(missing) > 1 else 'it'} as settings."
+        )
     try:
-        return rule.policy(**{**rule.settings, **settings})
+        return rule.policy(**values)
     except TypeError as error:
-        raise UserError(f"policy {name!r}: {str(error).split('() ')[-1]}.") from None
+        raise UserError(f"policy {name!r} cannot be made ({error}): correct its settings.") from None
