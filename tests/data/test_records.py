@@ -15,6 +15,7 @@ from itscale.data.records import (
     join_by_key,
     make_pool,
     manifest_path,
+    read_any_pool,
     read_blocks,
     read_json,
     read_pool,
@@ -113,6 +114,14 @@ def test_a_pool_is_read_without_its_texts(tmp_path):
     write_table(tmp_path / "bare.parquet", frame, bare)
     one, two = (read_pool(tmp_path / f"{name}.parquet", Unit.SAMPLE) for name in ("whole", "bare"))
     assert one.completion_tokens.tolist() == two.completion_tokens.tolist() and (one.correct == two.correct).all()
+
+
+def test_any_pool_is_read_by_its_folder_too(tmp_path):
+    write_table(tmp_path / "pool.parquet", pool_frame(chains=2, rounds=3, samples=1), POOL)
+    assert read_any_pool(tmp_path).unit is read_any_pool(tmp_path / "pool.parquet").unit is Unit.ROUND
+    write_table(tmp_path / "samples.parquet", pool_frame(), SAMPLES)
+    with pytest.raises(UserError, match=r"is another table than the one wanted here: it has the columns .*Give the file"):
+        read_any_pool(tmp_path / "samples.parquet")
 
 
 def test_half_a_surrogate_pair_is_written_as_an_escape_and_a_torn_pair_is_joined(tmp_path):

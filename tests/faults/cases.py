@@ -115,12 +115,12 @@ DISK = {
 TABLES = {
     "truncated table": Case(
         "A table of the results is truncated",
-        "samples.parquet is not the file that its manifest describes (SHA-256 differs): delete both and rerun.",
+        "samples.parquet is not the file that its manifest describes (SHA-256 differs): restore both, or make them anew.",
         ANEW,
     ),
     "flipped bit": Case(
         "A bit of a table is flipped",
-        "… is not the file that its manifest describes (SHA-256 differs): delete both and rerun.",
+        "… is not the file that its manifest describes (SHA-256 differs): restore both, or make them anew.",
         ANEW,
         "test_records.py::test_changed_data_is_refused",
     ),
@@ -132,12 +132,12 @@ TABLES = {
     ),
     "torn manifest": Case(
         "A manifest is cut short",
-        "samples.json is not valid JSON (line …): delete it and rerun.",
+        "samples.json is not valid JSON (line …): restore it, or make it anew.",
         ANEW,
     ),
     "no hash": Case(
         "A manifest is another JSON file",
-        "samples.json is no manifest (it has no sha256): delete it and rerun.",
+        "samples.json is no manifest (it has no sha256): restore it, or make it anew.",
         ANEW,
     ),
     "torn partial": Case(
@@ -193,7 +193,7 @@ TABLES = {
     ),
     "empty CSV": Case(
         "A figure's table is empty",
-        "main.csv is no CSV table (No columns to parse from file): delete it and rerun.",
+        "main.csv is no CSV table (No columns to parse from file): restore it, or make it anew.",
         ANEW,
     ),
 }
@@ -201,18 +201,18 @@ TABLES = {
 MODELS = {
     "model file": Case(
         "A model folder lacks a file, or the file is torn",
-        "model folder … lacks model.safetensors: restore it, or delete the folder and rerun.",
+        "model folder … lacks model.safetensors: restore it, or make the folder anew.",
         ANEW,
         "test_verifier.py::test_a_missing_or_torn_file_is_named",
     ),
     "tokenizer": Case(
         "The model folder of a generation job lacks the tokenizer",
-        "model folder … lacks tokenizer.json: restore it, or delete the folder and rerun.",
+        "model folder … lacks tokenizer.json: restore it, or make the folder anew.",
         ANEW,
     ),
     "predictor": Case(
         "The predictor's folder lacks its backbone's weights",
-        "model folder …backbone lacks model.safetensors: restore it, or delete the folder and rerun.",
+        "model folder …backbone lacks model.safetensors: restore it, or make the folder anew.",
         ANEW,
     ),
     "not published": Case(

@@ -154,4 +154,7 @@ def figure(
     names = sorted(m.name for m in pkgutil.iter_modules(figures.__path__) if m.name != "style")
     if name not in names:
         raise UserError(f"There is no figure {name!r}: choose one of {', '.join(names)}.")
-    importlib.import_module(f"itscale.figures.{name}").draw(read_csv(table), benchmark, out)
+    read = read_csv(table)
+    if "benchmark" in read and benchmark not in set(read["benchmark"]):
+        raise UserError(f"{table} has no benchmark {benchmark!r}: it has {', '.join(map(str, read['benchmark'].unique()))}.")
+    importlib.import_module(f"itscale.figures.{name}").draw(read, benchmark, out)

@@ -253,7 +253,7 @@ problems, measured on the fifth that was left out, in turn, with 95 % intervals 
 
 @app.command(help=ADVISE)
 def advise(
-    pool: Annotated[Path, typer.Option(help="Pool table, of parallel samples or of chains.")],
+    pool: Annotated[Path, typer.Option(help="Pool table, of parallel samples or of chains, or its folder.")],
     accuracy: Annotated[float, typer.Option(help="Wanted accuracy, between 0 and 1.")],
     methods: Annotated[
         str, typer.Option(help="Methods to try as JSON, as in the configuration; without it the usual ones.")
@@ -264,15 +264,14 @@ def advise(
     seed: Seed = 0,
 ) -> None:
     """See ADVISE."""
-    from itscale.data.records import POOL, PREDICTIONS, Unit, make_pool, read_table, with_predictions
+    from itscale.data.records import PREDICTIONS, read_any_pool, read_table, with_predictions
     from itscale.data.tables import write_csv
     from itscale.studies import advice as stage
     from itscale.studies.methods import read_methods
 
     if not 0 < accuracy <= 1:
         raise UserError(f"--accuracy is {accuracy}: give a share between 0 and 1.")
-    frame = read_table(pool, POOL)
-    found = make_pool(frame, Unit.ROUND if frame["round"].max() > 0 else Unit.SAMPLE)
+    found = read_any_pool(pool)
     if predictions is not None:
         found = with_predictions(found, read_table(predictions, PREDICTIONS))
     unanswered, cut_off = int((found.cluster < 0).sum()), int(found.cut_off.sum())

@@ -133,9 +133,17 @@ def _snakemake(files: list[Path], folder: Path, *options: str, targets: list[str
     ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise UserError(f"the workflow cannot be planned ({lines[-1].strip()}): correct it.")
+        raise UserError(f"the workflow cannot be planned: {_reason(done.stdout + done.stderr)}")
     return done
+
+
+def _reason(said: str) -> str:
+    """Why Snakemake stopped, out of all that it said."""
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.lstrip().startswith('File "')]
+    for line, after in zip(lines, [*lines[1:], ""], strict=True):
+        if re.match(r"\w+(Error|Exception)\b", line):
+            return after if line.endswith(":") or " in file " in line else line
+    return lines[-1] if lines else "Snakemake said nothing"
 
 
 def _of(section: dict[str, Any], key: Any, where: str) -> Any:

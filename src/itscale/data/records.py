@@ -185,9 +185,9 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run the rule that makes it first.") from None
     except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON (line {error.lineno}: {error.msg}): delete it and rerun.") from None
+        raise UserError(f"{path} is not valid JSON (line {error.lineno}: {error.msg}): restore it, or make it anew.") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path} is no text, let alone JSON: delete it and rerun.") from None
+        raise UserError(f"{path} is no text, let alone JSON: restore it, or make it anew.") from None
 
 
 def write_table(path: Path, table: pd.DataFrame | pa.Table, schema: pa.Schema, meta: dict[str, Any] | None = None) -> None:
@@ -253,11 +253,11 @@ def _open_table(path: Path, schema: pa.Schema) -> pq.ParquetFile:
         raise UserError(f"{path} is no table: give the .parquet file.")
     manifest = read_json(manifest_path(path))
     if not isinstance(manifest, dict) or not isinstance(manifest.get("sha256"), str):
-        raise UserError(f"{manifest_path(path)} is no manifest (it has no sha256): delete it and rerun.")
+        raise UserError(f"{manifest_path(path)} is no manifest (it has no sha256): restore it, or make it anew.")
     if not Path(path).exists():
         raise UserError(f"{path} does not exist: run the rule that makes it first.")
     if _sha256(path) != manifest["sha256"]:
-        raise UserError(f"{path} is not the file that its manifest describes (SHA-256 differs): delete both and rerun.")
+        raise UserError(f"{path} is not the file that its manifest describes (SHA-256 differs): restore both, or make them anew.")
     file = pq.ParquetFile(path)
     missing = [name for name in schema.names if name not in {*file.schema_arrow.names, *OPTIONAL}]
     if missing:
@@ -441,6 +441,13 @@ def make_pool(frame: pd.DataFrame, unit: Unit) -> Pool:
 def read_pool(path: Path, unit: Unit) -> Pool:
     """Read a pool table as dense arrays; its texts and answers stay on disk."""
     return make_pool(read_table(path, pa.schema([POOL.field(name) for name in _DENSE])), unit)
+
+
+def read_any_pool(path: Path) -> Pool:
+    """Read a pool table, or that of a folder, as dense arrays: of chains where there is more than one round, else of samples."""
+    path = path / "pool.parquet" if path.is_dir() else path
+    frame = read_table(path, pa.schema([POOL.field(name) for name in _DENSE]))
+    return make_pool(frame, Unit.ROUND if len(frame) and frame["round"].max() > 0 else Unit.SAMPLE)
 
 
 def read_votes(path: Path) -> np.ndarray:

@@ -26,7 +26,7 @@ def read_csv(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} does not exist: run the rule that makes it first.") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise UserError(f"{path} is no CSV table ({reason}): delete it and rerun.") from None
+        raise UserError(f"{path} is no CSV table ({reason}): restore it, or make it anew.") from None
 
 
 def concat(paths: list[Path]) -> pd.DataFrame:

@@ -155,9 +155,9 @@ def model_files(model: Path | str) -> Iterator[None]:
             "`itscale fetch-model`."
         )
     if lacking := what_lacks(folder):
-        raise UserError(f"model folder {folder} lacks {lacking}: restore it, or delete the folder and rerun.")
+        raise UserError(f"model folder {folder} lacks {lacking}: restore it, or make the folder anew.")
     try:
         yield
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"model folder {folder} cannot be read ({reason}): restore it, or delete it and rerun.") from None
+        raise UserError(f"model folder {folder} cannot be read ({reason}): restore it, or make it anew.") from None

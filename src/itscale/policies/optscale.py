@@ -253,4 +253,7 @@ class Pandora(_Fitted):
 
 def average_moments(pool: Pool) -> Moments:
     """Average over rows of the mean and the mean square of their scores."""
-    return Moments(float(np.nanmean(np.nanmean(pool.score, axis=1))), float(np.nanmean(np.nanmean(pool.score**2, axis=1))))
+    score = pool.score[~np.isnan(pool.score).all(axis=1)]
+    if not len(score):
+        return Moments(float("nan"), float("nan"))
+    return Moments(float(np.nanmean(score, axis=1).mean()), float(np.nanmean(score**2, axis=1).mean()))

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from itscale.data.records import SAMPLES, SCORES, Problem, manifest_path, read_problems, sort_by_key
+from itscale.data.records import SAMPLES, SCORES, Problem, manifest_path, read_problems, sort_by_key, well_formed
 from itscale.errors import UserError
 from itscale.sources.gold import check_gold_list, gold_answers
 
@@ -59,7 +59,8 @@ def read_rows(path: Path, columns: dict[str, str], required: tuple[str, ...] = R
     frame = frame.rename(columns={theirs: ours for ours, theirs in columns.items()})
     for name in required:
         if name not in frame.columns:
-            raise UserError(f"{path} has no column {name!r}: name yours with --columns.")
+            has = ", ".join(map(str, frame.columns))
+            raise UserError(f"{path} has no column {name!r}: name yours with --columns (it has {has}).")
     return frame
 
 
@@ -83,7 +84,7 @@ def read_questions(path: Path | str, gold_list: str | None = None) -> list[Probl
     golds = _golds(path, frame["answer"], gold_list) if "answer" in frame.columns else [()] * len(frame)
     levels = frame["level"].fillna("") if "level" in frame.columns else [""] * len(frame)
     return [
-        Problem(str(name), str(question), *(gold[:1] or ("",)), level=str(level), also=tuple(gold[1:]))
+        Problem(str(name), well_formed(str(question)), *(gold[:1] or ("",)), level=str(level), also=tuple(gold[1:]))
         for name, question, gold, level in zip(ids, frame["question"], golds, levels, strict=True)
     ]
 
