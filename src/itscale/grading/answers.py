@@ -127,7 +127,7 @@ def _hash(text: str) -> str | None:
 
 _PHRASE = re.compile(
     r"(?i)(?:\banswers?|\b(?:the|correct|right|best|final)\s+(?:option|choice|solution|result))\b"
-    r"(?:\s+(?:to|of|for)\s[^.\n:]{0,80}?)?[\s*_]*(?:\bis\b|\bare\b|\bwould\s+be\b|\bshould\s+be\b|\bmust\s+be\b|:|：|=)[\s*_:]*"
+    r"(?:\s+(?:to|of|for)\s[^.\n:]{0,60}?)?[\s*_]*(?:\bis\b|\bare\b|\bwould\s+be\b|\bshould\s+be\b|\bmust\s+be\b|:|：|=)[\s*_:]*"
 )
 _SENTENCE_END = re.compile(r"(?<!\b[A-Za-z])(?<!\b(?:St|Mr|Dr|vs|Mt))(?<!\b(?:Mrs|etc))[.!?。](?=[\s*\"”]|$)")
 _REASON = re.compile(r"(?i),?\s+(?:because|since|as|which|so that|where|when)\s")
