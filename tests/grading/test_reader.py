@@ -35,7 +35,7 @@ def expressions(*latex: str) -> list[Expression]:
 
 
 def test_what_hangs_costs_one_process_and_is_remembered(counted):
-    with Reader(1.0) as reader:
+    with Reader(2.0) as reader:
         (hanging,), others = expressions(HANGS), expressions(*OTHERS)
         found = reader.read([hanging, *others])
         assert found[hanging] == Text(HANGS, hangs=True) and not any(isinstance(found[e], Text) for e in others)
