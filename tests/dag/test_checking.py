@@ -29,6 +29,8 @@ def test_the_configurations_of_the_repository_are_right(tmp_path, files):
         ("samplign: {temperature: 1.0}", "samplign is no key of the configuration: did you mean 'sampling'?"),
         ("compare: {order: 3}", "compare.order is no key of the configuration: did you mean 'orders'?"),
         ("compare: {orders: many}", "compare.orders in the configuration is 'many': give a whole number."),
+        ("grading: {answer: boxes}", "grading in the configuration: there is no answer format 'boxes': choose among auto, boxed"),
+        ("pools: {test: {grading: {answer: 'regex:('}}}", "pools.test.grading in the configuration: the answer format 'regex:('"),
         ("seed: -1", "seed in the configuration is -1: give at least 0."),
         ("engine: {name: vlm}", "engine.name in the configuration is 'vlm': choose auto, transformers, vllm"),
         ("predictor: {dropout: [1.5]}", "predictor.dropout.0 in the configuration is 1.5: give less than 1."),

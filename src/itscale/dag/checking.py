@@ -11,6 +11,7 @@ from jsonschema.exceptions import ValidationError
 
 from itscale.data.records import FEATURES, Unit
 from itscale.errors import UserError
+from itscale.grading.settings import Grading
 from itscale.policies import make_policy
 from itscale.policies.protocol import Policy
 from itscale.studies.methods import Method, read_methods
@@ -54,6 +55,11 @@ def check(config: Mapping[str, Any], schema: Path) -> list[Method]:
     _refuse_strangers(methods, config)
     for name, run in config["testtime"]["runs"].items():
         _build_vote(f"testtime.runs.{name}.vote", {**config["testtime"]["settings"], **run}.get("vote"))
+    for where, grading in [("", config["grading"]), *((f"pools.{n}.", p.get("grading", {})) for n, p in config["pools"].items())]:
+        try:
+            Grading(**grading)
+        except UserError as error:
+            raise UserError(f"{where}grading in the configuration: {error}") from None
     return methods
 
 
