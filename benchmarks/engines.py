@@ -1,4 +1,4 @@
-"""Sampled tokens per second of each engine on the trained tiny language model, on the test questions.
+"""Sampled tokens per second of each engine on the toy language model, on the test questions.
 
 Needs results with models/language_model and problems/test.parquet (--results). An engine that is not installed is left out
 and named. Tokens are those of completions, as the engine counts them; opening the engine is timed apart.

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from cases import KILLS
-from commands import SMALL, drawing, scoring, training
+from commands import drawing, scoring, training
 from processes import Job, itscale
 from safetensors.numpy import load_file
 
@@ -91,8 +91,8 @@ def test_a_job_that_outlived_its_snakemake_is_waited_for(made, tmp_path):
 
 @pytest.fixture
 def smaller(home) -> Path:
-    """A copy of the repository, with a still smaller toy task."""
-    overlay = {"toy_task": {"language_model": SMALL | {"steps": 200}}}
+    """A copy of the repository, in which a pool takes a while."""
+    overlay = {"engine": {"batch_size": 4}, "pools": {"test": {"parallel": {"samples": 64, "shards": 1}}}}
     (home / "small.yaml").write_text(yaml.safe_dump(overlay))
     return home
 
@@ -114,27 +114,27 @@ def snakemake(home: Path, *arguments: str) -> subprocess.Popen:
 def test_snakemake_goes_on(smaller):
     home = smaller
     results = home / "results" / "test"
-    model, problems = results / "models" / "language_model", results / "problems" / "test.parquet"
-    target = str(model.relative_to(home))
+    problems, table = results / "problems" / "test.parquet", results / "pools" / "test" / "parallel" / "samples" / "0.parquet"
+    target = str(table.relative_to(home))
     rng = random.Random(11)
     run = snakemake(home, target)
-    wanted = 20 * rng.randint(1, 7)
-    while run.poll() is None and reached(Path(f"{model}.partial")) < wanted:
+    wanted, partial = rng.randint(50, 400), Path(f"{table}.partial")
+    while run.poll() is None and lines(partial) < wanted:
         time.sleep(0.005)
     time.sleep(rng.random() * 0.1)
     os.killpg(run.pid, signal.SIGKILL)
     run.communicate()
-    assert run.returncode == -signal.SIGKILL and not model.exists()
-    assert len(read_problems(problems)) == 16
-    finished, partial = problems.stat().st_mtime_ns, Path(f"{model}.partial")
-    assert reached(partial) >= wanted
+    assert run.returncode == -signal.SIGKILL and not table.exists()
+    assert len(read_problems(problems)) == 16 and (results / "models" / "reward_model" / "model.safetensors").exists()
+    finished, kept = problems.stat().st_mtime_ns, lines(partial)
+    assert kept >= wanted
     said, _ = (run := snakemake(home, target)).communicate(timeout=300)
     assert run.returncode == 1 and KILLS["Snakemake"].matches(said), said
     said, _ = (run := snakemake(home, "--unlock")).communicate(timeout=300)
     assert run.returncode == 0, said
     said, _ = (run := snakemake(home, target)).communicate(timeout=300)
-    assert run.returncode == 0 and (model / "model.safetensors").exists(), said
+    assert run.returncode == 0 and len(read_table(table, SAMPLES)) == 16 * 64, said
     assert problems.stat().st_mtime_ns == finished and not partial.exists()
     # The bar of the second run begins where the first was killed.
-    begun = re.search(r"(\d+)/200", (results / "logs" / "language_model.log").read_text())
-    assert begun is not None and int(begun[1]) >= wanted
+    begun = re.search(r"(\d+)/1024", (results / "logs" / "samples" / "test_parallel_0.log").read_text())
+    assert begun is not None and int(begun[1]) >= wanted - 1

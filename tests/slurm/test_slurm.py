@@ -127,7 +127,7 @@ def test_the_queue_loses_nothing_when_a_job_is_cancelled_and_the_controller_kill
         )  # fmt: skip
         cancelled = wait_for(run, "samples")["JobId"]
         subprocess.run(["scancel", cancelled], check=True)
-        wait_for(run, "reward_model")
+        wait_for(run, "scores")
         wait_for_save(cluster)
         os.kill(int((cluster / "slurmctld.pid").read_text()), signal.SIGKILL)
         time.sleep(3)
@@ -140,8 +140,8 @@ def test_the_queue_loses_nothing_when_a_job_is_cancelled_and_the_controller_kill
     partitions = {}
     for job in (job for job in jobs if rule_of(job) != "hungry"):
         partitions.setdefault(rule_of(job), set()).add(job["Partition"])
-    assert partitions.pop("samples") | partitions.pop("samples_to_learn_from") == {"gpu"}
-    assert set(partitions) >= {"problems", "language_model", "reward_model", "scores", "calibration", "replay"}
+    assert partitions.pop("samples") == {"gpu"}
+    assert set(partitions) >= {"problems", "toy_models", "scores", "other_scores", "calibration", "replay"}
     assert set().union(*partitions.values()) == {"cpu"}
 
     results = home / "results" / "slurm"

@@ -226,7 +226,9 @@ def test_every_figure_draws(tmp_path, record):
     tables = {
         frontier: pd.concat([main, bounds]),
         budget: main,
-        reliability: study.reliability(replace(POOLS[Unit.SAMPLE], features={}), known, benchmark="b", orders=2, seed=0),
+        reliability: study.reliability(replace(POOLS[Unit.SAMPLE], features={}), known, benchmark="b", orders=2, seed=0).assign(
+            verifier="own"
+        ),
         selection: study.selection(record, policies, POOLS, benchmark="b", orders=2, seed=0),
         number_of_samples: study.number_of_samples(0.9, 0.9, 64),
         reached_confidence: study.reached_confidence(rows=20, seed=0),

@@ -1,7 +1,10 @@
 """The toy task: its arithmetic against Python's own, its tokenizer's texts, its folders through the Auto classes."""
 
 import itertools
+import re
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,11 +14,13 @@ from hypothesis import strategies as st
 
 from itscale.data.journal import scratch_folder
 from itscale.data.records import Pool, Problem, Unit
-from itscale.engines import EngineSettings
+from itscale.engines import EngineSettings, open_engine
 from itscale.engines.protocol import Sampling
 from itscale.errors import UserError
+from itscale.models.hub import SUMS, model_files
 from itscale.models.prompts import SEPARATOR, split_steps
-from itscale.toytask import language_model, reward_model, sanity, splits
+from itscale.models.verifier import Verifier
+from itscale.toytask import language_model, reward_model, sanity, shipped, splits
 from itscale.toytask import problems as arithmetic
 from itscale.toytask.tokenizer import build_tokenizer
 from itscale.toytask.training import bucketed
@@ -245,15 +250,17 @@ def pool(cluster, correct, score, unit=Unit.SAMPLE):
 
 def test_measure_by_hand():
     test = pool([[0, 1, 1], [0, -1, 0]], [[1, 0, 0], [1, 0, 1]], [[0.9, 0.2, 0.3], [0.1, np.nan, 0.8]])
+    weak = replace(test, score=np.array([[0.2, 0.9, 0.3], [0.1, np.nan, 0.8]]))
     chains = pool([[0, 1, 0, 0]], [[1, 0, 1, 1]], [[0.5] * 4], Unit.ROUND)
     shifted = pool([[0, 0, 1], [-1, -1, -1]], [[0, 0, 1], [0, 0, 0]], np.full((2, 3), 0.5))
-    table = sanity.measure(test, chains, shifted).set_index("quantity")
+    table = sanity.measure(test, weak, chains, shifted).set_index("quantity")
     wanted = {
         "mean accuracy": 0.5,
         "share of problems solved less than 20 %": 0.0,
         "majority minus mean": 0.0,
         "best-of-N minus mean": 0.5,
         "verifier AUC": 4 / 6,
+        "verifier AUC minus weak verifier AUC": 4 / 6 - 1 / 6,
         "transitions from correct to wrong": 1,
         "transitions from wrong to correct": 1,
         "shifted: mean accuracy": 1 / 6,
@@ -278,7 +285,7 @@ def test_auc_is_the_share_of_ordered_pairs(rows):
     assert value == pytest.approx(((gap > 0) + 0.5 * (gap == 0)).mean())
 
 
-def test_a_trial_measures_a_toy_task_and_leaves_nothing(tmp_path):
+def test_a_trial_measures_a_toy_task_and_leaves_its_models(tmp_path):
     sizes = splits.SplitSettings(test=4, calibration=1, shifted=3, predictor_train=3, predictor_validation=1)
     language = language_model.LanguageModelSettings(layers=1, hidden=32, heads=1, intermediate=48, steps=5, batch_size=4)
     reward = reward_model.RewardModelSettings(extra_layers=2, steps=5, batch_size=4)
@@ -288,12 +295,64 @@ def test_a_trial_measures_a_toy_task_and_leaves_nothing(tmp_path):
         "predictor_train": {"parallel": {"samples": 2, "shards": 1}},
     }
     plans, engine = plans_of(pools, Sampling(max_tokens=24), 1), EngineSettings("", "transformers", 16)
-    folder = tmp_path / "partial"
-    found = trial(1, folder, sizes, language, reward, plans, engine)
+    folder, models = tmp_path / "partial", tmp_path / "models"
+    found = trial(1, folder, models, sizes, language, reward, plans, engine)
     assert found["quantity"].tolist() == [check.name for check in sanity.CHECKS] and (found["seed"] == 1).all()
     assert not folder.exists()
+    # The three models can take the place of the shipped ones.
+    shipped.unpack(tmp_path / "results", models)
+    assert {path.name for path in (tmp_path / "results").iterdir()} == set(shipped.MODELS)
     # Another setting is another trial, also where an earlier one was killed.
     with pytest.raises(UserError), scratch_folder(folder, "another trial's"):
         raise UserError("killed")
     with pytest.raises(UserError, match="begun with other settings"):
-        trial(1, folder, sizes, language, reward, plans, engine)
+        trial(1, folder, tmp_path / "others", sizes, language, reward, plans, engine)
+
+
+def test_shipped_weights_are_those_of_the_documentation():
+    assert sum(f.stat().st_size for f in shipped.WEIGHTS.rglob("*") if f.is_file()) < 8e6
+    page = (Path(__file__).parents[2] / "docs" / "reproducing.md").read_text()
+    stated = re.findall(r"^\| `(\w+)` \| .*`([0-9a-f]{64})` \|$", page, re.MULTILINE)
+    sums = {name: (shipped.WEIGHTS / name / SUMS).read_text() for name in shipped.MODELS}
+    assert [name for name, _ in stated] == list(shipped.MODELS)
+    assert all(f"{digest}  model.safetensors\n" in sums[name] for name, digest in stated)
+
+
+def test_shipped_models_are_float32_in_use_and_answer(tmp_path):
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    shipped.unpack(tmp_path)
+    folder = tmp_path / "language_model"
+    file = load_file(folder / "model.safetensors")
+    assert {tensor.dtype for tensor in file.values()} == {torch.float16}
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    state = model.state_dict()
+    assert all(state[name].dtype == torch.float32 and torch.equal(state[name], file[name].float()) for name in file)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    (prompt,) = language_model.encode_prompts(tokenizer, ["12+3-4"])
+    written = model.generate(torch.tensor([prompt]), max_new_tokens=40, do_sample=False)[0, len(prompt) :]
+    assert tokenizer.decode(written, skip_special_tokens=True) == "12+3=15\n15-4=11\n\\boxed{11}"
+    good, weak = (Verifier(tmp_path / name, 8) for name in ("reward_model", "weak_reward_model"))
+    right, wrong = "12+3=15\n15-4=11\n\\boxed{11}", "12+3=16\n16-4=12\n\\boxed{12}"
+    (right_good, wrong_good), (right_weak, wrong_weak) = (v.score(["12+3-4"] * 2, [right, wrong]).mean for v in (good, weak))
+    assert right_good > 0.5 > wrong_good and right_weak > wrong_weak
+
+
+def test_packing_rounds_to_half_and_what_is_altered_is_refused(folders, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    shipped.pack(folders / "one", tmp_path / "packed")
+    whole, half = (load_file(folder / "model.safetensors") for folder in (folders / "one", tmp_path / "packed"))
+    assert all(torch.equal(half[name], whole[name].half()) for name in whole)
+    with model_files(tmp_path / "packed"):
+        pass
+    weights = tmp_path / "packed" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    settings = EngineSettings(str(tmp_path / "packed"), "transformers", 8)
+    with pytest.raises(UserError, match=r"model\.safetensors is not the file of SHA256SUMS \(SHA-256 differs\): restore it\."):
+        open_engine(settings).__enter__()

@@ -60,8 +60,21 @@ from itscale.dag.choices import Choices, grading_of, grading_options
 from itscale.dag.planning import samples_of
 from itscale.dag.rerun import command_files, files_of
 
+# The toy models, and where their weights are: in the package, or in a folder as toy_training leaves it.
+TOY_MODELS = ["language_model", "reward_model", "weak_reward_model"]
+TOY_WEIGHTS = config["toy_task"]["models"]
+if TOY_WEIGHTS == "shipped":
+    TOY_WEIGHTS = os.path.relpath(f"{workflow.basedir}/src/itscale/toytask/weights")
+# What scores the samples: the first verifier's scores are the pools' own, others' lie beside them.
+VERIFIERS = (
+    ["good", "weak"]
+    if TOY
+    else [os.path.basename(config["models"]["verifier"]["path"])]
+)
+
 
 wildcard_constraints:
+    verifier="[a-z]+",
     benchmark="[a-z_0-9]+",
     kind="parallel|chain",
     shard="[0-9]+",
@@ -99,6 +112,30 @@ def modules(*names):
         os.path.relpath(path)
         for path in files_of(*(f"itscale.{name}" for name in names))
     ]
+
+
+def model(name):
+    return f"{RESULTS}/models/{name}"
+
+
+def verifiers_of(benchmark):
+    """Names of the verifiers that a benchmark is compared with; the released pools have scores of their own, and no others."""
+    if benchmark in config["official"]:
+        return []
+    return VERIFIERS[:1] if "calibration" in config["official"] else VERIFIERS
+
+
+def verifiers_option(benchmark):
+    return [f"--verifier={name}" for name in verifiers_of(benchmark)]
+
+
+def other_scores(benchmark, *kinds):
+    """The scores of a benchmark's other verifiers."""
+    return expand(
+        f"{RESULTS}/pools/{benchmark}/{{kind}}/scores_{{verifier}}.parquet",
+        kind=kinds,
+        verifier=verifiers_of(benchmark)[1:],
+    )
 
 
 def pool(benchmark, kind):

@@ -21,8 +21,8 @@ LIVE_MEMORY = GENERATOR.get("mem_mb", 4000) + config["models"].get("verifier", {
 rule live_run:
     input:
         command("live"),
-        model=rules.language_model.output[0],
-        verifier=rules.reward_model.output[0],
+        model=model("language_model"),
+        verifier=model("reward_model"),
         problems=f"{RESULTS}/problems/{config['compare']['benchmarks'][0]}.parquet",
         calibration=rules.calibration.output[0],
         pool=pool(config["compare"]["benchmarks"][0], "parallel"),

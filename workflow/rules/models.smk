@@ -1,57 +1,27 @@
 if TOY:
 
-    rule language_model:
+    # The weights lie in the package, or in a folder as toy_training leaves it; nothing here waits for training.
+    rule toy_models:
         input:
-            command("train-language-model"),
-            problems=expand(f"{RESULTS}/problems/{{split}}.parquet", split=SPLITS),
+            command("toy-models"),
+            weights=[f"{TOY_WEIGHTS}/{name}/model.safetensors" for name in TOY_MODELS],
         output:
-            directory(f"{RESULTS}/models/language_model"),
+            [directory(model(name)) for name in TOY_MODELS],
         log:
-            f"{RESULTS}/logs/language_model.log",
+            f"{RESULTS}/logs/toy_models.log",
         benchmark:
-            f"{RESULTS}/timings/language_model.tsv"
+            f"{RESULTS}/timings/toy_models.tsv"
         conda:
             ENV
-        threads: 1
         resources:
-            mem_mb=more(4000),
-            runtime=more(60),
+            mem_mb=more(1000),
+            runtime=more(5),
             gpu=0,
         params:
-            settings=json.dumps(config["toy_task"]["language_model"]),
-            seed=config["seed"],
+            models=config["toy_task"]["models"],
+            out=lambda wildcards, output: os.path.dirname(output[0]),
         shell:
-            "OMP_NUM_THREADS={threads} python -m itscale train-language-model --seed {params.seed}"
-            " --settings {params.settings:q} --out {output:q} {input.problems:q} 2>&1 | tee {log:q}"
-
-    rule reward_model:
-        input:
-            command("train-reward-model"),
-            model=rules.language_model.output[0],
-            problems=f"{RESULTS}/problems/predictor_train.parquet",
-            samples=f"{RESULTS}/pools/predictor_train/parallel/samples.parquet",
-            evaluated=expand(f"{RESULTS}/problems/{{split}}.parquet", split=SPLITS),
-        output:
-            directory(f"{RESULTS}/models/reward_model"),
-        log:
-            f"{RESULTS}/logs/reward_model.log",
-        benchmark:
-            f"{RESULTS}/timings/reward_model.tsv"
-        priority: 10
-        conda:
-            ENV
-        threads: 1
-        resources:
-            mem_mb=more(4000),
-            runtime=more(60),
-            gpu=0,
-        params:
-            settings=json.dumps(config["toy_task"]["reward_model"]),
-            seed=config["seed"],
-        shell:
-            "OMP_NUM_THREADS={threads} python -m itscale train-reward-model --seed {params.seed}"
-            " --settings {params.settings:q} --model {input.model:q} --problems {input.problems:q}"
-            " --samples {input.samples:q} --out {output:q} {input.evaluated:q} 2>&1 | tee {log:q}"
+            "python -m itscale toy-models --models {params.models:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
 else:
     FETCHED = {
@@ -66,19 +36,19 @@ else:
         reward_model,
         backbone,
 
-    for model, source in FETCHED.items():
+    for name, source in FETCHED.items():
 
         rule:
             name:
-                model
+                name
             input:
                 command("fetch-model"),
             output:
-                directory(f"{RESULTS}/models/{model}"),
+                directory(model(name)),
             log:
-                f"{RESULTS}/logs/{model}.log",
+                f"{RESULTS}/logs/{name}.log",
             benchmark:
-                f"{RESULTS}/timings/{model}.tsv"
+                f"{RESULTS}/timings/{name}.tsv"
             retries: 3
             conda:
                 ENV
@@ -90,6 +60,6 @@ else:
                 source=json.dumps(
                     {key: source[key] for key in ("path", "revision") if key in source}
                 ),
-                what=f"model {model}",
+                what=f"model {name}",
             shell:
                 "python -m itscale fetch-model --source {params.source:q} --what {params.what:q} --out {output:q} 2>&1 | tee {log:q}"

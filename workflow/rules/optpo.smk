@@ -99,7 +99,7 @@ rule vote_study:
 rule train_on_votes:
     input:
         command("train-on-votes"),
-        model=rules.language_model.output[0],
+        model=model("language_model"),
         problems=f"{RESULTS}/problems/{TESTTIME['trained']}.parquet",
         untouched=f"{RESULTS}/problems/{TESTTIME['untouched']}.parquet",
         calibration=f"{RESULTS}/pools/calibration/parallel/grades.parquet",
@@ -140,7 +140,7 @@ rule train_on_votes:
 use rule train_on_votes as try_learning_rate with:
     input:
         command("train-on-votes"),
-        model=rules.language_model.output[0],
+        model=model("language_model"),
         problems=f"{RESULTS}/problems/calibration.parquet",
         untouched=f"{RESULTS}/problems/predictor_validation.parquet",
         calibration=f"{RESULTS}/pools/calibration/parallel/grades.parquet",

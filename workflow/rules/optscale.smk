@@ -25,6 +25,7 @@ rule optscale_study:
         calibration=rules.calibration.output[0],
         parallel=pool("{benchmark}", "parallel"),
         chain=pool("{benchmark}", "chain"),
+        others=lambda wildcards: other_scores(wildcards.benchmark, "parallel", "chain"),
         predictions=predictions("{benchmark}"),
         main=f"{RESULTS}/tables/{{benchmark}}/main.csv",
         published="config/published.csv",
@@ -45,12 +46,13 @@ rule optscale_study:
         orders=config["compare"]["orders"],
         choices=lambda wildcards: choices_of(wildcards.benchmark),
         predictions=predictions_option,
+        verifiers=lambda wildcards: verifiers_option(wildcards.benchmark),
         published=lambda wildcards: published_on(wildcards.benchmark),
         seed=config["seed"],
         out=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale optscale --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
-        " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions} --main {input.main:q}"
+        " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions} {params.verifiers:q} --main {input.main:q}"
         " --published {input.published:q} {params.published} {params.choices} --orders {params.orders} --seed {params.seed}"
         " --out {params.out:q} 2>&1 | tee {log:q}"
 

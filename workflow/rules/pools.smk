@@ -1,7 +1,7 @@
 rule samples:
     input:
         command("generate"),
-        model=rules.language_model.output[0],
+        model=model("language_model"),
         problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
     output:
         table=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples/{{shard}}.parquet",
@@ -23,17 +23,6 @@ rule samples:
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale generate --plan {params.plan:q} --shard {wildcards.shard}"
         " --engine {params.engine:q} --model {input.model:q} --problems {input.problems:q} --out {output.table:q} 2>&1 | tee {log:q}"
-
-
-# The longest chain of jobs goes through the reward model: what it learns from is drawn first.
-use rule samples as samples_to_learn_from with:
-    wildcard_constraints:
-        benchmark="predictor_train",
-        kind="parallel",
-    priority: 10
-
-
-ruleorder: samples_to_learn_from > samples
 
 
 rule gather:
@@ -60,7 +49,7 @@ rule gather:
 rule scores:
     input:
         command("score"),
-        model=rules.reward_model.output[0],
+        model=model("reward_model"),
         problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
         samples=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
     output:
@@ -83,6 +72,22 @@ rule scores:
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale score --model {input.model:q} --problems {input.problems:q}"
         " --samples {input.samples:q} --batch-size {params.batch_size} --step-break {params.step_break:q} --out {output.table:q} 2>&1 | tee {log:q}"
+
+
+# Another verifier scores the same samples.
+use rule scores as other_scores with:
+    input:
+        command("score"),
+        model=model("{verifier}_reward_model"),
+        problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
+        samples=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
+    output:
+        table=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores_{{verifier}}.parquet",
+        manifest=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores_{{verifier}}.json",
+    log:
+        f"{RESULTS}/logs/scores/{{benchmark}}_{{kind}}_{{verifier}}.log",
+    benchmark:
+        f"{RESULTS}/timings/scores/{{benchmark}}_{{kind}}_{{verifier}}.tsv"
 
 
 rule grades:

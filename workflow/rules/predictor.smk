@@ -1,7 +1,7 @@
 rule predictor:
     input:
         command("train-predictor"),
-        model=rules.language_model.output[0] if TOY else rules.backbone.output[0],
+        model=model("language_model") if TOY else model("backbone"),
         problems=f"{RESULTS}/problems/predictor_train.parquet",
         parallel=pool("predictor_train", "parallel"),
         chain=pool("predictor_train", "chain"),

@@ -3,6 +3,7 @@ rule calibration:
         command("calibrate"),
         parallel=pool("calibration", "parallel"),
         chain=pool("calibration", "chain"),
+        others=other_scores("calibration", "parallel", "chain"),
         predictions=predictions("calibration"),
     output:
         f"{RESULTS}/calibration.json",
@@ -19,11 +20,12 @@ rule calibration:
     params:
         methods=json.dumps(config["methods"]),
         predictions=predictions_option,
+        verifiers=verifiers_option("calibration"),
         compare=json.dumps(config["compare"]),
         seed=config["seed"],
     shell:
         "OMP_NUM_THREADS=1 python -m itscale calibrate --parallel {input.parallel:q} --chain {input.chain:q} --seed {params.seed}"
-        " {params.predictions} --methods {params.methods:q} --compare {params.compare:q} --out {output:q} 2>&1 | tee {log:q}"
+        " {params.verifiers:q} {params.predictions} --methods {params.methods:q} --compare {params.compare:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
 rule replay:
@@ -32,6 +34,7 @@ rule replay:
         calibration=rules.calibration.output[0],
         parallel=pool("{benchmark}", "parallel"),
         chain=pool("{benchmark}", "chain"),
+        others=lambda wildcards: other_scores(wildcards.benchmark, "parallel", "chain"),
         predictions=predictions("{benchmark}"),
     output:
         expand(
@@ -54,10 +57,11 @@ rule replay:
         protocol=config["compare"]["protocol"],
         seed=config["seed"],
         predictions=predictions_option,
+        verifiers=lambda wildcards: verifiers_option(wildcards.benchmark),
         out=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
         "OMP_NUM_THREADS=1 python -m itscale replay --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
-        " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions}"
+        " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions} {params.verifiers:q}"
         " {params.choices} --orders {params.orders} --protocol {params.protocol} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
@@ -116,6 +120,7 @@ rule sanity_checks:
     input:
         command("sanity-checks"),
         test=pool("test", "parallel"),
+        weak=f"{RESULTS}/pools/test/parallel/scores_weak.parquet",
         chain=pool("test", "chain"),
         shifted=pool("shifted", "parallel"),
     output:
@@ -135,16 +140,17 @@ rule sanity_checks:
         runtime=more(5),
         gpu=0,
     shell:
-        "python -m itscale sanity-checks --test {input.test:q} --chain {input.chain:q} --shifted {input.shifted:q}"
+        "python -m itscale sanity-checks --test {input.test:q} --weak {input.weak:q} --chain {input.chain:q} --shifted {input.shifted:q}"
         " --out {output:q} 2>&1 | tee {log:q}"
 
 
-# Other seeds of the toy task: its settings were tuned on the seeds 0 to 2, these were only looked at.
+# Models of other seeds: the settings were tuned on the seeds 0 to 2, these were only looked at.
 rule toy_trial:
     input:
         command("toy-trial"),
     output:
-        f"{RESULTS}/toy_trials/{{toy_seed}}/sanity_checks.csv",
+        table=f"{RESULTS}/toy_trials/{{toy_seed}}/sanity_checks.csv",
+        models=directory(f"{RESULTS}/toy_trials/{{toy_seed}}/models"),
     log:
         f"{RESULTS}/logs/toy_trials/{{toy_seed}}.log",
     benchmark:
@@ -159,13 +165,19 @@ rule toy_trial:
     params:
         **{
             section: json.dumps(config[section])
-            for section in ("toy_task", "pools", "sampling", "engine")
+            for section in ("pools", "sampling", "engine")
         },
+        toy_task=json.dumps(
+            {
+                part: config["toy_task"][part]
+                for part in ("problems", "language_model", "reward_model")
+            }
+        ),
         folder=lambda wildcards, output: f"{os.path.dirname(output[0])}/partial",
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale toy-trial --seed {wildcards.toy_seed} --toy-task {params.toy_task:q}"
         " --pools {params.pools:q} --sampling {params.sampling:q} --engine {params.engine:q} --folder {params.folder:q}"
-        " --out {output:q} 2>&1 | tee {log:q}"
+        " --models {output.models:q} --out {output.table:q} 2>&1 | tee {log:q}"
 
 
 rule toy_training:

@@ -1,7 +1,8 @@
 """Commands that compare methods: calibration, replays, tables and figures."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,15 +15,58 @@ PriceOption = Annotated[
 Predictions = Annotated[Path | None, typer.Option(help="Predicted parameters of this benchmark (`itscale predict`).")]
 
 
-def read_pools(parallel: Path, chain: Path, predictions: Path | None) -> dict:
-    """Both pools of a benchmark by their unit, with predicted features where there are any."""
+Verifiers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--verifier",
+        help="Name of the verifier whose scores the pools hold, for the tables. Given again: of another, whose scores lie beside "
+        "each pool as scores_NAME.parquet.",
+    ),
+]
+
+
+def read_pools(parallel: Path, chain: Path, predictions: Path | None, verifier: str | None = None) -> dict:
+    """Both pools of a benchmark by their unit, with predicted features where there are any.
+
+    With the scores of another `verifier` what is predicted of the pools' own scores is left out.
+    """
+    from dataclasses import replace
+
     from itscale.data.records import PREDICTIONS, Unit, read_pool, read_table, with_predictions
 
-    pools = {Unit.SAMPLE: read_pool(parallel, Unit.SAMPLE), Unit.ROUND: read_pool(chain, Unit.ROUND)}
-    if predictions is None:
+    files = {Unit.SAMPLE: parallel, Unit.ROUND: chain}
+    others = {unit: None if verifier is None else path.with_name(f"scores_{verifier}.parquet") for unit, path in files.items()}
+    pools = {unit: read_pool(path, unit, others[unit]) for unit, path in files.items()}
+    if predictions is not None:
+        table = read_table(predictions, PREDICTIONS)
+        pools = {unit: with_predictions(pool, table) for unit, pool in pools.items()}
+    if verifier is None:
         return pools
-    table = read_table(predictions, PREDICTIONS)
-    return {unit: with_predictions(pool, table) for unit, pool in pools.items()}
+    kept = {unit: {n: v for n, v in p.features.items() if not n.startswith("score")} for unit, p in pools.items()}
+    return {unit: replace(pool, features=kept[unit]) for unit, pool in pools.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A verifier's name, what was calibrated with its scores, and the pools with its scores."""
+
+    verifier: str
+    frozen: dict[str, Any]
+    pools: dict
+
+
+def conditions(
+    verifiers: list[str] | None, frozen: dict[str, Any], parallel: Path, chain: Path, predictions: Path | None
+) -> list[Condition]:
+    """One condition a verifier, that of the pools' own scores first."""
+    from itscale.studies.calibrate import of_verifier
+    from itscale.studies.compare import OWN
+
+    first, *others = verifiers or [OWN]
+    return [
+        Condition(first, frozen, read_pools(parallel, chain, predictions)),
+        *(Condition(name, of_verifier(frozen, name), read_pools(parallel, chain, predictions, name)) for name in others),
+    ]
 
 
 @app.command()
@@ -34,19 +78,27 @@ def calibrate(
     seed: Seed,
     out: Out,
     predictions: Predictions = None,
+    verifier: Verifiers = None,
 ) -> None:
     """Choose every hyperparameter on the calibration split and write down what was tried."""
     from itscale.data.records import write_json
     from itscale.studies import calibrate as stage
+    from itscale.studies.compare import OWN
     from itscale.studies.methods import read_methods
 
     options = parse_object(compare, "--compare", "strata", "strength", "calibration_orders")
-    pools = read_pools(parallel, chain, predictions)
-    known = stage.known_from_pools(pools, strata=options["strata"], strength=options["strength"])
-    chosen = stage.calibrate(
-        read_methods(parse_object(methods, "--methods")), pools, known, orders=options["calibration_orders"], seed=seed
-    )
-    write_json(out, {"criterion": stage.CRITERION, "known": stage.known_to_json(known), "methods": chosen})
+    wanted = read_methods(parse_object(methods, "--methods"))
+
+    def calibrated(pools: dict, methods: list) -> dict[str, Any]:
+        known = stage.known_from_pools(pools, strata=options["strata"], strength=options["strength"])
+        chosen = stage.calibrate(methods, pools, known, orders=options["calibration_orders"], seed=seed)
+        return {"known": stage.known_to_json(known), "methods": chosen}
+
+    first, *others = verifier or [OWN]
+    record = {"criterion": stage.CRITERION, "verifier": first, **calibrated(read_pools(parallel, chain, predictions), wanted)}
+    pools = {name: read_pools(parallel, chain, predictions, name) for name in others}
+    others = {name: calibrated(pools[name], stage.for_verifier(wanted, pools[name])) for name in others}
+    write_json(out, {**record, "others": others})
 
 
 @app.command()
@@ -65,8 +117,11 @@ def replay(
     ] = "calibrated",
     choices: Choices = None,
     price: PriceOption = "",
+    verifier: Verifiers = None,
 ) -> None:
     """Replay every method, hyperparameters frozen, over a benchmark and write its tables."""
+    import pandas as pd
+
     from itscale.data.ledger import Price
     from itscale.data.records import Unit
     from itscale.data.tables import write_csv
@@ -74,22 +129,27 @@ def replay(
     from itscale.studies.calibrate import choose_published, frozen_policies, read_calibration, slugs_of
     from itscale.studies.methods import with_slugs
 
-    frozen = read_calibration(calibration, choices)
-    pools = read_pools(parallel, chain, predictions)
     if protocol not in ("calibrated", "published"):
         raise UserError(f"the protocol {protocol!r} is not known: choose calibrated or published.")
-    policies = frozen_policies(frozen)
-    if protocol == "published":
-        chosen = choose_published(frozen, pools)
-        policies = [(name, best or policy) for (name, policy), (_, best) in zip(policies, chosen, strict=True)]
-        orders = 1
     paid = settings_of(Price, price, "--price") if price else None
-    main, stops = stage.compare(policies, pools, benchmark=benchmark, orders=orders, seed=seed, price=paid)
-    main["protocol"] = protocol
-    curves = stage.accuracy_curves(pools[Unit.SAMPLE], benchmark=benchmark)
-    for name, table in (("main", main), ("stops", stops), ("curves", curves)):
-        write_csv(out / f"{name}.csv", with_slugs(table, slugs_of(frozen)))
-    write_csv(out / "scores.csv", stage.score_fits(pools[Unit.SAMPLE], benchmark=benchmark))
+    record = read_calibration(calibration, choices)
+    tables: dict[str, list[pd.DataFrame]] = {"main": [], "stops": [], "curves": [], "scores": []}
+    for condition in conditions(verifier, record, parallel, chain, predictions):
+        frozen, pools, label = condition.frozen, condition.pools, {"benchmark": benchmark, "verifier": condition.verifier}
+        policies = frozen_policies(frozen)
+        if protocol == "published":
+            chosen = choose_published(frozen, pools)
+            policies = [(name, best or policy) for (name, policy), (_, best) in zip(policies, chosen, strict=True)]
+            orders = 1
+        main, stops = stage.compare(policies, pools, orders=orders, seed=seed, price=paid, **label)
+        curves = stage.accuracy_curves(pools[Unit.SAMPLE], **label)
+        if tables["curves"]:  # what needs no verifier is there already
+            curves = curves[curves["verifier"] != stage.NONE]
+        fits = stage.score_fits(pools[Unit.SAMPLE], **label)
+        for name, table in zip(tables, (main.assign(protocol=protocol), stops, curves, fits), strict=True):
+            tables[name].append(table)
+    for name, parts in tables.items():
+        write_csv(out / f"{name}.csv", with_slugs(pd.concat(parts, ignore_index=True), slugs_of(record)))
 
 
 @app.command()

@@ -36,13 +36,14 @@ def markovscale(
     from itscale.policies.rounds import Filter
     from itscale.studies.calibrate import frozen_policies, known_from_json, read_calibration, slugs_of
     from itscale.studies.chains import comparison, tables
+    from itscale.studies.compare import OWN
     from itscale.studies.methods import with_slugs
 
     frozen = read_calibration(calibration)
     known = known_from_json(frozen["known"])
     pools = read_pools(parallel, chain, predictions)
     policies = [(name, policy) for name, policy in frozen_policies(frozen) if policy.unit is Unit.ROUND]
-    methods, stops, curves = comparison.compare_rounds(policies, pools, benchmark=benchmark)
+    methods, stops, curves = comparison.compare_rounds(policies, pools, benchmark=benchmark, verifier=frozen.get("verifier", OWN))
     chains = pools[Unit.ROUND]
     filters = [policy for _, policy in policies if isinstance(policy, Filter)]
     shown = filters[0] if filters else make_policy("markovscale_filter", rounds=chains.size).bind(known)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.comparison import Predictions, read_pools
+from itscale.cli.comparison import Predictions, Verifiers, conditions
 from itscale.cli.options import Choices, Out, Problems, Seed, app
 from itscale.errors import UserError
 
@@ -27,33 +27,45 @@ def optscale(
     predictions: Predictions = None,
     same: Annotated[bool, typer.Option(help="The pool is of the published benchmark and model: show differences.")] = False,
     choices: Choices = None,
+    verifier: Verifiers = None,
 ) -> None:
     """Bounds, reliability of the fitted confidence, the effect of selection, and the published table beside ours."""
     import pandas as pd
 
     from itscale.data.records import Unit
     from itscale.data.tables import read_csv, write_csv
+    from itscale.policies.protocol import depends_on_verifier
     from itscale.studies import optscale as stage
     from itscale.studies.calibrate import frozen_policies, known_from_json, read_calibration, slugs_of
+    from itscale.studies.compare import NONE
     from itscale.studies.methods import with_slugs
 
-    frozen, pools, table = read_calibration(calibration, choices), read_pools(parallel, chain, predictions), read_csv(main)
-    known, pool = known_from_json(frozen["known"]), pools[Unit.SAMPLE]
-    budgets = sorted({int(n) for n in table.loc[table["unit"] == "sample", "budget"] if n <= pool.size})
-    options = {"benchmark": benchmark, "orders": orders, "seed": seed}
-    bounds = stage.bounds(pool, budgets, **options).assign(protocol="bound")
-    found = {
-        "frontier": pd.concat([table[table["unit"] == "sample"], bounds], ignore_index=True),
-        "reliability": stage.reliability(pool, known, **options),
-        "versus": stage.versus(frozen_policies(frozen), pools, **options),
-        "selection": stage.selection(frozen, frozen_policies(frozen), pools, **options),
-    }
+    record, table = read_calibration(calibration, choices), read_csv(main)
+    own = conditions(verifier, record, parallel, chain, predictions)
+    unscored = [(name, policy) for name, policy in frozen_policies(record) if not depends_on_verifier(policy)]
+    found: dict[str, list[pd.DataFrame]] = {"frontier": [table[table["unit"] == "sample"]]}
+    for condition in own:
+        pools, policies = condition.pools, frozen_policies(condition.frozen)
+        known, pool = known_from_json(condition.frozen["known"]), pools[Unit.SAMPLE]
+        budgets = sorted({int(n) for n in table.loc[table["unit"] == "sample", "budget"] if n <= pool.size})
+        options = {"benchmark": benchmark, "orders": orders, "seed": seed}
+        bounds = stage.bounds(pool, budgets, **options, verifier=condition.verifier).assign(protocol="bound")
+        rivals = policies if condition is own[0] else [*unscored, *policies]
+        parts = {
+            "frontier": bounds if condition is own[0] else bounds[bounds["verifier"] != NONE],
+            "reliability": stage.reliability(pool, known, **options).assign(verifier=condition.verifier),
+            "versus": stage.versus(rivals, pools, **options).assign(verifier=condition.verifier),
+            "selection": stage.selection(condition.frozen, policies, pools, **options, verifier=condition.verifier),
+        }
+        for name, rows in parts.items():
+            found.setdefault(name, []).append(rows)
     for name, rows in found.items():
-        write_csv(out / f"{name}.csv", with_slugs(rows, slugs_of(frozen)))
+        write_csv(out / f"{name}.csv", with_slugs(pd.concat(rows, ignore_index=True), slugs_of(record)))
     figures = read_csv(published)
     if published_on is not None and f"{published_on}_accuracy" not in figures.columns:
         raise UserError(f"{published} has no column '{published_on}_accuracy': choose a benchmark that it has.")
-    write_csv(out / "published.csv", stage.beside_published(table, figures, published_on, same).assign(benchmark=benchmark))
+    ours = table[table["verifier"].isin([own[0].verifier, NONE])]
+    write_csv(out / "published.csv", stage.beside_published(ours, figures, published_on, same).assign(benchmark=benchmark))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Commands of the toy task: its problems, its two models, its measurement."""
+"""Commands of the toy task: its problems, its models, its measurement."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +17,20 @@ def problems(seed: Seed, out: Out, settings: Annotated[str, typer.Option(help="S
     for split, members in build_splits(seed, settings_of(SplitSettings, settings, "--settings")).items():
         write_problems(out / f"{split}.parquet", members, {"seed": seed, "split": split})
         print(f"{split}: {len(members)} problems")
+
+
+@app.command()
+def toy_models(
+    out: Annotated[Path, typer.Option(help="Folder to write: the language model, the reward model and the weak one in it.")],
+    models: Annotated[
+        str, typer.Option(help="`shipped`, or a folder with three models as `snakemake toy_training` leaves them.")
+    ] = "shipped",
+) -> None:
+    """Copy the toy models that come with the package, or others, and compare every file's SHA-256."""
+    from itscale.toytask.shipped import MODELS, WEIGHTS, unpack
+
+    unpack(out, WEIGHTS if models == "shipped" else Path(models))
+    print(f"{out}: {', '.join(MODELS)} ({models})")
 
 
 @app.command()
@@ -56,6 +70,7 @@ def train_reward_model(
 @app.command()
 def sanity_checks(
     test: Annotated[Path, typer.Option(help="Parallel pool of the test split.")],
+    weak: Annotated[Path, typer.Option(help="The weak verifier's scores of it.")],
     chain: Annotated[Path, typer.Option(help="Chain pool of the test split.")],
     shifted: Annotated[Path, typer.Option(help="Parallel pool of the shifted benchmark.")],
     out: Out,
@@ -65,7 +80,8 @@ def sanity_checks(
     from itscale.data.tables import write_csv
     from itscale.toytask.sanity import measure
 
-    table = measure(read_pool(test, Unit.SAMPLE), read_pool(chain, Unit.ROUND), read_pool(shifted, Unit.SAMPLE))
+    pools = (read_pool(test, Unit.SAMPLE, scores) for scores in (None, weak))
+    table = measure(*pools, read_pool(chain, Unit.ROUND), read_pool(shifted, Unit.SAMPLE))
     write_csv(out, table)
     print(table.to_string(index=False))
 
@@ -80,6 +96,7 @@ def toy_trial(
     folder: Annotated[
         Path, typer.Option(help="Where models and samples lie until the trial is done; a killed one goes on from it.")
     ],
+    models: Annotated[Path, typer.Option(help="Folder to write the three models to.")],
     out: Out,
 ) -> None:
     """Make and measure a whole toy task from another seed."""
@@ -96,6 +113,6 @@ def toy_trial(
     settings = [build(cls, parts.get(name, {}), f"--toy-task {name}") for name, cls in classes.items()]
     plans = plans_of(parse_object(pools, "--pools"), settings_of(Sampling, sampling, "--sampling"), seed)
     chosen = settings_of(EngineSettings, engine, "--engine", model="")
-    table = trial(seed, folder, *settings, plans, chosen)
+    table = trial(seed, folder, models, *settings, plans, chosen)
     write_csv(out, table)
     print(table.to_string(index=False))

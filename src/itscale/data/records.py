@@ -438,9 +438,19 @@ def make_pool(frame: pd.DataFrame, unit: Unit) -> Pool:
     )
 
 
-def read_pool(path: Path, unit: Unit) -> Pool:
-    """Read a pool table as dense arrays; its texts and answers stay on disk."""
-    return make_pool(read_table(path, pa.schema([POOL.field(name) for name in _DENSE])), unit)
+def read_pool(path: Path, unit: Unit, scores: Path | None = None) -> Pool:
+    """Read a pool table as dense arrays; its texts and answers stay on disk.
+
+    `scores`: another verifier's scores of the same samples (schema SCORES), which take the place of the pool's own.
+
+    Raises:
+        UserError: as `read_table`, `make_pool` and, of the scores, `join_by_key`.
+    """
+    own = [name for name in _DENSE if scores is None or name not in SCORES.names or name in KEY]
+    table = read_table(path, pa.schema([POOL.field(name) for name in own]))
+    if scores is not None:
+        table = join_by_key(table, read_table(scores, SCORES), str(scores))
+    return make_pool(table, unit)
 
 
 def read_any_pool(path: Path) -> Pool:

@@ -51,6 +51,7 @@ def readable(main: pd.DataFrame) -> pd.DataFrame:
         {
             "benchmark": main["benchmark"],
             "method": main["method"],
+            "verifier": main["verifier"],
             "budget": main["budget"].astype(str) + " " + main["unit"] + "s",
             "samples drawn": main["samples_drawn"].map("{:.1f}".format),
             "unanswered": main["unanswered"].map("{:.1f}".format),

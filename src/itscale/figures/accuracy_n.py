@@ -7,20 +7,21 @@ import pandas as pd
 from itscale.figures.style import figure, look
 
 CAPTION = (
-    "Accuracy on the {benchmark} benchmark against the number N of parallel samples, expected over every choice of N of "
-    "each question's samples. Bands: 95 % intervals over questions. pass@N (any sample is correct) bounds every rule that "
-    "picks one of the N answers; best-of-N is only as good as its verifier, self-consistency needs none."
+    "Accuracy on the {benchmark} benchmark against the number N of parallel samples, expected over every choice of N of each "
+    "question's samples. Bands: 95 % intervals over questions. pass@N (any sample is correct) bounds every rule that picks one "
+    "of the N answers; best-of-N is only as good as its verifier (in brackets), self-consistency needs none."
 )
 
 
 def draw(curves: pd.DataFrame, benchmark: str, out: Path) -> None:
-    """`curves`: columns benchmark, method, n, accuracy, accuracy_low, accuracy_high; writes `out` as PDF and PNG."""
+    """`curves`: columns benchmark, method, verifier, n, accuracy, accuracy_low, accuracy_high; writes `out` as PDF and PNG."""
     rows = curves[curves["benchmark"] == benchmark]
     with figure(out, CAPTION.format(benchmark=benchmark)) as (_, (axis,)):
-        for index, (method, group) in enumerate(rows.groupby("method", sort=False)):
+        for index, ((method, verifier), group) in enumerate(rows.groupby(["method", "verifier"], sort=False)):
             group = group.sort_values("n")
             style = look(index)
-            axis.plot(group["n"], 100 * group["accuracy"], label=method, markersize=4.5, **style)
+            label = method if verifier == "none" else f"{method} ({verifier})"
+            axis.plot(group["n"], 100 * group["accuracy"], label=label, markersize=4.5, **style)
             axis.fill_between(
                 group["n"], 100 * group["accuracy_low"], 100 * group["accuracy_high"], alpha=0.15, color=style["color"], lw=0
             )

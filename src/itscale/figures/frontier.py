@@ -5,14 +5,14 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from itscale.figures.style import figure, look
+from itscale.figures.style import figure, look, under, verifiers
 
 CAPTION = (
-    "Accuracy on the {benchmark} benchmark against completion tokens per question, one point a budget N, with 95 % "
-    "bands over questions. Left: rules that return the best-scored sample; dashed: the oracle stop, which "
+    "Accuracy on the {benchmark} benchmark against completion tokens per question, one point a budget N, with 95 % bands over "
+    "questions. Left: rules that return the best-scored sample, a panel for each verifier; dashed: the oracle stop, which "
     "knows the answers and uses the fewest tokens that lose nothing that best-of-N solves, a bound for every such rule that "
-    "loses nothing. Right: rules that vote. Grey: the fixed N, best-of-N and self-consistency; a rule earns its keep "
-    "only where it lies above them."
+    "loses nothing. Right: rules that vote. Grey: the fixed N, best-of-N and self-consistency; a rule earns its keep only "
+    "where it lies above them."
 )
 SCORES = ("best-of-N", "weighted best-of-N", "score threshold", "Pandora")
 BOUND = "oracle stop"
@@ -24,10 +24,16 @@ def draw(frontier: pd.DataFrame, benchmark: str, out: Path) -> None:
     methods = list(dict.fromkeys(rows["method"]))
     left = [m for m in methods if m in SCORES or m.startswith("OptScale")] + [BOUND] * (BOUND in methods)
     right = [m for m in methods if m in ("self-consistency", "ESC", "ASC") or m.startswith(("DSC", "OptPO", "Dirichlet"))]
-    with figure(out, CAPTION.format(benchmark=benchmark), columns=2, width=11, height=4.4) as (_, axes):
-        for axis, chosen, title in zip(axes, (left, right), ("best-scored sample", "vote"), strict=True):
+    names = verifiers(rows)
+    titles = [f"best-scored sample, verifier {name}" if len(names) > 1 else "best-scored sample" for name in names]
+    panels = [*((left, under(rows, name), title) for name, title in zip(names, titles, strict=True))]
+    panels.append((right, under(rows, names[0]), "vote"))
+    with figure(out, CAPTION.format(benchmark=benchmark), columns=len(panels), width=5.5 * len(panels), height=4.4) as (_, axes):
+        for axis, (chosen, shown, title) in zip(axes, panels, strict=True):
             for index, method in enumerate(chosen):
-                group = rows[rows["method"] == method].sort_values("completion_tokens")
+                group = shown[shown["method"] == method].sort_values("completion_tokens")
+                if group.empty:
+                    continue
                 bound = method == BOUND
                 own = {BOUND: {"color": "black", "marker": ""}, chosen[0]: {"color": "0.5", "marker": "o"}}
                 style = own.get(method, look(index - 1, beside_grey=True))
@@ -48,10 +54,10 @@ def draw(frontier: pd.DataFrame, benchmark: str, out: Path) -> None:
                     alpha=0.08,
                     lw=0,
                 )
-            early = rows[rows["method"].isin(chosen[1:])]
+            early = shown[shown["method"].isin(chosen[1:])]
             if len(early):  # what lies left of all that stops early is not worth the room
                 start = 0.6 * early["completion_tokens"].min()
-                seen = rows[rows["method"].isin(chosen) & (rows["completion_tokens"] >= start)]
+                seen = shown[shown["method"].isin(chosen) & (shown["completion_tokens"] >= start)]
                 axis.set_xlim(left=start)
                 axis.set_ylim(100 * seen["accuracy_low"].min() - 1, 100 * seen["accuracy_high"].max() + 1)
             axis.set_xscale("log")

@@ -4,32 +4,37 @@ from pathlib import Path
 
 import pandas as pd
 
-from itscale.figures.style import figure, look
+from itscale.figures.style import figure, look, verifiers
 
 CAPTION = (
-    "Calibration of OptScale's confidence on the {benchmark} benchmark: the probability, fitted to the first five scores of "
-    "a question, that the best of the next four reaches s_min (three thresholds), against how often it does. Bars: 95 % "
-    "intervals over questions; areas of points grow with the number of cases. On the diagonal the confidence is "
-    "honest; below it, the rule promises more than it keeps."
+    "Calibration of OptScale's confidence on the {benchmark} benchmark: the probability, fitted to the first five scores of a "
+    "question, that the best of the next four reaches s_min (three thresholds), against how often it does, a panel for each "
+    "verifier. Bars: 95 % intervals over questions; areas of points grow with the number of cases. On the diagonal the "
+    "confidence is honest; below it, the rule promises more than it keeps."
 )
 
 
 def draw(reliability: pd.DataFrame, benchmark: str, out: Path) -> None:
-    """`reliability`: columns benchmark, fit, predicted, observed, observed_low, observed_high, cases; writes PDF and PNG."""
+    """`reliability`: columns benchmark, verifier, fit, predicted, observed with its ends, cases; writes `out` as PDF and PNG."""
     rows = reliability[reliability["benchmark"] == benchmark]
-    with figure(out, CAPTION.format(benchmark=benchmark), width=5.6, height=4.8) as (_, (axis,)):
-        axis.plot([0, 1], [0, 1], color="0.6", lw=1, zorder=0)
-        for index, (name, group) in enumerate(rows.groupby("fit", sort=False)):
-            style = look(index)
-            group = group.sort_values("predicted")
-            error = [group["observed"] - group["observed_low"], group["observed_high"] - group["observed"]]
-            axis.errorbar(
-                group["predicted"], group["observed"], yerr=error, color=style["color"], elinewidth=0.7, lw=1, alpha=0.8
-            )
-            size = 12 + 60 * group["cases"] / rows["cases"].max()
-            axis.scatter(group["predicted"], group["observed"], s=size, label=name, **style)
-        axis.set_xlabel("fitted probability that the best of the next 4 reaches s_min")
-        axis.set_ylabel("observed frequency")
-        axis.set_xlim(-0.02, 1.02)
-        axis.set_ylim(-0.02, 1.02)
-        axis.legend(loc="upper left")
+    names = verifiers(rows)
+    with figure(out, CAPTION.format(benchmark=benchmark), len(names), 0.6 + 5.0 * len(names), 4.8) as (_, axes):
+        for axis, verifier in zip(axes, names, strict=True):
+            shown = rows[rows["verifier"] == verifier]
+            axis.plot([0, 1], [0, 1], color="0.6", lw=1, zorder=0)
+            for index, (name, group) in enumerate(shown.groupby("fit", sort=False)):
+                style = look(index)
+                group = group.sort_values("predicted")
+                error = [group["observed"] - group["observed_low"], group["observed_high"] - group["observed"]]
+                axis.errorbar(
+                    group["predicted"], group["observed"], yerr=error, color=style["color"], elinewidth=0.7, lw=1, alpha=0.8
+                )
+                size = 12 + 60 * group["cases"] / rows["cases"].max()
+                axis.scatter(group["predicted"], group["observed"], s=size, label=name, **style)
+            axis.set_xlabel("fitted probability that the best of the next 4 reaches s_min")
+            axis.set_ylabel("observed frequency")
+            axis.set_xlim(-0.02, 1.02)
+            axis.set_ylim(-0.02, 1.02)
+            axis.legend(loc="upper left")
+            if len(names) > 1:
+                axis.set_title(f"verifier {verifier}", fontsize=9)

@@ -38,6 +38,16 @@ def look(index: int, *, beside_grey: bool = False) -> dict[str, str]:
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]}
 
 
+def verifiers(table: pd.DataFrame) -> list[str]:
+    """The verifiers of a table in their order, or `none`, which rows of rules have that read no scores."""
+    return [name for name in dict.fromkeys(table["verifier"]) if name != "none"] or ["none"]
+
+
+def under(table: pd.DataFrame, verifier: str) -> pd.DataFrame:
+    """The rows of a verifier, and of the rules that read no scores."""
+    return table[table["verifier"].isin([verifier, "none"])]
+
+
 def points(axis: Axes, group: pd.DataFrame, quantity: str, index: int, **style: float) -> None:
     """A method's accuracy (%) against tokens, bars both ways, a line where it has several budgets; beside grey.
 

@@ -15,6 +15,8 @@ _REVISION = re.compile(r"[0-9a-f]{40}")
 # No pickles, no code.
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+# A model folder may hold the SHA-256 of its files, as `sha256sum` writes them; they are compared whenever it is loaded.
+SUMS = "SHA256SUMS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,19 @@ def what_lacks(folder: Path) -> str | None:
     return next((shard for shard in shards if not (folder / shard).exists()), None)
 
 
+def sums(folder: Path) -> str:
+    """The SHA-256 of every file of a folder, a line each as `sha256sum` writes it."""
+    return "".join(f"{_sha256(file)}  {file.name}\n" for file in sorted(folder.iterdir()) if file.name != SUMS)
+
+
+def altered(folder: Path) -> str | None:
+    """The first file of a model folder that is not as its SHA256SUMS has it; None where all are, or there are no sums."""
+    if not (folder / SUMS).exists():
+        return None
+    stated = (line.split(maxsplit=1) for line in (folder / SUMS).read_text().splitlines() if line.strip())
+    return next((n for digest, n in stated if not (folder / n).exists() or _sha256(folder / n) != digest), None)
+
+
 @contextmanager
 def model_files(model: Path | str) -> Iterator[None]:
     """Turn what is wrong with a model folder into one sentence that names the folder and the fault."""
@@ -156,6 +171,8 @@ def model_files(model: Path | str) -> Iterator[None]:
         )
     if lacking := what_lacks(folder):
         raise UserError(f"model folder {folder} lacks {lacking}: restore it, or make the folder anew.")
+    if changed := altered(folder):
+        raise UserError(f"model folder {folder}: {changed} is not the file of {SUMS} (SHA-256 differs): restore it.")
     try:
         yield
     except (OSError, ValueError, SafetensorError) as error:

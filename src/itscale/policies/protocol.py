@@ -147,6 +147,11 @@ def scores_read(policy: Policy) -> int:
     return getattr(policy, "scores_read", policy.limit) if policy.needs_scores else 0
 
 
+def depends_on_verifier(policy: Policy) -> bool:
+    """Whether a rule does something else with another verifier: it reads scores, or what is predicted of them."""
+    return policy.needs_scores or bool({"score_mean", "score_sd", "oracle_score_mean"} & set(policy.needs_features))
+
+
 def usable_scores(batch: Batch | Pool) -> np.ndarray:
     """Scores [B, K] of the samples that have an answer, -inf for the others: what a best-of-N may return."""
     return np.where((batch.cluster >= 0) & ~np.isnan(batch.score), batch.score, -np.inf)

@@ -56,7 +56,7 @@ def token_counts(results: Path) -> pd.DataFrame:
     for path in sorted(results.glob("pools/*/*/samples.json")):
         for shard in read_json(path).get("shards", []):
             add("samples", **shard.get("usage", {}))
-    for path in sorted(results.glob("pools/*/*/scores.parquet")):
+    for path in sorted(results.glob("pools/*/*/scores*.parquet")):
         if (read := read_json(manifest_path(path)).get("tokens_read")) is not None:  # imported scores cost nothing here
             add("scores", verifier=read)
     for path in sorted(results.glob("predictions/*.parquet")):

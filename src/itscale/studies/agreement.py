@@ -9,7 +9,7 @@ from itscale.data.tables import read_csv
 from itscale.errors import UserError
 
 # What makes a row of some table the same row in another run: of these, the columns that the reference has.
-KEYS = ("benchmark", "method", "unit", "budget", "protocol", "n", "level", "run", "algorithm", "round")
+KEYS = ("benchmark", "method", "verifier", "unit", "budget", "protocol", "n", "level", "run", "algorithm", "round")
 _ROUNDING = 2e-5  # tables hold six digits
 
 

@@ -18,7 +18,7 @@ from itscale.policies.calibration import Calibration
 from itscale.policies.consistency import measure_difficulty
 from itscale.policies.markovscale import fit_first_score, fit_strata
 from itscale.policies.optscale import average_moments
-from itscale.policies.protocol import Policy
+from itscale.policies.protocol import Policy, depends_on_verifier
 from itscale.policies.rounds import fit_rounds
 from itscale.studies.methods import Method
 from itscale.theory.voting import estimate_model
@@ -84,6 +84,17 @@ def calibrate(
     return records
 
 
+def for_verifier(methods: list[Method], pools: dict[Unit, Pool]) -> list[Method]:
+    """The methods that another verifier changes and that can run on these pools: the others stand in the tables already."""
+    policies = {method.slug: method.candidates(method.variants()[0])[0][1] for method in methods}
+    oracle = {"oracle_score_mean"}
+
+    def runs(policy: Policy) -> bool:
+        return set(policy.needs_features) <= set(pools[policy.unit].features) | oracle
+
+    return [m for m in methods if depends_on_verifier(policies[m.slug]) and runs(policies[m.slug])]
+
+
 def known_from_pools(pools: dict[Unit, Pool], *, strata: int, strength: float) -> Calibration:
     """What the calibration split says beforehand; a part is None where the kind of pool that it needs is missing."""
     samples, rounds = pools.get(Unit.SAMPLE), pools.get(Unit.ROUND)
@@ -109,6 +120,19 @@ def read_calibration(path: Path, choices: int | None = None) -> dict[str, Any]:
     if choices is not None:
         record["known"]["votes"]["options"] = choices
     return record
+
+
+def of_verifier(record: dict[str, Any], verifier: str) -> dict[str, Any]:
+    """The part of a calibration that was made with the scores of another verifier than the pools' own.
+
+    Raises:
+        UserError: there is none.
+    """
+    others = record.get("others", {})
+    if verifier not in others:
+        known = ", ".join(others) or "no other"
+        raise UserError(f"the calibration knows {known} verifier beside the first, not {verifier!r}: calibrate with its scores.")
+    return others[verifier]
 
 
 def known_to_json(known: Calibration) -> dict[str, Any]:

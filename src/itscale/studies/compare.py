@@ -11,10 +11,13 @@ from itscale.data.records import Pool, Unit
 from itscale.drivers.expectation import Means, expected, pass_at, question_means, replayed
 from itscale.drivers.replay import Outcomes, reason_shares, replay
 from itscale.policies.fixed import BestOfN, SelfConsistency
-from itscale.policies.protocol import Policy
+from itscale.policies.protocol import Policy, depends_on_verifier
 from itscale.studies.calibrate import reference
 from itscale.theory import truncnormal
 from itscale.theory.intervals import SHARE, mean_interval, paired_difference
+
+# What the column `verifier` says of pools whose verifier has no name, and of rules that read no scores.
+OWN, NONE = "own", "none"
 
 
 def compare(
@@ -24,9 +27,12 @@ def compare(
     benchmark: str,
     orders: int,
     seed: int,
+    verifier: str = OWN,
     price: Price | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Replay every bound policy on a benchmark's pools; with a price, what the generator's tokens cost is a column (`dollars`).
+    """Replay every bound policy on a benchmark's pools, which are scored by `verifier`.
+
+    With a price, what the generator's tokens cost is a column (`dollars`).
 
     Returns:
         The main table (a row per method and budget) and the stops (a row per method, budget, samples drawn and reason).
@@ -36,7 +42,14 @@ def compare(
     for method, policy in policies:
         pool, full = pools[policy.unit], fixed(reference(policy))
         outcomes = full if policy == reference(policy) else replay(policy, pool, orders=orders, seed=seed)
-        label = {"benchmark": benchmark, "method": method, "unit": str(policy.unit), "budget": policy.limit}
+        scored_by = verifier if depends_on_verifier(policy) else NONE
+        label = {
+            "benchmark": benchmark,
+            "method": method,
+            "verifier": scored_by,
+            "unit": str(policy.unit),
+            "budget": policy.limit,
+        }
         rows.append({**label, "family": policy.family, **summary(question_means(policy, pool, outcomes), outcomes, full, price)})
         stops.append(_stops(outcomes).assign(**label))
     return pd.DataFrame(rows), pd.concat(stops, ignore_index=True)
@@ -71,24 +84,24 @@ def _stops(outcomes: Outcomes) -> pd.DataFrame:
     return pd.DataFrame({"samples": outcomes.drawn, "reason": outcomes.reason}).value_counts().rename("count").reset_index()
 
 
-def accuracy_curves(pool: Pool, *, benchmark: str) -> pd.DataFrame:
+def accuracy_curves(pool: Pool, *, benchmark: str, verifier: str = OWN) -> pd.DataFrame:
     """Expected accuracy of the fixed rules and pass@N for N = 1, 2, 4, ... of a parallel pool, with intervals."""
     numbers = [2**i for i in range(pool.size.bit_length()) if 2**i <= pool.size]
     curves = {
-        "best-of-N": expected(BestOfN, pool, numbers).accuracy,
-        "self-consistency": expected(SelfConsistency, pool, numbers).accuracy,
-        "pass@N": pass_at(pool, numbers),
+        ("best-of-N", verifier): expected(BestOfN, pool, numbers).accuracy,
+        ("self-consistency", NONE): expected(SelfConsistency, pool, numbers).accuracy,
+        ("pass@N", NONE): pass_at(pool, numbers),
     }
     return pd.DataFrame(
         [
-            {"benchmark": benchmark, "method": method, "n": n, **mean_interval(values, SHARE).columns("accuracy")}
+            {"benchmark": benchmark, "method": name, "verifier": by, "n": n, **mean_interval(values, SHARE).columns("accuracy")}
             for n, each in zip(numbers, zip(*curves.values(), strict=True), strict=True)
-            for method, values in zip(curves, each, strict=True)
+            for (name, by), values in zip(curves, each, strict=True)
         ]
     )
 
 
-def score_fits(pool: Pool, *, benchmark: str) -> pd.DataFrame:
+def score_fits(pool: Pool, *, benchmark: str, verifier: str = OWN) -> pd.DataFrame:
     """All scores of three problems (quartiles of the mean score) with the truncated normal fitted to each."""
     mean = np.nanmean(pool.score, axis=1)
     order = np.argsort(mean, kind="stable")
@@ -98,8 +111,9 @@ def score_fits(pool: Pool, *, benchmark: str) -> pd.DataFrame:
         scores = pool.score[row][~np.isnan(pool.score[row])]
         fit = truncnormal.fit(np.array([scores.mean()]), np.array([np.mean(scores**2)]))
         problem_id = pool.problem_ids[pool.problem[row]]
+        label = {"benchmark": benchmark, "verifier": verifier, "problem_id": problem_id}
         columns = {"e1": float(fit.e1[0]), "e2": float(fit.e2[0]), "p_value": fit_p_value(scores)}
-        frames.append(pd.DataFrame({"benchmark": benchmark, "problem_id": problem_id, "score": scores, **columns}))
+        frames.append(pd.DataFrame({**label, "score": scores, **columns}))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -13,9 +13,9 @@ from itscale.drivers.expectation import Means, pass_at, question_means, replayed
 from itscale.drivers.replay import Outcomes, orders_of, per_problem, replay
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration, Moments
-from itscale.policies.protocol import Batch, Decision, Policy, Reason, best_scored, decide, usable_scores
+from itscale.policies.protocol import Batch, Decision, Policy, Reason, best_scored, decide, depends_on_verifier, usable_scores
 from itscale.studies.calibrate import choose_published, reference
-from itscale.studies.compare import summary
+from itscale.studies.compare import NONE, OWN, summary
 from itscale.theory import truncnormal
 from itscale.theory.intervals import SHARE, mean_interval, paired_difference, ratio_interval
 
@@ -74,7 +74,7 @@ def oracle_stop(pool: Pool, n_max: int, *, orders: int, seed: int) -> Outcomes:
     return replay(Hindsight(n_max, drawn), pool, orders=orders, seed=seed, block=order.size)
 
 
-def bounds(pool: Pool, budgets: Iterable[int], *, benchmark: str, orders: int, seed: int) -> pd.DataFrame:
+def bounds(pool: Pool, budgets: Iterable[int], *, benchmark: str, orders: int, seed: int, verifier: str = OWN) -> pd.DataFrame:
     """Rows like the main table's for the oracle stop and for pass@N, at each budget.
 
     The oracle stop is shown as what is expected of best-of-N and what the stop changes of it on the same orders, at most
@@ -91,10 +91,10 @@ def bounds(pool: Pool, budgets: Iterable[int], *, benchmark: str, orders: int, s
         passed = pass_at(pool, [n])[0] if orders > 1 else per_problem(pool.correct[:, :n].any(axis=1), pool, problems)
         accuracy = np.minimum(fixed.accuracy + ours.accuracy - base.accuracy, passed)
         shown = Means(accuracy, fixed.ledger + (ours.ledger - base.ledger))
-        rows.append({**label, "method": "oracle stop", **summary(shown, found, full)})
+        rows.append({**label, "method": "oracle stop", "verifier": verifier, **summary(shown, found, full)})
         gained = paired_difference(passed, fixed.accuracy, SHARE).columns("accuracy_difference")
         cells = mean_interval(passed, SHARE).columns("accuracy") | gained
-        rows.append({**label, "method": "pass@N", **summary(fixed, full, full), **cells})
+        rows.append({**label, "method": "pass@N", "verifier": NONE, **summary(fixed, full, full), **cells})
     return pd.DataFrame(rows)
 
 
@@ -149,7 +149,14 @@ def _bins(predicted: np.ndarray, observed: np.ndarray, problem: np.ndarray, coun
 
 
 def selection(
-    record: dict[str, Any], policies: list[tuple[str, Policy]], pools: dict[Unit, Pool], *, benchmark: str, orders: int, seed: int
+    record: dict[str, Any],
+    policies: list[tuple[str, Policy]],
+    pools: dict[Unit, Pool],
+    *,
+    benchmark: str,
+    orders: int,
+    seed: int,
+    verifier: str = OWN,
 ) -> pd.DataFrame:
     """How much of a figure is the choice of its cell: on the benchmark itself, as published, or on the calibration split.
 
@@ -168,10 +175,10 @@ def selection(
         for protocol, policy, times in cases:
             outcomes, full = (replay(each, pool, orders=times, seed=seed) for each in (policy, reference(policy)))
             label = {"benchmark": benchmark, "method": method, "unit": str(policy.unit), "budget": policy.limit}
-            label["protocol"] = protocol
+            label |= {"protocol": protocol, "verifier": verifier if depends_on_verifier(policy) else NONE}
             rows.append({**label, **summary(question_means(policy, pool, outcomes), outcomes, full)})
     if not rows:  # no method has a grid
-        kept = ["benchmark", "method", "unit", "budget", "protocol", "accuracy", "accuracy_low", "accuracy_high"]
+        kept = ["benchmark", "method", "verifier", "unit", "budget", "protocol", "accuracy", "accuracy_low", "accuracy_high"]
         return pd.DataFrame(columns=kept)
     return pd.DataFrame(rows)
 

@@ -1,1 +1,1 @@
-"""The built-in toy task: synthetic arithmetic, a tiny language model and a tiny process reward model."""
+"""The built-in toy task: synthetic arithmetic, a small language model and two process reward models."""

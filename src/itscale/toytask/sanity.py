@@ -27,6 +27,7 @@ CHECKS = (
     Check("majority minus mean", 0.05, 1.0),
     Check("best-of-N minus mean", 0.05, 1.0),
     Check("verifier AUC", 0.80, 1.0),
+    Check("verifier AUC minus weak verifier AUC", 0.02, 1.0),
     Check("transitions from correct to wrong", 100, np.inf),
     Check("transitions from wrong to correct", 100, np.inf),
     Check("shifted: mean accuracy", 0.10, 0.45),
@@ -57,11 +58,12 @@ def auc(score: np.ndarray, correct: np.ndarray) -> float:
     return float(roc_auc_score(correct, score)) if np.unique(correct).size == 2 else float("nan")
 
 
-def measure(test: Pool, chains: Pool, shifted: Pool) -> pd.DataFrame:
+def measure(test: Pool, weak: Pool, chains: Pool, shifted: Pool) -> pd.DataFrame:
     """Every quantity of CHECKS, measured.
 
     Args:
         test: parallel samples of the test split, scored.
+        weak: the same samples, scored by the weak verifier.
         chains: sequential chains of the test split.
         shifted: parallel samples of the shifted split.
 
@@ -71,13 +73,15 @@ def measure(test: Pool, chains: Pool, shifted: Pool) -> pd.DataFrame:
     mean, shifted_mean = test.correct.mean(), shifted.correct.mean()
     per_problem = test.correct.mean(axis=1)
     before, after = chains.correct[:, :-1], chains.correct[:, 1:]
+    good = auc(test.score.ravel(), test.correct.ravel())
     values = (
         mean,
         (per_problem < 0.2).mean(),
         (per_problem > 0.8).mean(),
         majority_accuracy(test) - mean,
         best_accuracy(test) - mean,
-        auc(test.score.ravel(), test.correct.ravel()),
+        good,
+        good - auc(weak.score.ravel(), weak.correct.ravel()),
         (before & ~after).sum(),
         (~before & after).sum(),
         shifted_mean,

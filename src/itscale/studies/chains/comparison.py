@@ -12,7 +12,7 @@ from itscale.drivers.expectation import expected
 from itscale.drivers.replay import per_problem, replay
 from itscale.policies.fixed import BestOfN, MultiRoundThinking, SelfConsistency
 from itscale.policies.protocol import Policy
-from itscale.studies.compare import compare
+from itscale.studies.compare import OWN, compare
 from itscale.theory.intervals import SHARE, mean_interval, paired_difference
 
 PARALLEL = {"self-consistency": SelfConsistency, "best-of-N": BestOfN}
@@ -48,7 +48,7 @@ def parallel_curves(rule: type[BestOfN | SelfConsistency], pool: Pool) -> dict[s
 
 
 def compare_rounds(
-    policies: list[tuple[str, Policy]], pools: dict[Unit, Pool], *, benchmark: str
+    policies: list[tuple[str, Policy]], pools: dict[Unit, Pool], *, benchmark: str, verifier: str = OWN
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Replay every sequential method over the chains, beside parallel samples at as many total and at as many completion tokens.
 
@@ -61,7 +61,7 @@ def compare_rounds(
         raise ValueError(f"{benchmark}: the two pools hold different problems")
     problems = len(chains.problem_ids)
     curves = {name: parallel_curves(rule, samples) for name, rule in PARALLEL.items()}
-    main, stops = compare(policies, pools, benchmark=benchmark, orders=1, seed=0)
+    main, stops = compare(policies, pools, benchmark=benchmark, orders=1, seed=0, verifier=verifier)
 
     def accuracy_of(policy: Policy) -> np.ndarray:
         outcomes = replay(policy, chains)
