@@ -157,24 +157,19 @@ def compare(
     reference: Annotated[Path, typer.Argument(help="Folder of the reference tables, docs/reference.")],
     tables: Annotated[Path, typer.Argument(help="Folder of the rerun's tables, results/tables.")],
 ) -> None:
-    """Tell whether a rerun's tables agree with reference tables within both their intervals; status 1 if any number does not.
+    """Tell whether a rerun's tables agree with reference tables within both their intervals; status 1 if not.
 
-    A folder of several references (docs/reference: one a type of processor, on which the toy task comes out alike) is
-    compared one by one; the rerun agrees if it agrees with one of them, and disagreements are listed with the nearest.
-
-    Two means with 95 % intervals disagree when they lie further apart than sqrt(h1² + h2²), h1 and h2 being the
-    half-widths that face each other. Of two runs that share nothing but the truth, one number in twenty disagrees by
-    chance; reruns share their questions, so that fewer do.
+    Two means with 95 % intervals differ when they lie further apart than sqrt(h1² + h2²), h1 and h2 being the half-widths that
+    face each other. Of two runs that share nothing but the truth, one number in twenty differs by chance; reruns share their
+    questions and models, so that fewer do.
     """
-    from itscale.studies.agreement import disagreements, references
+    from itscale.studies.agreement import agreement
 
-    results = {folder: disagreements(folder, tables) for folder in references(reference)}
-    nearest = min(results, key=lambda folder: len(results[folder][1]))
-    for line in results[nearest][1]:
+    found = agreement(reference, tables)
+    for line in (*found.one_sided, *found.differing):
         print(line)
-    for folder, (count, found) in results.items():
-        print(f"{folder}: {count} numbers with an interval compared, {len(found)} disagreements.")
-    if results[nearest][1]:
+    print(found.sentence(reference, tables))
+    if found.differing or found.one_sided:
         raise typer.Exit(1)
 
 

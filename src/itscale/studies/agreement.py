@@ -1,5 +1,6 @@
 """Does a rerun's table agree with a reference table, within the intervals of both?"""
 
+from dataclasses import dataclass, fields
 from math import hypot
 from pathlib import Path
 
@@ -13,37 +14,47 @@ KEYS = ("benchmark", "method", "verifier", "unit", "budget", "protocol", "n", "l
 _ROUNDING = 2e-5  # tables hold six digits
 
 
-def references(folder: Path) -> list[Path]:
-    """The folders of reference tables that a folder holds (each with its main.csv), or this one alone.
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Of two runs: how many numbers with an interval were compared, a sentence for each that differs, and for each row, value or
+    table that only one run has."""
 
-    Raises:
-        UserError: there is no CSV table in it.
-    """
-    folder = Path(folder)
-    if not any(folder.rglob("*.csv")):
-        raise UserError(f"{folder} holds no CSV tables: give the folder of the reference tables, docs/reference.")
-    return sorted(file.parent for file in folder.glob("*/main.csv")) or [folder]
+    compared: int = 0
+    differing: tuple[str, ...] = ()
+    one_sided: tuple[str, ...] = ()
+
+    def __add__(self, other: "Agreement") -> "Agreement":
+        return Agreement(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def sentence(self, reference: Path, tables: Path) -> str:
+        """What was found, in one sentence."""
+        lacking = f"{len(self.one_sided)} rows, values or tables are on one side only" if self.one_sided else ""
+        if self.differing:
+            differ = f"{len(self.differing)} of {self.compared} numbers differ between {tables} and {reference}"
+            return f"{differ}, and {lacking}." if lacking else f"{differ}."
+        agrees = f"{tables} agrees with {reference} in all {self.compared} numbers"
+        return f"{agrees}, but {lacking}." if lacking else f"{agrees}."
 
 
-def disagreements(reference: Path, tables: Path) -> tuple[int, list[str]]:
+def agreement(reference: Path, tables: Path) -> Agreement:
     """Compare every CSV under `reference` with the one of the same name under `tables`.
 
-    Returns:
-        How many numbers with an interval were compared, and a sentence for each that disagrees or is on one side only.
-
     Raises:
-        UserError: a table cannot be compared.
+        UserError: there is no CSV table under `reference`, or a table cannot be compared.
     """
-    count, found = 0, []
-    for file in sorted(Path(reference).rglob("*.csv")):
+    files = sorted(Path(reference).rglob("*.csv"))
+    if not files:
+        raise UserError(f"{reference} holds no CSV tables: give the folder of the reference tables, docs/reference.")
+    found = Agreement()
+    for file in files:
         name = file.relative_to(reference)
         if not (Path(tables) / name).exists():
-            found.append(f"{name}: the rerun has no such table.")
+            found += Agreement(one_sided=(f"{name}: the rerun has no such table.",))
             continue
-        compared, lines = compare_tables(_read(file, name), _read(Path(tables) / name, name))
-        count += compared
-        found += [f"{name}: {line}" for line in lines]
-    return count, found
+        here = compare_tables(_read(file, name), _read(Path(tables) / name, name))
+        named = (tuple(f"{name}: {line}" for line in lines) for lines in (here.differing, here.one_sided))
+        found += Agreement(here.compared, *named)
+    return found
 
 
 def _read(path: Path, name: Path) -> pd.DataFrame:
@@ -56,30 +67,31 @@ def _read(path: Path, name: Path) -> pd.DataFrame:
     return table.set_index(keys)
 
 
-def compare_tables(reference: pd.DataFrame, rerun: pd.DataFrame) -> tuple[int, list[str]]:
-    """Compare two tables whose rows are indexed by KEYS: numbers compared, and a sentence a disagreement."""
+def compare_tables(reference: pd.DataFrame, rerun: pd.DataFrame) -> Agreement:
+    """Compare two tables whose rows are indexed by KEYS."""
     names = list(reference.index.names)
     if names != list(rerun.index.names):
-        return 0, [f"rows are named by {', '.join(names)} in the reference, by {', '.join(rerun.index.names)} in the rerun."]
-    found = [f"{_row(names, key)} is only in the reference." for key in reference.index.difference(rerun.index)]
-    found += [f"{_row(names, key)} is only in the rerun." for key in rerun.index.difference(reference.index)]
+        told = f"rows are named by {', '.join(names)} in the reference, by {', '.join(rerun.index.names)} in the rerun."
+        return Agreement(one_sided=(told,))
+    alone = [f"{_row(names, key)} is only in the reference." for key in reference.index.difference(rerun.index)]
+    alone += [f"{_row(names, key)} is only in the rerun." for key in rerun.index.difference(reference.index)]
     columns = [c for c in reference if f"{c}_low" in reference and f"{c}_high" in reference]
     lacking = [c for c in columns if not {c, f"{c}_low", f"{c}_high"} <= set(rerun)]
-    found += [f"the rerun has no column {c} with its interval." for c in lacking]
-    count = 0
+    alone += [f"the rerun has no column {c} with its interval." for c in lacking]
+    count, differing = 0, []
     for key in reference.index.intersection(rerun.index, sort=False):
         ours, theirs = reference.loc[key], rerun.loc[key]
         for column in (c for c in columns if c not in lacking):
             a, b = _interval(ours, column), _interval(theirs, column)
             if any(pd.isna([*a, *b])):
                 if pd.isna(a[0]) != pd.isna(b[0]):
-                    found.append(f"{_row(names, key)}, {column}: only one run has a value.")
+                    alone.append(f"{_row(names, key)}, {column}: only one run has a value.")
                 continue
             count += 1
             if abs(a[0] - b[0]) > allowed(a, b):
                 shown = [f"{m:.4g} [{low:.4g}, {high:.4g}]" for m, low, high in (a, b)]
-                found.append(f"{_row(names, key)}, {column}: {shown[0]} in the reference, {shown[1]} in the rerun.")
-    return count, found
+                differing.append(f"{_row(names, key)}, {column}: {shown[0]} in the reference, {shown[1]} in the rerun.")
+    return Agreement(count, tuple(differing), tuple(alone))
 
 
 def allowed(a: tuple[float, float, float], b: tuple[float, float, float]) -> float:
