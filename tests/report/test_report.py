@@ -9,6 +9,7 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from browser import opened
@@ -37,9 +38,8 @@ def main_table() -> pd.DataFrame:
 
 
 def samples(rows: int) -> pd.DataFrame:
-    table = pd.DataFrame({name: ["x"] * rows for name in SAMPLES.names}).assign(sample=np.arange(rows))
-    counts = [name for name in SAMPLES.names if name.endswith("_tokens") or name in ("chain", "round", "seed")]
-    return table.assign(**dict.fromkeys(counts, 0))
+    columns = {field.name: "x" if pa.types.is_string(field.type) else 0 for field in SAMPLES}
+    return pd.DataFrame({name: [value] * rows for name, value in columns.items()}).assign(sample=np.arange(rows))
 
 
 @pytest.fixture(scope="module")
