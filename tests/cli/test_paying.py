@@ -8,7 +8,7 @@ from test_quirks import Say, chunk, server, used  # noqa: F401 (a fixture)
 
 from itscale.cli import app
 from itscale.data.ledger import Ledger, Price
-from itscale.data.records import Unit, read_json
+from itscale.data.records import SAMPLES, Problem, Unit, read_json, read_table, write_problems
 from itscale.drivers.replay import replay
 from itscale.errors import UserError
 from itscale.policies import make_policy
@@ -96,3 +96,18 @@ def test_a_replay_has_a_column_of_dollars():
     ledger = replay(policy, pool, orders=3, seed=0).ledger
     assert main["dollars"][0] == pytest.approx(np.mean(price.dollars(ledger)))
     assert {"dollars_low", "dollars_high", "dollars_difference"} <= set(main.columns)
+
+
+def test_a_pool_is_drawn_from_a_server_and_what_it_refused_is_written_down(server, tmp_path):  # noqa: F811
+    def answer(body):
+        return Say({"error": {"message": "Unsupported parameter: 'seed'", "param": "seed"}}, 400) if "seed" in body else SEVEN
+
+    server.answer = answer
+    write_problems(tmp_path / "problems.parquet", [Problem(f"p{i}", f"{i}+{i}", "7") for i in range(3)])
+    for kind, plan in (("parallel", {"samples": 4}), ("chain", {"rounds": 3})):
+        given = ["generate", "--plan", json.dumps({"kind": kind, **plan}), "--model", server.url]
+        given += ["--problems", str(tmp_path / "problems.parquet"), "--out", str(tmp_path / f"{kind}.parquet")]
+        app(given, standalone_mode=False)
+        record, table = read_json(tmp_path / f"{kind}.json"), read_table(tmp_path / f"{kind}.parquet", SAMPLES)
+        assert record["parameters"] == {"seed": None} and len(table) == 3 * (4 if kind == "parallel" else 3)
+        assert set(table["text"]) == {"so \\boxed{7}"} and not table["tokens_estimated"].any()

@@ -30,7 +30,7 @@ from itscale.errors import UserError
 @app.command()
 def generate(
     plan: Annotated[str, typer.Option(help="The plan as JSON: kind, samples or chains and rounds, shards, seed, sampling.")],
-    model: Annotated[Path, typer.Option(help="Model folder.")],
+    model: Annotated[str, typer.Option(help="Model folder, or address of an OpenAI-compatible server (URL#MODEL).")],
     problems: Problems,
     out: Out,
     shard: Annotated[int, typer.Option(min=0, help="Which part of the problems, from 0.")] = 0,
@@ -45,9 +45,9 @@ def generate(
     values = parse_object(plan, "--plan", "kind")
     sampling = build(Sampling, values.get("sampling", {}), "--plan sampling")
     chosen = build(Plan, {**values, "sampling": sampling, "shard": shard}, "--plan")
-    settings = settings_of(EngineSettings, engine, "--engine", model=str(model))
+    settings = settings_of(EngineSettings, engine, "--engine", model=model)
     with open_engine(settings) as opened:
-        generate_shard(read_problems(problems), opened, chosen, out, {"model": str(model), "drawn_with": settings.identity()})
+        generate_shard(read_problems(problems), opened, chosen, out, {"model": model, "drawn_with": settings.identity()})
 
 
 @app.command()

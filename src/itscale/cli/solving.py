@@ -133,8 +133,7 @@ def solve(
     write_answers(out, run.rows)
     drawn, sentence = sum(len(row.samples) for row in run.rows), None
     if 2 * run.unanswered > drawn:
-        seen = [(s.text, str(s.completion.finish), s.assessment.answer) for row in run.rows for s in row.samples]
-        sentence = unanswered_sentence(seen, grading)
+        sentence = unanswered_sentence(seen(run.rows), grading)
     write_record(
         out, run, {"run": identity, **meta, "sampling": asdict(drawing), "seed": seed, "parameters": learnt}, given.price
     )
@@ -151,6 +150,16 @@ def solve(
     if sentence:
         typer.echo(f"itscale: {sentence}", err=True)
         raise typer.Exit(0 if allow_unanswered else 1)
+
+
+def seen(rows, most: int = 1000) -> list[tuple[str, str, str | None]]:
+    """(text, finish reason, answer) of every sample; the texts of the first unanswered ones only, the others stay on disk."""
+    found, left = [], most
+    for sample in (sample for row in rows for sample in row.samples):
+        wanted = sample.assessment.answer is None and left > 0
+        left -= wanted
+        found.append((sample.text if wanted else "", str(sample.completion.finish), sample.assessment.answer))
+    return found
 
 
 def already_done(out: Path, identity: str) -> str:

@@ -47,7 +47,7 @@ class Choices:
     @property
     def engine(self) -> dict[str, Any]:
         """Engine settings, with what the generator says of itself."""
-        own = {key: self.generator[key] for key in ("max_model_len",) if key in self.generator}
+        own = {key: self.generator[key] for key in ("max_model_len", "price") if key in self.generator}
         return {**self.config["engine"], **own, **({"tensor_parallel": self.gpus} if self.gpus > 1 else {})}
 
     @property
