@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -47,10 +46,9 @@ def test_what_hangs_costs_one_process_and_is_remembered(counted):
 
 def test_what_hangs_holds_nobody_else_up():
     with Reader(60.0) as reader:
-        reader._since = time.monotonic()
         (hanging,), others = expressions(HANGS), expressions(*OTHERS)
         assert hanging not in reader.read([hanging], patience=0.0)
-        assert len(reader.read(others)) == len(others)  # the second process starts after 0.2 limits at the latest
+        assert len(reader.read(others)) == len(others)  # another process starts after a second
         assert hanging not in reader.read([hanging], patience=0.0)
 
 

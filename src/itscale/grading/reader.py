@@ -18,7 +18,7 @@ from typing import Any, Self
 from itscale.grading.readings import Expression, Number, Text, Tree, Value, Words, ordered
 
 _WORKERS = 2
-_SECOND_AFTER = 0.2  # of the limit: from then on a second worker takes what waits behind the first one's expression
+_SECOND_AFTER = 0.2  # of the limit, at most a second: from then on another worker takes what waits behind an expression
 
 
 class Worker:
@@ -150,7 +150,7 @@ class Reader:
         """
         with self._changed:
             while not self._closed:
-                patience = self._since + _SECOND_AFTER * self.limit - time.monotonic() if self._asking else None
+                patience = self._since + min(1.0, _SECOND_AFTER * self.limit) - time.monotonic() if self._asking else None
                 if self._waiting and (ready or (patience is not None and patience <= 0)):
                     return True
                 self._changed.wait(None if ready or not self._waiting else patience)
