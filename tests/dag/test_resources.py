@@ -89,11 +89,11 @@ def test_models_and_engine_follow_from_the_generator():
         "answer": "hash",
         "read_cut_off": True,
     }
-    assert grading_options(choices, "math") == "--answer hash --time-limit 2.0 --read-cut-off"
+    assert grading_options(choices, "math") == ["--answer=hash", "--time-limit=2.0", "--read-cut-off"]
     assert grading_options(choices, "gpqa") == "--answer 'regex:a b' --time-limit 2.0"
     assert json.loads(dataset_source(choices, "math")) == {"path": "p", "question": "q"}
-    assert options_of(choices, "gpqa") == "--choices 4" and options_of(choices, "math") == ""
-    assert published_on(choices, "math") == "--published-on MATH500" and published_on(choices, "gpqa") == ""
+    assert options_of(choices, "gpqa") == ["--choices=4"] and options_of(choices, "math") == []
+    assert published_on(choices, "math") == ["--published-on=MATH500"] and published_on(choices, "gpqa") == []
     assert rate_settings(choices, "1e-5") == {
         "prompts": 8,
         "steps": 20,
@@ -154,5 +154,5 @@ def test_without_datasets_it_is_the_toy_task():
     choices = read_choices(config)
     assert choices.toy and choices.results == "out" and choices.generator == {}
     assert choices.evaluated == ("test", "calibration", "shifted")
-    assert published_on(choices, "test") == "--published-on MATH500"
+    assert published_on(choices, "test") == ["--published-on=MATH500"]
     assert minutes_to_draw(choices, "test", "parallel") == 120 and minutes_to_score(choices, "test", "parallel") == 60

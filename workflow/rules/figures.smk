@@ -23,10 +23,6 @@ for figure, table in TABLE_OF.items():
             "figures"
         conda:
             ENV
-        resources:
-            mem_mb=more(1000),
-            runtime=more(5),
-            gpu=0,
         params:
             figure=figure,
             benchmark=config["markovscale" if figure in MARKOV_FIGURES else "compare"][

@@ -12,9 +12,7 @@ rule live:
 
 
 # Generator and verifier lie in memory together.
-LIVE_MEMORY = GENERATOR.get("mem_mb", 4000) + config["models"].get("verifier", {}).get(
-    "mem_mb", 4000
-)
+LIVE_MEMORY = GENERATOR.get("mem_mb", 4000) + VERIFIER.get("mem_mb", 4000)
 
 
 # Wall-clock time is measured: nothing else ought to run on this machine's cores meanwhile.
@@ -51,17 +49,15 @@ rule live_run:
         ),
     params:
         options=json.dumps(config["live"]),
-        choices=choices_of(config["compare"]["benchmarks"][0]),
+        choices=options_of(CHOICES, config["compare"]["benchmarks"][0]),
         sampling=json.dumps(config["sampling"]),
-        grading=json.dumps(
-            grading_of(Choices(config), config["compare"]["benchmarks"][0])
-        ),
+        grading=json.dumps(grading_of(CHOICES, config["compare"]["benchmarks"][0])),
         engine=json.dumps(ENGINE),
         scoring=json.dumps(config["verifier"]),
         seed=config["seed"],
         out=lambda wildcards, output: os.path.dirname(output.live),
         predictions=predictions_option,
     shell:
-        "OMP_NUM_THREADS=1 python -m itscale live --model {input.model:q} --verifier {input.verifier:q}"
+        "python -m itscale live --model {input.model:q} --verifier {input.verifier:q}"
         " --problems {input.problems:q} --calibration {input.calibration:q} --pool {input.pool:q} --options {params.options:q}"
-        " --sampling {params.sampling:q} --engine {params.engine:q} --scoring {params.scoring:q} --seed {params.seed} --grading {params.grading:q} {params.predictions} {params.choices} --out {params.out:q} 2>&1 | tee {log:q}"
+        " --sampling {params.sampling:q} --engine {params.engine:q} --scoring {params.scoring:q} --seed {params.seed} --grading {params.grading:q} {params.predictions:q} {params.choices:q} --out {params.out:q} 2>&1 | tee {log:q}"

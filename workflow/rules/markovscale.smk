@@ -47,64 +47,45 @@ rule markovscale_analysis:
         f"{RESULTS}/timings/markovscale/{{benchmark}}.tsv"
     conda:
         ENV
-    threads: 1
     resources:
         mem_mb=more(2000),
         runtime=more(30),
-        gpu=0,
     params:
         settings=config["markovscale"],
         seed=config["seed"],
         predictions=predictions_option,
-        out=lambda wildcards, output: os.path.dirname(output[0]),
+        out=folder,
     shell:
-        "OMP_NUM_THREADS={threads} python -m itscale markovscale --benchmark {wildcards.benchmark} --seed {params.seed}"
+        "python -m itscale markovscale --benchmark {wildcards.benchmark} --seed {params.seed}"
         " --calibration {input.calibration:q} --parallel {input.parallel:q} --chain {input.chain:q} --problems {input.problems:q}"
-        " {params.predictions} --replicates {params.settings[replicates]} --out {params.out:q} 2>&1 | tee {log:q}"
+        " {params.predictions:q} --replicates {params.settings[replicates]} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
-rule markovscale_table:
+rule markovscale_tables:
     input:
-        command("concat"),
-        tables=expand(
-            f"{RESULTS}/tables/{{benchmark}}/markovscale/{{{{name}}}}.csv",
-            benchmark=config["markovscale"]["benchmarks"],
-        ),
-    output:
-        f"{RESULTS}/tables/markovscale_{{name}}.csv",
-    log:
-        f"{RESULTS}/logs/table/markovscale_{{name}}.log",
-    benchmark:
-        f"{RESULTS}/timings/table/markovscale_{{name}}.tsv"
-    conda:
-        ENV
-    resources:
-        mem_mb=more(1000),
-        runtime=more(5),
-        gpu=0,
-    shell:
-        "python -m itscale concat --out {output:q} {input.tables:q} 2>&1 | tee {log:q}"
-
-
-rule markovscale_markdown:
-    input:
+        command("collect"),
         command("markovscale-markdown"),
-        table=f"{RESULTS}/tables/markovscale_methods.csv",
+        tables=tables_of("markovscale", "/markovscale", *MARKOV_TABLES),
     output:
-        report(
+        tables=tables(*(f"markovscale_{name}" for name in MARKOV_TABLES)),
+        markdown=report(
             f"{RESULTS}/tables/markovscale.md",
             category="Tables",
             caption="../report/markovscale.rst",
         ),
     log:
-        f"{RESULTS}/logs/table/markovscale_markdown.log",
+        f"{RESULTS}/logs/markovscale_tables.log",
     benchmark:
-        f"{RESULTS}/timings/table/markovscale_markdown.tsv"
+        f"{RESULTS}/timings/markovscale_tables.tsv"
+    group:
+        "tables"
     conda:
         ENV
-    resources:
-        mem_mb=more(1000),
-        runtime=more(5),
-        gpu=0,
+    params:
+        names=repeated("--name", MARKOV_TABLES),
+        folders=[f"{name}/markovscale" for name in folders_of("markovscale")],
+        out=folder,
     shell:
-        "python -m itscale markovscale-markdown --table {input.table:q} --out {output:q} 2>&1 | tee {log:q}"
+        "(python -m itscale collect {params.names:q} --prefix markovscale_ --out {params.out:q} {params.folders:q}"
+        " && python -m itscale markovscale-markdown --table {params.out:q}/markovscale_methods.csv --out {output.markdown:q})"
+        " 2>&1 | tee {log:q}"

@@ -1,6 +1,11 @@
 if TOY:
+    TOY_MODELS = ["language_model", "reward_model", "weak_reward_model"]
+    # Where their weights are: in the package, or in a folder as toy_training leaves it.
+    TOY_WEIGHTS = config["toy_task"]["models"]
+    if TOY_WEIGHTS == "shipped":
+        TOY_WEIGHTS = os.path.relpath(f"{workflow.basedir}/src/itscale/toytask/weights")
 
-    # The weights lie in the package, or in a folder as toy_training leaves it; nothing here waits for training.
+    # Nothing here waits for training.
     rule toy_models:
         input:
             command("toy-models"),
@@ -13,13 +18,9 @@ if TOY:
             f"{RESULTS}/timings/toy_models.tsv"
         conda:
             ENV
-        resources:
-            mem_mb=more(1000),
-            runtime=more(5),
-            gpu=0,
         params:
             models=config["toy_task"]["models"],
-            out=lambda wildcards, output: os.path.dirname(output[0]),
+            out=folder,
         shell:
             "python -m itscale toy-models --models {params.models:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
@@ -55,7 +56,6 @@ else:
             resources:
                 mem_mb=more(2000),
                 runtime=more(240),
-                gpu=0,
             params:
                 source=json.dumps(
                     {key: source[key] for key in ("path", "revision") if key in source}

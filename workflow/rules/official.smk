@@ -26,7 +26,6 @@ if config["official"]:
         resources:
             mem_mb=more(8000),
             runtime=more(30),
-            gpu=0,
         params:
             skip_bad=lambda wildcards: (
                 "--skip-bad"

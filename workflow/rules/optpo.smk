@@ -1,5 +1,6 @@
 # OptPO: votes studied on stored pools, and test-time training. `optpo` is in the default run; `optpo_full` trains every run of
 # the configuration with every seed.
+TESTTIME = config["testtime"]
 TABLE_OF |= {
     "vote_guarantees": "optpo/guarantees",
     "vote_sweep": "optpo/vote_sweep",
@@ -20,6 +21,19 @@ wildcard_constraints:
 localrules:
     optpo,
     optpo_full,
+
+
+def training_runs(wildcards):
+    full = wildcards.set == "optpo_full"
+    return expand(
+        f"{RESULTS}/testtime/{{run}}-{{seed}}/run.json",
+        run=list(TESTTIME["runs"]) if full else TESTTIME["default"],
+        seed=TESTTIME["seeds"] if full else TESTTIME["seeds"][:1],
+    )
+
+
+def folders_of_runs(wildcards, input):
+    return [os.path.dirname(run) for run in input.runs]
 
 
 rule optpo:
@@ -53,15 +67,13 @@ rule vote_guarantees:
         f"{RESULTS}/timings/optpo/guarantees.tsv"
     conda:
         ENV
-    threads: 1
     resources:
         mem_mb=more(1000),
         runtime=more(15),
-        gpu=0,
     params:
         seed=config["seed"],
     shell:
-        "OMP_NUM_THREADS=1 python -m itscale vote-guarantees --seed {params.seed} --out {output:q} 2>&1 | tee {log:q}"
+        "python -m itscale vote-guarantees --seed {params.seed} --out {output:q} 2>&1 | tee {log:q}"
 
 
 rule vote_study:
@@ -80,20 +92,18 @@ rule vote_study:
         f"{RESULTS}/timings/optpo/vote_study.tsv"
     conda:
         ENV
-    threads: 1
     resources:
         mem_mb=more(2000),
         runtime=more(15),
-        gpu=0,
     params:
         benchmark=config["compare"]["benchmarks"][0],
-        choices=choices_of(config["compare"]["benchmarks"][0]),
+        choices=options_of(CHOICES, config["compare"]["benchmarks"][0]),
         orders=config["compare"]["orders"],
         seed=config["seed"],
-        out=lambda wildcards, output: os.path.dirname(output[0]),
+        out=folder,
     shell:
-        "OMP_NUM_THREADS=1 python -m itscale vote-study --benchmark {params.benchmark} --pool {input.pool:q}"
-        " --calibration {input.calibration:q} {params.choices} --orders {params.orders} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
+        "python -m itscale vote-study --benchmark {params.benchmark} --pool {input.pool:q}"
+        " --calibration {input.calibration:q} {params.choices:q} --orders {params.orders} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 rule train_on_votes:
@@ -115,25 +125,26 @@ rule train_on_votes:
         f"{RESULTS}/timings/testtime/{{run}}-{{seed}}.tsv"
     conda:
         ENV
-    threads: 1
     resources:
         mem_mb=more(4000 if TOY else 2 * GENERATOR.get("mem_mb", 4000)),
-        runtime=minutes_to_train,
+        runtime=lambda wildcards, attempt: resources.scaled(
+            resources.minutes_to_train(CHOICES), attempt
+        ),
         gpu=0 if config["engine"]["name"] == "transformers" else 1,
     params:
         name=lambda wildcards: wildcards.run,
-        choices=choices_of(TESTTIME["trained"]),
-        settings=training_settings,
+        choices=options_of(CHOICES, TESTTIME["trained"]),
+        settings=lambda wildcards: json.dumps(run_settings(CHOICES, wildcards.run)),
         evaluation=json.dumps(TESTTIME["evaluation"]),
         sampling=json.dumps(TESTTIME["sampling"]),
         engine=json.dumps({**ENGINE, "gpu_memory": TESTTIME["gpu_memory"]}),
-        grading=json.dumps(grading_of(Choices(config), TESTTIME["trained"])),
-        out=lambda wildcards, output: os.path.dirname(output.record),
+        grading=json.dumps(grading_of(CHOICES, TESTTIME["trained"])),
+        out=folder,
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale train-on-votes --name {params.name} --seed {wildcards.seed}"
         " --settings {params.settings:q} --evaluation {params.evaluation:q} --sampling {params.sampling:q}"
         " --engine {params.engine:q} --model {input.model:q} --problems {input.problems:q} --untouched {input.untouched:q}"
-        " --calibration {input.calibration:q} --grading {params.grading:q} {params.choices} --out {params.out:q} 2>&1 | tee {log:q}"
+        " --calibration {input.calibration:q} --grading {params.grading:q} {params.choices:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 # The learning rate is compared on the calibration problems, whose answers may be read.
@@ -156,19 +167,23 @@ use rule train_on_votes as try_learning_rate with:
         f"{RESULTS}/timings/testtime/learning_rate/{{rate}}-{{seed}}.tsv"
     params:
         name=lambda wildcards: f"rate_{wildcards.rate}",
-        choices="",
-        settings=rate_settings,
+        choices=[],
+        settings=lambda wildcards: json.dumps(rate_settings(CHOICES, wildcards.rate)),
         evaluation=json.dumps(TESTTIME["evaluation"]),
         sampling=json.dumps(TESTTIME["sampling"]),
         engine=json.dumps({**ENGINE, "gpu_memory": TESTTIME["gpu_memory"]}),
-        grading=json.dumps(grading_of(Choices(config), "calibration")),
-        out=lambda wildcards, output: os.path.dirname(output.record),
+        grading=json.dumps(grading_of(CHOICES, "calibration")),
+        out=folder,
 
 
 rule learning_rate:
     input:
         command("choose-learning-rate"),
-        runs=learning_rate_runs(),
+        runs=expand(
+            f"{RESULTS}/testtime/learning_rate/{{rate}}-{{seed}}/run.json",
+            rate=TESTTIME["learning_rates"],
+            seed=TESTTIME["seeds"][:1],
+        ),
     output:
         f"{RESULTS}/tables/optpo_full/learning_rate.csv",
     log:
@@ -177,13 +192,9 @@ rule learning_rate:
         f"{RESULTS}/timings/optpo/learning_rate.tsv"
     conda:
         ENV
-    resources:
-        mem_mb=more(1000),
-        runtime=more(5),
-        gpu=0,
     params:
         used=TESTTIME["settings"]["learning_rate"],
-        runs=lambda wildcards, input: [os.path.dirname(run) for run in input.runs],
+        runs=folders_of_runs,
     shell:
         "python -m itscale choose-learning-rate --used {params.used} --out {output:q} {params.runs:q} 2>&1 | tee {log:q}"
 
@@ -211,11 +222,10 @@ rule training_tables:
     resources:
         mem_mb=more(2000),
         runtime=more(10),
-        gpu=0,
     params:
         baseline=TESTTIME["baseline"],
-        runs=lambda wildcards, input: [os.path.dirname(run) for run in input.runs],
-        out=lambda wildcards, output: os.path.dirname(output.text),
+        runs=folders_of_runs,
+        out=folder,
     shell:
-        "OMP_NUM_THREADS=1 python -m itscale training-tables --baseline {params.baseline} --out {params.out:q}"
+        "python -m itscale training-tables --baseline {params.baseline} --out {params.out:q}"
         " {params.runs:q} 2>&1 | tee {log:q}"

@@ -25,7 +25,7 @@ rule optscale_study:
         calibration=rules.calibration.output[0],
         parallel=pool("{benchmark}", "parallel"),
         chain=pool("{benchmark}", "chain"),
-        others=lambda wildcards: other_scores(wildcards.benchmark, "parallel", "chain"),
+        others=lambda wildcards: other_scores(wildcards.benchmark),
         predictions=predictions("{benchmark}"),
         main=f"{RESULTS}/tables/{{benchmark}}/main.csv",
         published="config/published.csv",
@@ -37,23 +37,21 @@ rule optscale_study:
         f"{RESULTS}/timings/optscale_study/{{benchmark}}.tsv"
     conda:
         ENV
-    threads: 1
     resources:
         mem_mb=more(4000),
         runtime=more(60),
-        gpu=0,
     params:
         orders=config["compare"]["orders"],
-        choices=lambda wildcards: choices_of(wildcards.benchmark),
+        choices=lambda wildcards: options_of(CHOICES, wildcards.benchmark),
         predictions=predictions_option,
         verifiers=lambda wildcards: verifiers_option(wildcards.benchmark),
-        published=lambda wildcards: published_on(wildcards.benchmark),
+        published=lambda wildcards: published_on(CHOICES, wildcards.benchmark),
         seed=config["seed"],
-        out=lambda wildcards, output: os.path.dirname(output[0]),
+        out=folder,
     shell:
-        "OMP_NUM_THREADS={threads} python -m itscale optscale --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
-        " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions} {params.verifiers:q} --main {input.main:q}"
-        " --published {input.published:q} {params.published} {params.choices} --orders {params.orders} --seed {params.seed}"
+        "python -m itscale optscale --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
+        " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions:q} {params.verifiers:q} --main {input.main:q}"
+        " --published {input.published:q} {params.published:q} {params.choices:q} --orders {params.orders} --seed {params.seed}"
         " --out {params.out:q} 2>&1 | tee {log:q}"
 
 
@@ -78,15 +76,13 @@ rule predictor_quality:
         f"{RESULTS}/timings/predictor_quality/{{benchmark}}.tsv"
     conda:
         ENV
-    threads: 1
     resources:
         mem_mb=more(4000),
         runtime=more(30),
-        gpu=0,
     params:
-        out=lambda wildcards, output: os.path.dirname(output[0]),
+        out=folder,
     shell:
-        "OMP_NUM_THREADS={threads} python -m itscale predictor-quality --benchmark {wildcards.benchmark}"
+        "python -m itscale predictor-quality --benchmark {wildcards.benchmark}"
         " --problems {input.problems:q} --parallel {input.parallel:q} --chain {input.chain:q}"
         " --predictions {input.predictions:q} --training-problems {input.training_problems:q}"
         " --training-parallel {input.training_parallel:q} --training-chain {input.training_chain:q}"
@@ -97,40 +93,51 @@ rule optscale_theory:
     input:
         command("optscale-theory"),
     output:
-        expand(f"{RESULTS}/tables/{{name}}.csv", name=THEORY),
+        tables(*THEORY),
     log:
         f"{RESULTS}/logs/optscale_theory.log",
     benchmark:
         f"{RESULTS}/timings/optscale_theory.tsv"
     conda:
         ENV
-    threads: 1
     resources:
         mem_mb=more(2000),
         runtime=more(20),
-        gpu=0,
     params:
         rows=config["compare"]["simulated"],
         seed=config["seed"],
-        out=lambda wildcards, output: os.path.dirname(output[0]),
+        out=folder,
     shell:
-        "OMP_NUM_THREADS={threads} python -m itscale optscale-theory --seed {params.seed} --rows {params.rows}"
+        "python -m itscale optscale-theory --seed {params.seed} --rows {params.rows}"
         " --out {params.out:q} 2>&1 | tee {log:q}"
 
 
-use rule table as optscale_table with:
+rule optscale_tables:
+    input:
+        command("collect"),
+        tables=tables_of("compare", "", *STUDY, *QUALITY),
     output:
-        f"{RESULTS}/tables/{{name,frontier|reliability|selection|versus|published|predictor_quality|predictor_labels}}.csv",
+        tables(*STUDY, *QUALITY),
     log:
-        f"{RESULTS}/logs/table/optscale_{{name}}.log",
+        f"{RESULTS}/logs/optscale_tables.log",
     benchmark:
-        f"{RESULTS}/timings/table/optscale_{{name}}.tsv"
+        f"{RESULTS}/timings/optscale_tables.tsv"
+    group:
+        "tables"
+    conda:
+        ENV
+    params:
+        names=repeated("--name", [*STUDY, *QUALITY]),
+        folders=folders_of("compare"),
+        out=folder,
+    shell:
+        "python -m itscale collect {params.names:q} --out {params.out:q} {params.folders:q} 2>&1 | tee {log:q}"
 
 
 rule optscale:
     input:
         f"{RESULTS}/tables/main.md",
-        expand(f"{RESULTS}/tables/{{name}}.csv", name=[*STUDY, *QUALITY, *THEORY]),
+        tables(*STUDY, *QUALITY, *THEORY),
         figures("accuracy_tokens", *OPTSCALE_FIGURES),
 
 

@@ -12,13 +12,14 @@ rule samples:
         f"{RESULTS}/timings/samples/{{benchmark}}_{{kind}}_{{shard}}.tsv"
     conda:
         ENV
-    threads: 1
     resources:
         mem_mb=more(GENERATOR.get("mem_mb", 4000)),
-        runtime=minutes_to_draw,
+        runtime=of_pool(resources.minutes_to_draw),
         gpu=GPUS,
     params:
-        plan=plan,
+        plan=lambda wildcards: drawing_plan(
+            CHOICES, wildcards.benchmark, wildcards.kind
+        ),
         engine=json.dumps(ENGINE),
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale generate --plan {params.plan:q} --shard {wildcards.shard}"
@@ -39,39 +40,44 @@ rule gather:
     conda:
         ENV
     resources:
-        mem_mb=text_mb(2000),
+        mem_mb=of_pool(resources.text_mb, 2000),
         runtime=more(10),
-        gpu=0,
     shell:
         "python -m itscale gather --out {output.table:q} {input.shards:q} 2>&1 | tee {log:q}"
 
 
+# Both kinds of pool in one job: the verifier is loaded once.
 rule scores:
     input:
         command("score"),
         model=model("reward_model"),
         problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
-        samples=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
+        samples=both_samples,
     output:
-        table=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores.parquet",
-        manifest=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores.json",
+        tables=both_kinds("scores.parquet"),
+        manifests=both_kinds("scores.json"),
     log:
-        f"{RESULTS}/logs/scores/{{benchmark}}_{{kind}}.log",
+        f"{RESULTS}/logs/scores/{{benchmark}}.log",
     benchmark:
-        f"{RESULTS}/timings/scores/{{benchmark}}_{{kind}}.tsv"
+        f"{RESULTS}/timings/scores/{{benchmark}}.tsv"
+    wildcard_constraints:
+        benchmark=NOT_OFFICIAL,
     conda:
         ENV
-    threads: 1
     resources:
-        mem_mb=more(config["models"].get("verifier", {}).get("mem_mb", 4000)),
-        runtime=minutes_to_score,
+        mem_mb=more(VERIFIER.get("mem_mb", 4000)),
+        runtime=of_benchmark(resources.minutes_to_score),
         gpu=0 if TOY else 1,
     params:
         batch_size=config["verifier"]["batch_size"],
         step_break=json.dumps(config["verifier"]["step_break"]),
+        files=lambda wildcards, input, output: [
+            *repeated("--samples", input.samples),
+            *repeated("--out", output.tables),
+        ],
     shell:
-        "OMP_NUM_THREADS={threads} python -m itscale score --model {input.model:q} --problems {input.problems:q}"
-        " --samples {input.samples:q} --batch-size {params.batch_size} --step-break {params.step_break:q} --out {output.table:q} 2>&1 | tee {log:q}"
+        "OMP_NUM_THREADS={threads} python -m itscale score --model {input.model:q} --problems {input.problems:q} {params.files:q}"
+        " --batch-size {params.batch_size} --step-break {params.step_break:q} 2>&1 | tee {log:q}"
 
 
 # Another verifier scores the same samples.
@@ -80,21 +86,21 @@ use rule scores as other_scores with:
         command("score"),
         model=model("{verifier}_reward_model"),
         problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
-        samples=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
+        samples=both_samples,
     output:
-        table=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores_{{verifier}}.parquet",
-        manifest=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores_{{verifier}}.json",
+        tables=both_kinds("scores_{verifier}.parquet"),
+        manifests=both_kinds("scores_{verifier}.json"),
     log:
-        f"{RESULTS}/logs/scores/{{benchmark}}_{{kind}}_{{verifier}}.log",
+        f"{RESULTS}/logs/scores/{{benchmark}}_{{verifier}}.log",
     benchmark:
-        f"{RESULTS}/timings/scores/{{benchmark}}_{{kind}}_{{verifier}}.tsv"
+        f"{RESULTS}/timings/scores/{{benchmark}}_{{verifier}}.tsv"
 
 
 rule grades:
     input:
         command("grade"),
-        problems=lambda wildcards: problems_of(wildcards),
-        samples=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
+        problems=problems_of,
+        samples=samples,
     output:
         table=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/grades.parquet",
         manifest=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/grades.json",
@@ -104,22 +110,20 @@ rule grades:
         f"{RESULTS}/timings/grades/{{benchmark}}_{{kind}}.tsv"
     conda:
         ENV
-    threads: 1
     resources:
-        mem_mb=text_mb(4000),
+        mem_mb=of_pool(resources.text_mb, 4000),
         runtime=more(60),
-        gpu=0,
     params:
-        options=lambda wildcards: grading_options(Choices(config), wildcards.benchmark),
+        options=lambda wildcards: grading_options(CHOICES, wildcards.benchmark),
     shell:
         "python -m itscale grade --problems {input.problems:q} --samples {input.samples:q}"
-        " {params.options} --out {output.table:q} 2>&1 | tee {log:q}"
+        " {params.options:q} --out {output.table:q} 2>&1 | tee {log:q}"
 
 
 rule pool:
     input:
         command("pool"),
-        samples=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/samples.parquet",
+        samples=samples,
         scores=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/scores.parquet",
         grades=f"{RESULTS}/pools/{{benchmark}}/{{kind}}/grades.parquet",
     output:
@@ -132,9 +136,8 @@ rule pool:
     conda:
         ENV
     resources:
-        mem_mb=text_mb(2000),
+        mem_mb=of_pool(resources.text_mb, 2000),
         runtime=more(10),
-        gpu=0,
     shell:
         "python -m itscale pool --samples {input.samples:q} --scores {input.scores:q} --grades {input.grades:q}"
         " --out {output.table:q} 2>&1 | tee {log:q}"

@@ -8,7 +8,7 @@ rule predictor:
         validation_problems=f"{RESULTS}/problems/predictor_validation.parquet",
         validation_parallel=pool("predictor_validation", "parallel"),
         validation_chain=pool("predictor_validation", "chain"),
-        exclude=expand(f"{RESULTS}/problems/{{split}}.parquet", split=EVALUATED),
+        exclude=problems(*CHOICES.evaluated),
     output:
         directory(f"{RESULTS}/models/predictor"),
     log:
@@ -17,7 +17,6 @@ rule predictor:
         f"{RESULTS}/timings/predictor.tsv"
     conda:
         ENV
-    threads: 1
     resources:
         mem_mb=more(4000 if TOY else 32000),
         runtime=more(60 if TOY else 600),
@@ -25,14 +24,12 @@ rule predictor:
     params:
         settings=json.dumps(config["predictor"]),
         seed=config["seed"],
-        exclude=lambda wildcards, input: " ".join(
-            f"--exclude {p}" for p in input.exclude
-        ),
+        exclude=lambda wildcards, input: repeated("--exclude", input.exclude),
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale train-predictor --backbone {input.model:q} --problems {input.problems:q}"
         " --parallel {input.parallel:q} --chain {input.chain:q} --validation-problems {input.validation_problems:q}"
         " --validation-parallel {input.validation_parallel:q} --validation-chain {input.validation_chain:q}"
-        " {params.exclude} --seed {params.seed} --settings {params.settings:q} --out {output:q} 2>&1 | tee {log:q}"
+        " {params.exclude:q} --seed {params.seed} --settings {params.settings:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
 rule predictions:
@@ -49,7 +46,6 @@ rule predictions:
         f"{RESULTS}/timings/predictions/{{benchmark}}.tsv"
     conda:
         ENV
-    threads: 1
     resources:
         mem_mb=more(4000 if TOY else 32000),
         runtime=more(20 if TOY else 60),

@@ -1,29 +1,21 @@
-# What the planner reads, and the loader does not.
-STATED = ("questions", "answer_tokens")
-
-
 if TOY:
 
     rule problems:
         input:
             command("problems"),
         output:
-            expand(f"{RESULTS}/problems/{{split}}.parquet", split=SPLITS),
-            expand(f"{RESULTS}/problems/{{split}}.json", split=SPLITS),
+            problems(*SPLITS),
+            [f"{RESULTS}/problems/{split}.json" for split in SPLITS],
         log:
             f"{RESULTS}/logs/problems.log",
         benchmark:
             f"{RESULTS}/timings/problems.tsv"
         conda:
             ENV
-        resources:
-            mem_mb=more(1000),
-            runtime=more(5),
-            gpu=0,
         params:
             settings=json.dumps(config["toy_task"]["problems"]),
             seed=config["seed"],
-            out=lambda wildcards, output: os.path.dirname(output[0]),
+            out=folder,
         shell:
             "python -m itscale problems --seed {params.seed} --settings {params.settings:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
@@ -36,7 +28,7 @@ else:
     rule problems:
         input:
             command("dataset"),
-            exclude=before,
+            exclude=lambda wildcards: problems(*kept_out_of(wildcards.benchmark)),
         output:
             table=f"{RESULTS}/problems/{{benchmark}}.parquet",
             manifest=f"{RESULTS}/problems/{{benchmark}}.json",
@@ -50,18 +42,9 @@ else:
         resources:
             mem_mb=more(2000),
             runtime=more(30),
-            gpu=0,
         params:
-            source=lambda wildcards: json.dumps(
-                {
-                    key: value
-                    for key, value in config["datasets"][wildcards.benchmark].items()
-                    if key not in STATED
-                }
-            ),
-            exclude=lambda wildcards, input: " ".join(
-                f"--exclude {path}" for path in input.exclude
-            ),
+            source=lambda wildcards: dataset_source(CHOICES, wildcards.benchmark),
+            exclude=lambda wildcards, input: repeated("--exclude", input.exclude),
         shell:
-            "python -m itscale dataset --source {params.source:q} --label {wildcards.benchmark} {params.exclude}"
+            "python -m itscale dataset --source {params.source:q} --label {wildcards.benchmark} {params.exclude:q}"
             " --out {output.table:q} 2>&1 | tee {log:q}"

@@ -17,10 +17,6 @@ rule page:
         f"{RESULTS}/timings/page.tsv"
     conda:
         ENV
-    resources:
-        mem_mb=more(1000),
-        runtime=more(5),
-        gpu=0,
     params:
         figures=json.dumps(TABLE_OF),
         config=json.dumps(config),

@@ -1,9 +1,12 @@
+COMPARED = ["main", "stops", "curves", "scores"]
+
+
 rule calibration:
     input:
         command("calibrate"),
         parallel=pool("calibration", "parallel"),
         chain=pool("calibration", "chain"),
-        others=other_scores("calibration", "parallel", "chain"),
+        others=other_scores("calibration"),
         predictions=predictions("calibration"),
     output:
         f"{RESULTS}/calibration.json",
@@ -16,7 +19,6 @@ rule calibration:
     resources:
         mem_mb=more(4000),
         runtime=more(30),
-        gpu=0,
     params:
         methods=json.dumps(config["methods"]),
         predictions=predictions_option,
@@ -24,8 +26,8 @@ rule calibration:
         compare=json.dumps(config["compare"]),
         seed=config["seed"],
     shell:
-        "OMP_NUM_THREADS=1 python -m itscale calibrate --parallel {input.parallel:q} --chain {input.chain:q} --seed {params.seed}"
-        " {params.verifiers:q} {params.predictions} --methods {params.methods:q} --compare {params.compare:q} --out {output:q} 2>&1 | tee {log:q}"
+        "python -m itscale calibrate --parallel {input.parallel:q} --chain {input.chain:q} --seed {params.seed}"
+        " {params.verifiers:q} {params.predictions:q} --methods {params.methods:q} --compare {params.compare:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
 rule replay:
@@ -34,12 +36,12 @@ rule replay:
         calibration=rules.calibration.output[0],
         parallel=pool("{benchmark}", "parallel"),
         chain=pool("{benchmark}", "chain"),
-        others=lambda wildcards: other_scores(wildcards.benchmark, "parallel", "chain"),
+        others=lambda wildcards: other_scores(wildcards.benchmark),
         predictions=predictions("{benchmark}"),
     output:
         expand(
             f"{RESULTS}/tables/{{{{benchmark}}}}/{{name}}.csv",
-            name=["main", "stops", "curves", "scores"],
+            name=COMPARED,
         ),
     log:
         f"{RESULTS}/logs/replay/{{benchmark}}.log",
@@ -50,70 +52,48 @@ rule replay:
     resources:
         mem_mb=more(4000),
         runtime=more(30),
-        gpu=0,
     params:
         orders=config["compare"]["orders"],
-        choices=lambda wildcards: choices_of(wildcards.benchmark),
+        choices=lambda wildcards: options_of(CHOICES, wildcards.benchmark),
         protocol=config["compare"]["protocol"],
         seed=config["seed"],
         predictions=predictions_option,
         verifiers=lambda wildcards: verifiers_option(wildcards.benchmark),
-        out=lambda wildcards, output: os.path.dirname(output[0]),
+        out=folder,
     shell:
-        "OMP_NUM_THREADS=1 python -m itscale replay --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
-        " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions} {params.verifiers:q}"
-        " {params.choices} --orders {params.orders} --protocol {params.protocol} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
+        "python -m itscale replay --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
+        " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions:q} {params.verifiers:q}"
+        " {params.choices:q} --orders {params.orders} --protocol {params.protocol} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
-rule table:
+# The tables of all benchmarks, and the main one for people.
+rule tables:
     input:
-        command("concat"),
-        tables=expand(
-            f"{RESULTS}/tables/{{benchmark}}/{{{{name}}}}.csv",
-            benchmark=config["compare"]["benchmarks"],
-        ),
-    output:
-        f"{RESULTS}/tables/{{name,main|stops|curves|scores}}.csv",
-    log:
-        f"{RESULTS}/logs/table/{{name}}.log",
-    benchmark:
-        f"{RESULTS}/timings/table/{{name}}.tsv"
-    group:
-        "tables"
-    conda:
-        ENV
-    resources:
-        mem_mb=more(1000),
-        runtime=more(5),
-        gpu=0,
-    shell:
-        "python -m itscale concat --out {output:q} {input.tables:q} 2>&1 | tee {log:q}"
-
-
-rule table_markdown:
-    input:
+        command("collect"),
         command("markdown"),
-        table=f"{RESULTS}/tables/main.csv",
+        tables=tables_of("compare", "", *COMPARED),
     output:
-        report(
+        tables=tables(*COMPARED),
+        markdown=report(
             f"{RESULTS}/tables/main.md",
             category="Tables",
             caption="../report/main.rst",
         ),
     log:
-        f"{RESULTS}/logs/table/main_markdown.log",
+        f"{RESULTS}/logs/tables.log",
     benchmark:
-        f"{RESULTS}/timings/table/main_markdown.tsv"
+        f"{RESULTS}/timings/tables.tsv"
     group:
         "tables"
     conda:
         ENV
-    resources:
-        mem_mb=more(1000),
-        runtime=more(5),
-        gpu=0,
+    params:
+        names=repeated("--name", COMPARED),
+        folders=folders_of("compare"),
+        out=folder,
     shell:
-        "python -m itscale markdown --table {input.table:q} --out {output:q} 2>&1 | tee {log:q}"
+        "(python -m itscale collect {params.names:q} --out {params.out:q} {params.folders:q}"
+        " && python -m itscale markdown --table {params.out:q}/main.csv --out {output.markdown:q}) 2>&1 | tee {log:q}"
 
 
 rule sanity_checks:
@@ -138,7 +118,6 @@ rule sanity_checks:
     resources:
         mem_mb=more(2000),
         runtime=more(5),
-        gpu=0,
     shell:
         "python -m itscale sanity-checks --test {input.test:q} --weak {input.weak:q} --chain {input.chain:q} --shifted {input.shifted:q}"
         " --out {output:q} 2>&1 | tee {log:q}"
@@ -157,11 +136,9 @@ rule toy_trial:
         f"{RESULTS}/timings/toy_trials/{{toy_seed}}.tsv"
     conda:
         ENV
-    threads: 1
     resources:
         mem_mb=more(4000),
         runtime=more(120),
-        gpu=0,
     params:
         **{
             section: json.dumps(config[section])
@@ -175,7 +152,7 @@ rule toy_trial:
         ),
         folder=lambda wildcards, output: f"{os.path.dirname(output[0])}/partial",
     shell:
-        "OMP_NUM_THREADS={threads} python -m itscale toy-trial --seed {wildcards.toy_seed} --toy-task {params.toy_task:q}"
+        "python -m itscale toy-trial --seed {wildcards.toy_seed} --toy-task {params.toy_task:q}"
         " --pools {params.pools:q} --sampling {params.sampling:q} --engine {params.engine:q} --folder {params.folder:q}"
         " --models {output.models:q} --out {output.table:q} 2>&1 | tee {log:q}"
 
@@ -195,9 +172,5 @@ rule toy_training:
         f"{RESULTS}/timings/toy_training.tsv"
     conda:
         ENV
-    resources:
-        mem_mb=more(1000),
-        runtime=more(5),
-        gpu=0,
     shell:
         "python -m itscale concat --out {output:q} {input.tables:q} 2>&1 | tee {log:q}"

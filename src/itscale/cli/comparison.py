@@ -182,6 +182,20 @@ def concat(tables: Annotated[list[Path], typer.Argument(help="The same table of 
 
 
 @app.command()
+def collect(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of tables, one a benchmark.")],
+    name: Annotated[list[str], typer.Option(help="Name of a table that each of them holds; repeat it.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    prefix: Annotated[str, typer.Option(help="What the written tables' names begin with.")] = "",
+) -> None:
+    """Put the tables of several benchmarks under each other, a file a table."""
+    from itscale.data import tables as stage
+
+    for each in name:
+        stage.write_csv(out / f"{prefix}{each}.csv", stage.concat([folder / f"{each}.csv" for folder in folders]))
+
+
+@app.command()
 def markdown(table: Annotated[Path, typer.Option(help="The main table (CSV).")], out: Out) -> None:
     """Write the main table for people."""
     from itscale.data import tables as stage

@@ -82,8 +82,8 @@ def refuse_mixture(manifests: dict[str, dict]) -> None:
 def score(
     model: Annotated[Path, typer.Option(help="Process reward model folder.")],
     problems: Problems,
-    samples: Samples,
-    out: Out,
+    samples: Annotated[list[Path], typer.Option(help="Samples, a table that `itscale generate` wrote; repeat it for more.")],
+    out: Annotated[list[Path], typer.Option(help="File to write, one for each of --samples in their order.")],
     batch_size: Annotated[int, typer.Option(min=1, help="Solutions per forward pass.")] = 64,
     step_break: StepBreak = '"\\n"',
 ) -> None:
@@ -94,11 +94,14 @@ def score(
     from itscale.data.records import SAMPLES, SCORES, read_problems, read_table, write_table
     from itscale.models.verifier import score_table
 
-    pieces = parse_step_break(step_break)
-    partial = Path(f"{out}.partial")
-    scores, windows = score_table(read_table(samples, SAMPLES), read_problems(problems), model, batch_size, pieces, partial)
-    write_table(out, scores, SCORES, {"verifier": str(model), "step_break": pieces, **windows})
-    partial.unlink()
+    if len(samples) != len(out):
+        raise UserError(f"there are {len(samples)} --samples and {len(out)} --out: give one file to write for each.")
+    pieces, questions = parse_step_break(step_break), read_problems(problems)
+    for drawn, written in zip(samples, out, strict=True):
+        partial = Path(f"{written}.partial")
+        scores, windows = score_table(read_table(drawn, SAMPLES), questions, model, batch_size, pieces, partial)
+        write_table(written, scores, SCORES, {"verifier": str(model), "step_break": pieces, **windows})
+        partial.unlink()
 
 
 @app.command()

@@ -1,9 +1,9 @@
 """What follows from a configuration: which models, which engine, which splits, and what contradicts itself."""
 
 import json
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from itscale.errors import UserError
@@ -49,6 +49,17 @@ class Choices:
         """Engine settings, with what the generator says of itself."""
         own = {key: self.generator[key] for key in ("max_model_len", "price") if key in self.generator}
         return {**self.config["engine"], **own, **({"tensor_parallel": self.gpus} if self.gpus > 1 else {})}
+
+    @property
+    def verifiers(self) -> tuple[str, ...]:
+        """Names of what scores the samples: the first one's scores are the pools' own, others' lie beside them."""
+        return ("good", "weak") if self.toy else (PurePath(self.verifier["path"]).name,)
+
+    def shards(self, benchmark: str, kind: str) -> int:
+        """In how many shards a pool is drawn; 0 for a released one."""
+        if benchmark in self.config["official"]:
+            return 0
+        return self.config["pools"][benchmark][kind]["shards"]
 
     @property
     def evaluated(self) -> tuple[str, ...]:
@@ -102,6 +113,14 @@ def kept_out(choices: Choices, benchmark: str) -> list[str]:
     return [*compared, *_TRAINING[: _TRAINING.index(benchmark)]]
 
 
+def verifiers_of(choices: Choices, benchmark: str) -> tuple[str, ...]:
+    """Verifiers that a benchmark is compared with; released pools have scores of their own, and no others."""
+    official = choices.config["official"]
+    if benchmark in official:
+        return ()
+    return choices.verifiers[:1] if "calibration" in official else choices.verifiers
+
+
 def drawing_plan(choices: Choices, benchmark: str, kind: str) -> str:
     """The plan of a pool for `itscale generate`, as JSON."""
     config, of = choices.config, choices.config["pools"][benchmark]
@@ -115,13 +134,13 @@ def grading_of(choices: Choices, benchmark: str) -> dict[str, Any]:
     return {**choices.config["grading"], **choices.config["pools"].get(benchmark, {}).get("grading", {})}
 
 
-def grading_options(choices: Choices, benchmark: str) -> str:
+def grading_options(choices: Choices, benchmark: str) -> list[str]:
     """The same as options of `itscale grade`."""
     options = []
     for key, value in grading_of(choices, benchmark).items():
         flag = f"--{key.replace('_', '-')}"
-        options += [] if value is False else [flag] if value is True else [flag, str(value)]
-    return shlex.join(options)
+        options += [] if value is False else [flag] if value is True else [f"{flag}={value}"]
+    return options
 
 
 def dataset_source(choices: Choices, benchmark: str) -> str:
@@ -130,26 +149,26 @@ def dataset_source(choices: Choices, benchmark: str) -> str:
     return json.dumps({key: value for key, value in source.items() if key not in _STATED})
 
 
-def options_of(choices: Choices, benchmark: str) -> str:
+def options_of(choices: Choices, benchmark: str) -> list[str]:
     """The option that says how many answers a multiple-choice question has; open answers have no such number."""
     wrong = choices.config["datasets"].get(benchmark, {}).get("choices", [])
-    return f"--choices {len(wrong) + 1}" if wrong else ""
+    return [f"--choices={len(wrong) + 1}"] if wrong else []
 
 
-def published_on(choices: Choices, benchmark: str) -> str:
+def published_on(choices: Choices, benchmark: str) -> list[str]:
     """Options that name the published benchmark to show beside ours, and say whether the two differ by the method alone."""
     official = benchmark in choices.config["official"]
     own = "MATH500" if choices.toy and not official else None
     found = choices.config["compare"]["published"].get(benchmark, own)
     if found is None:
-        return ""
+        return []
     same = official or choices.generator.get("published", False)
-    return f"--published-on {found}" + (" --same" if same else "")
+    return [f"--published-on={found}", *(["--same"] if same else [])]
 
 
-def repeated(option: str, paths: Iterable[str]) -> str:
-    """An option once for each path."""
-    return " ".join(f"{option} {path}" for path in paths)
+def repeated(option: str, paths: Iterable[str]) -> list[str]:
+    """An option once for each path, as words of a command line."""
+    return [f"{option}={path}" for path in paths]
 
 
 def run_settings(choices: Choices, run: str) -> dict[str, Any]:
