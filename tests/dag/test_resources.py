@@ -90,7 +90,7 @@ def test_models_and_engine_follow_from_the_generator():
         "read_cut_off": True,
     }
     assert grading_options(choices, "math") == ["--answer=hash", "--time-limit=2.0", "--read-cut-off"]
-    assert grading_options(choices, "gpqa") == "--answer 'regex:a b' --time-limit 2.0"
+    assert grading_options(choices, "gpqa") == ["--answer=regex:a b", "--time-limit=2.0"]
     assert json.loads(dataset_source(choices, "math")) == {"path": "p", "question": "q"}
     assert options_of(choices, "gpqa") == ["--choices=4"] and options_of(choices, "math") == []
     assert published_on(choices, "math") == ["--published-on=MATH500"] and published_on(choices, "gpqa") == []
