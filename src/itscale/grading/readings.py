@@ -236,8 +236,7 @@ class Outliner:
         currency, unsigned = re.match(r"\s*([+-]?)\s*(?:US|A|C)?([$€£¥₹])\s*", s), s
         if currency:
             unsigned = currency[1] + s[currency.end() :]
-        lead = re.match(rf"[\s{TEXT}{END}]*", unsigned).end()
-        found = read_number(bare_numbers(unsigned[lead:]))
+        found = read_number(unsigned.lstrip(f"{TEXT}{END} "))
         if found is None:
             return None
         value, rest = found
@@ -247,7 +246,7 @@ class Outliner:
         """A number with what follows it, if that is a unit."""
         marked = TEXT in rest
         phrase = bare(rest)
-        if match := re.match(r"_\s*\{?\s*(?:base\s*)?(\d+|" + "two|ten|eight" + r")\s*\}?$", phrase):
+        if match := re.match(r"_\s*\{?\s*(?:base\s*)?(\d+|two|eight|ten)\s*\}?$", phrase):
             return Number(value, f"base {match[1]}")
         if match := re.match(r"\(?\\p?mod\s*\{?\s*(\w+)\s*\}?\)?$", phrase):
             return Number(value, f"mod {match[1]}")
@@ -453,11 +452,6 @@ class Outliner:
         if found is None or found[1]:
             return None
         return self._with_unit(found[0], f"{percent} {TEXT}{after} {before}{END}", symbol)
-
-
-def bare_numbers(s: str) -> str:
-    """A marked-up answer whose first character is no mark, so that a number may be read off its beginning."""
-    return s.lstrip(TEXT + END + " ")
 
 
 # What an equation's left side may be called without saying anything: f(x), f^{-1}(x), Area, P(A), \\angle ABC, (s, t).
