@@ -139,6 +139,8 @@ def lead_sweep(pool: Pool, known: VoteModel, leads: Sequence[int], *, benchmark:
                 "limit": limit,
                 **{k: v for name, interval in measured.items() for k, v in interval.columns(name).items()},
                 "stopped": float(stopped.mean()),
+                "unanswered": float(outcomes.unanswered.mean()),
+                "cut_off": float(outcomes.cut_off.mean()),
                 "bound": ratio_error_bound(float(np.exp(lead * log_r)), known.options),
                 "model_error": simulated.error,
                 "model_error_of_stopped": simulated.error_of_stopped,
@@ -161,6 +163,7 @@ def votes_to_stop(pool: Pool, policies: dict[str, Policy], *, benchmark: str, or
         drawn = per_problem(outcomes.drawn, outcomes, problems)
         right = per_problem(outcomes.correct, outcomes, problems)
         spent = per_problem(outcomes.reason == CODE[Reason.LIMIT], outcomes, problems)
+        lost = {kind: per_problem(getattr(outcomes, kind), outcomes, problems) for kind in ("unanswered", "cut_off")}
         for b in range(len(DIFFICULTY) - 1):
             inside = bins == b
             if not inside.any():
@@ -176,6 +179,7 @@ def votes_to_stop(pool: Pool, policies: dict[str, Policy], *, benchmark: str, or
                     "limit": policy.limit,
                     "at_limit": float(spent[inside].mean()),
                     "accuracy": float(right[inside].mean()),
+                    **{kind: float(values[inside].mean()) for kind, values in lost.items()},
                 }
             )
     return pd.DataFrame(rows)

@@ -65,6 +65,7 @@ def step_means(steps: pd.DataFrame) -> pd.DataFrame:
         other=steps["seconds"] - steps["seconds_sampling"] - steps["seconds_update"] - steps["seconds_reload"],
     )
     wanted = ["votes", "stopped", "label_accuracy", "reward_accuracy", "majority_ratio", "rollout_accuracy", "vote_entropy"]
+    wanted += ["unanswered", "cut_off"]
     wanted += ["entropy", "rollout_tokens", "training_tokens", "seconds_sampling", "seconds_update", "seconds_reload", "other"]
     return table.groupby(["run", "step"], sort=False)[wanted].mean().reset_index()
 

@@ -24,7 +24,7 @@ from itscale.data.records import Problem
 from itscale.drivers.driver import Solved, right_samples
 from itscale.drivers.generate import request_seed
 from itscale.drivers.live import solve
-from itscale.engines.protocol import ReloadingEngine, Sampling
+from itscale.engines.protocol import Finish, ReloadingEngine, Sampling
 from itscale.errors import UserError
 from itscale.grading.comparison import Comparer
 from itscale.policies.protocol import Policy, Reason
@@ -68,6 +68,7 @@ class Rollouts:
         return {
             **step_figures(self.votes, self.rewards, self.group),
             "stopped": float(np.mean(stopped)),
+            "cut_off": float(np.mean([s.completion.finish is Finish.LENGTH for row in self.solved for s in row.samples])),
             "prompt_tokens": int(self.ledger.prompt),
             "cached_prompt_tokens": int(self.ledger.cached_prompt),
             "completion_tokens": int(self.ledger.completion),
