@@ -31,6 +31,7 @@ def test_the_configurations_of_the_repository_are_right(tmp_path, files):
         ("compare: {orders: many}", "compare.orders in the configuration is 'many': give a whole number."),
         ("grading: {answer: boxes}", "grading in the configuration: there is no answer format 'boxes': choose among auto, boxed"),
         ("pools: {test: {grading: {answer: 'regex:('}}}", "pools.test.grading in the configuration: the answer format 'regex:('"),
+        ("toy_task: {models: nowhere}", "'nowhere', and there is no language_model/model.safetensors in it: give shipped, or"),
         ("seed: -1", "seed in the configuration is -1: give at least 0."),
         ("engine: {name: vlm}", "engine.name in the configuration is 'vlm': choose auto, transformers, vllm"),
         ("predictor: {dropout: [1.5]}", "predictor.dropout.0 in the configuration is 1.5: give less than 1."),

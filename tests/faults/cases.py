@@ -199,6 +199,12 @@ TABLES = {
 }
 
 MODELS = {
+    "model sums": Case(
+        "A file of a toy model is not the one that was shipped",
+        "model folder …: model.safetensors is not the file of SHA256SUMS (SHA-256 differs): restore it.",
+        ANEW,
+        "test_toytask.py::test_packing_rounds_to_half_and_what_is_altered_is_refused",
+    ),
     "model file": Case(
         "A model folder lacks a file, or the file is torn",
         "model folder … lacks model.safetensors: restore it, or make the folder anew.",

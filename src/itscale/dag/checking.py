@@ -60,7 +60,21 @@ def check(config: Mapping[str, Any], schema: Path) -> list[Method]:
             Grading(**grading)
         except UserError as error:
             raise UserError(f"{where}grading in the configuration: {error}") from None
+    _refuse_no_models(config)
     return methods
+
+
+def _refuse_no_models(config: Mapping[str, Any]) -> None:
+    """Refuse a folder of toy models that holds no such models."""
+    folder = config["toy_task"]["models"]
+    if config["datasets"] or folder == "shipped":
+        return
+    for name in ("language_model", "reward_model", "weak_reward_model"):
+        if not Path(folder, name, "model.safetensors").exists():
+            raise UserError(
+                f"toy_task.models in the configuration is {folder!r}, and there is no {name}/model.safetensors in it: give shipped, "
+                "or a folder as `snakemake toy_training` leaves it."
+            )
 
 
 def _plain(value: Any) -> Any:
