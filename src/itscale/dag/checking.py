@@ -72,8 +72,8 @@ def _refuse_no_models(config: Mapping[str, Any]) -> None:
     for name in ("language_model", "reward_model", "weak_reward_model"):
         if not Path(folder, name, "model.safetensors").exists():
             raise UserError(
-                f"toy_task.models in the configuration is {folder!r}, and there is no {name}/model.safetensors in it: give shipped, "
-                "or a folder as `snakemake toy_training` leaves it."
+                f"toy_task.models in the configuration is {folder!r}, and there is no {name}/model.safetensors in it: give "
+                "shipped, or a folder as `snakemake toy_training` leaves it."
             )
 
 
