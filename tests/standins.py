@@ -12,6 +12,7 @@ from transformers import (
     Qwen2ForTokenClassification,
 )
 
+from itscale.models.prompts import CARD_PROMPT
 from itscale.models.verifier import Qwen2ForProcessRewardModel
 from itscale.toytask.tokenizer import build_tokenizer
 
@@ -49,6 +50,8 @@ def reward_model(folder: Path, *, published: bool, window: int = 4096) -> Path:
     tokenizer = build_tokenizer()
     config: PretrainedConfig = Qwen2Config(**sizes(tokenizer, window), num_labels=2)
     torch.manual_seed(1)
+    if published:  # its template has the system prompt of its card
+        tokenizer.chat_template = f"{{{{ {CARD_PROMPT!r} }}}}" + tokenizer.chat_template
     (Qwen2ForProcessRewardModel if published else Qwen2ForTokenClassification)(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

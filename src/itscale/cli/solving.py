@@ -50,7 +50,10 @@ def solve(
     step_break: StepBreak = '"\\n"',
     predictions: Annotated[Path | None, typer.Option(help="What the predictor says of these problems (.parquet).")] = None,
     engine: Annotated[str, typer.Option(help="EngineSettings as JSON, but for the model.")] = "{}",
-    sampling: Annotated[str, typer.Option(help="Sampling as JSON: temperature, top_p, max_tokens.")] = "{}",
+    instruction: Annotated[
+        str | None, typer.Option(help="Text after every question; by default it asks for the answer in \\boxed{}, '' is none.")
+    ] = None,
+    sampling: Annotated[str, typer.Option(help="Sampling as JSON: temperature, top_p, max_tokens, ...")] = "{}",
     chains: Annotated[int, typer.Option(min=1, help="Chains per question, for policies over rounds.")] = 1,
     prefetch: Annotated[
         int | None,
@@ -89,6 +92,8 @@ def solve(
     chosen = named_policy(policy, parse_object(settings, "--settings"), readable(calibration, read_calibration))
     served = model.startswith(("http://", "https://"))
     options = {"batch_size": 32 if served else 256, **parse_object(engine, "--engine")}
+    if instruction is not None or "instruction" not in options:
+        options["instruction"] = usual_instruction(model, served=served) if instruction is None else instruction
     prm = verifier if verifier is not None or served else Path(model).parent / "reward_model"
     scorer, scored_with = None, {}
     if chosen.needs_scores:
@@ -186,6 +191,20 @@ def write_record(out: Path, run, record: dict, price) -> None:
     if price is not None:
         record["dollars"] = price.dollars(run.ledger)
     write_json(manifest_path(out), record)
+
+
+def usual_instruction(model: str, *, served: bool) -> str:
+    """What asks a model for the box that answers are read from; nothing for a model that has no letters."""
+    from itscale.models.hub import model_files
+    from itscale.models.prompts import BOX, can_read
+
+    if served:
+        return BOX
+    from transformers import AutoTokenizer
+
+    with model_files(model):
+        tokenizer = AutoTokenizer.from_pretrained(model)
+    return BOX if can_read(tokenizer, BOX) else ""
 
 
 def readable(path: Path | None, read):

