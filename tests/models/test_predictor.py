@@ -142,10 +142,20 @@ def test_a_head_that_is_not_there_is_no_feature(tmp_path):
     assert set(pool.features) == {"score_mean"}
 
 
+def test_dropout_is_off_where_it_predicts(tmp_path):
+    settings = replace(SMALL, dropout=(0.5,), epochs=2)
+    train(tmp_path / "out", backbone(tmp_path / "lm"), questions(16, 1), questions(8, 2), 0, settings)
+    problems = questions(12, 3)[0]
+    one, two = (predict(problems, tmp_path / "out") for _ in range(2))
+    assert one.equals(two)
+    model, _, _ = load(tmp_path / "out")
+    assert not any(module.training for module in model.modules())
+
+
 def test_a_killed_run_continues_to_the_same_end(tmp_path):
     folder = backbone(tmp_path / "lm")
     training, validation = questions(32, 1), questions(8, 2)
-    settings = replace(SMALL, epochs=12, patience=12)
+    settings = replace(SMALL, dropout=(0.3,), epochs=12, patience=12)  # random numbers go on where they were, too
     train(tmp_path / "whole", folder, training, validation, 0, settings)
     process = multiprocessing.get_context("spawn").Process(
         target=train, args=(tmp_path / "killed", folder, training, validation, 0, settings)
@@ -156,6 +166,8 @@ def test_a_killed_run_continues_to_the_same_end(tmp_path):
     process.kill()
     process.join()
     assert process.exitcode == -signal.SIGKILL and not (tmp_path / "killed").exists()
+    left = {path.suffix for path in (tmp_path / "killed.partial").rglob("*") if path.is_file()}
+    assert {".safetensors", ".json"} <= left <= {".safetensors", ".json", ".jsonl", ".jinja"}  # no pickle
     with pytest.raises(UserError, match="begun with other settings"):
         train(tmp_path / "killed", folder, training, validation, 1, settings)
     train(tmp_path / "killed", folder, training, validation, 0, settings)

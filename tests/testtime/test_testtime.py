@@ -27,6 +27,7 @@ from itscale.engines.protocol import Completion, Finish, Sampling
 from itscale.engines.replaying import ReplayingEngine
 from itscale.errors import UserError
 from itscale.grading.comparison import Comparer
+from itscale.models.checkpoints import restore_moments
 from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import Reason
 from itscale.testtime import checkpoints, report
@@ -496,7 +497,7 @@ def test_moments_survive_as_safetensors(small, tmp_path):
     expected = [p.detach().clone() for p in model.parameters()]
     checkpoints.load_weights(model, folder)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    checkpoints.restore_moments(optimizer, folder / checkpoints.MOMENTS)
+    restore_moments(optimizer, folder / checkpoints.MOMENTS)
     step()
     assert all(torch.equal(a, b) for a, b in zip(expected, model.parameters(), strict=True))
     (tmp_path / "step-000009.tmp").mkdir()

@@ -40,6 +40,17 @@ def test_best_depth_is_the_brute_force_one(p0, a, b, cost, t_max):
     assert values[depth] == pytest.approx(max(values), abs=1e-8)
 
 
+def test_best_depth_with_a_cost_is_exact():
+    """Chains and costs by hand, and a grid by brute force: one round more or less is another depth."""
+    # p_t = 0.8 - 0.6 * 0.5^t rises by 0.3, 0.15, 0.075, 0.0375.
+    found = markov.best_depth(0.2, 0.1, 0.4, np.array([0.31, 0.29, 0.16, 0.14, 0.08, 0.07, 0.04, 0.03]), 9)
+    assert found.tolist() == [0, 1, 1, 2, 2, 3, 3, 4]
+    grid = [(p0, a, b, cost) for p0 in (0.1, 0.4) for a in (0.05, 0.2) for b in (0.1, 0.3, 0.6) for cost in (0.003, 0.011, 0.047)]
+    for p0, a, b, cost in grid:
+        values = [power(p0, a, b, t) - cost * t for t in range(41)]
+        assert int(markov.best_depth(p0, a, b, cost, 40)) == int(np.argmax(values)), (p0, a, b, cost)
+
+
 def test_best_depth_without_cost_runs_all_rounds_of_a_rising_chain_and_one_of_an_overshooting_one():
     depth = markov.best_depth(
         p0=np.array([0.2, 0.9, 0.2, 0.2, 0.2, 0.5]),

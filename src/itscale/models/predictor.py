@@ -30,6 +30,7 @@ from itscale.data.records import (
     write_json,
 )
 from itscale.errors import UserError, refuse_below
+from itscale.models.checkpoints import PlainTrainer
 from itscale.models.hub import model_files, weights_digest
 from itscale.models.prompts import render
 from itscale.progress import progress
@@ -267,7 +268,6 @@ def train(
     from transformers import (
         EarlyStoppingCallback,
         PrinterCallback,
-        Trainer,
         TrainerCallback,
         TrainingArguments,
         set_seed,
@@ -293,7 +293,7 @@ def train(
             bar.n = round(state.epoch)
             bar.set_postfix(validation_loss=f"{metrics['eval_loss']:.4f}")
 
-    class HeadTrainer(Trainer):
+    class HeadTrainer(PlainTrainer):
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
             labels = inputs.pop("labels")
             predictions = model(**inputs)

@@ -29,6 +29,8 @@ def save_checkpoint(
     """Write model, tokenizer, optimiser, critic and `state` (JSON values) as one folder."""
     from safetensors.torch import save_file
 
+    from itscale.models.checkpoints import moments
+
     with write_folder(folder) as fresh:
         model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
@@ -37,25 +39,6 @@ def save_checkpoint(
         if critic is not None:
             save_file({name: tensor.contiguous() for name, tensor in critic.state_dict().items()}, fresh / CRITIC)
         write_json(fresh / STATE, state)
-
-
-def moments(optimizer: "torch.optim.Optimizer") -> dict[str, "torch.Tensor"]:
-    """The optimiser's state as named tensors: `{parameter's number}.{name}`, in the order of its parameter groups."""
-    import torch
-
-    state = optimizer.state_dict()["state"]
-    return {f"{i}.{k}": torch.as_tensor(v).clone().contiguous() for i, values in state.items() for k, v in values.items()}
-
-
-def restore_moments(optimizer: "torch.optim.Optimizer", path: Path) -> None:
-    """The reverse of `moments`, into an optimiser over the same parameters."""
-    from safetensors.torch import load_file
-
-    state: dict[int, dict[str, Any]] = {}
-    for key, tensor in load_file(path).items():
-        number, name = key.split(".", 1)
-        state.setdefault(int(number), {})[name] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def step_folder(folder: Path, step: int) -> Path:

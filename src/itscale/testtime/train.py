@@ -32,6 +32,7 @@ from itscale.engines.protocol import ReloadingEngine, Sampling
 from itscale.errors import UserError
 from itscale.grading.comparison import Comparer
 from itscale.grading.settings import Grading
+from itscale.models.checkpoints import restore_moments
 from itscale.models.hub import model_files
 from itscale.policies.calibration import Calibration
 from itscale.progress import progress
@@ -130,7 +131,7 @@ class Run:
         if step:
             checkpoint = checkpoints.step_folder(folder, step)
             checkpoints.load_weights(self.model, checkpoint)
-            checkpoints.restore_moments(self.optimizer, checkpoint / checkpoints.MOMENTS)
+            restore_moments(self.optimizer, checkpoint / checkpoints.MOMENTS)
             if self.critic is not None:
                 from safetensors.torch import load_file
 

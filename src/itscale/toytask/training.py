@@ -67,11 +67,12 @@ def fit(
     from transformers import (
         DataCollatorForTokenClassification,
         PrinterCallback,
-        Trainer,
         TrainerCallback,
         TrainingArguments,
         get_cosine_schedule_with_warmup,
     )
+
+    from itscale.models.checkpoints import PlainTrainer
 
     begun = last_checkpoint(scratch)
     done = int(begun.rpartition("-")[2]) if begun is not None else 0
@@ -81,7 +82,7 @@ def fit(
         def on_step_end(self, *_: Any, **__: Any) -> None:
             bar.update()
 
-    class LossTrainer(Trainer):
+    class LossTrainer(PlainTrainer):
         def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
             if loss is None:
                 return super().compute_loss(model, inputs, *arguments, **options)
