@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import pytest
 import yaml
 
 from itscale.errors import UserError
-from itscale.models.hub import ModelSource, fetch_model
+from itscale.models import hub
+from itscale.models.hub import ModelSource, fetch_model, weights_digest
 from itscale.sources.datasets import DatasetSource, lettered, read_dataset
 from standins import language_model
 
@@ -242,3 +244,32 @@ def test_multiple_choice_is_lettered_the_same_way_every_time():
     assert f"({letter}) right" in question.splitlines() and len(question.splitlines()) == 5
     letters = {lettered(f"Which of {i}?", "right", ["w1", "w2", "w3"])[1] for i in range(40)}
     assert letters == set("ABCD")
+
+
+def test_weights_are_hashed_once_for_as_long_as_they_are_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    read = []
+    monkeypatch.setattr(hub, "_sha256", lambda file: read.append(file.name) or hashlib.sha256(file.read_bytes()).hexdigest())
+    weights = tmp_path / "lm" / "model.safetensors"
+    weights.parent.mkdir()
+
+    def written(data: bytes, at: int) -> str:
+        weights.write_bytes(data)
+        os.utime(weights, ns=(at, at))
+        return hashlib.sha256(hashlib.sha256(data).hexdigest().encode()).hexdigest()
+
+    first, second = written(b"one", 10**18), None
+    assert weights_digest(weights.parent) == weights_digest(weights.parent) == first and len(read) == 1
+    second = written(b"two", 2 * 10**18)
+    assert weights_digest(weights.parent) == second != first and len(read) == 2
+    just_now = time.time_ns()
+    for data in (b"six", b"ten"):  # within one tick of a clock: nothing is remembered
+        assert written(data, just_now) == weights_digest(weights.parent)
+    # The hub's cache names a file by its hash: it is not read.
+    blob = tmp_path / "blobs" / ("ab" * 32)
+    blob.parent.mkdir()
+    blob.write_bytes(b"large")
+    weights.unlink()
+    weights.symlink_to(blob)
+    before = len(read)
+    assert weights_digest(weights.parent) == hashlib.sha256(b"ab" * 32).hexdigest() and len(read) == before

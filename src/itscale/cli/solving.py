@@ -24,6 +24,9 @@ from itscale.cli.options import (
 )
 from itscale.errors import UserError
 
+# The share of completions that are cut off above which a run says what to do.
+MANY_CUT = 0.05
+
 SOLVE = """Answer questions with a model, drawing no more samples than the policy needs.
 
     itscale solve --model results/models/language_model --policy vote_lead --problems my.jsonl
@@ -150,7 +153,9 @@ def solve(
     if all(problem.answer for problem in questions):
         typer.echo(accuracy(run.rows, grading))
     if run.unanswered or run.cut_off:
-        typer.echo(f"{run.unanswered} of {drawn} samples have no answer, {run.cut_off} were cut off")
+        many = run.cut_off > MANY_CUT * drawn
+        remedy = ": raise max_tokens in --sampling (or the model's window), so that they end of themselves" if many else ""
+        typer.echo(f"{run.unanswered} of {drawn} samples have no answer, {run.cut_off} were cut off{remedy}")
     typer.echo(f"{out}: {sum(row.answer is not None for row in run.rows)} of {len(run.rows)} answered")
     if sentence:
         typer.echo(f"itscale: {sentence}", err=True)

@@ -24,9 +24,6 @@ from itscale.grading.comparison import Comparer
 from itscale.grading.settings import Grading
 from itscale.policies.protocol import Policy, scores_read
 
-# The share of completions that are cut off above which a run says what to do.
-_MANY_CUT = 0.05
-
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -75,21 +72,9 @@ class Run:
             f"{len(self.rows)} rows, {used} samples drawn of at most {len(self.rows) * self.limit}, {self.clock.total:.1f} s\n"
             f"{ledger.drawn} completion tokens drawn ({ledger.prefetched} finished unused, {ledger.aborted} cut short), "
             f"about {self.saved:.0f} saved ({share:.0f} % of the whole budget; an estimate, from the samples that were drawn)"
-            + self._unfinished()
             + (f"\n{self.failures.summary()}" if self.failures else "")
             + (f"\nthe tokens of {self.estimated} samples are estimates: the server did not count them" if self.estimated else "")
         )
-
-    def _unfinished(self) -> str:
-        """A line on completions that were cut off or have no answer, with the remedy where they are many; empty without any."""
-        samples = [sample for row in self.rows for sample in row.samples]
-        cut = sum(sample.completion.finish is Finish.LENGTH for sample in samples)
-        silent = sum(sample.assessment.answer is None for sample in samples)
-        if not cut and not silent:
-            return ""
-        many = cut > _MANY_CUT * len(samples)
-        remedy = "; raise sampling.max_tokens (or the model's window) so that they end of themselves" if many else ""
-        return f"\n{cut} of {len(samples)} completions were cut off, {silent} have no answer{remedy}"
 
 
 class Interrupted(KeyboardInterrupt):
