@@ -54,7 +54,8 @@ def solve(
     predictions: Annotated[Path | None, typer.Option(help="What the predictor says of these problems (.parquet).")] = None,
     engine: Annotated[str, typer.Option(help="EngineSettings as JSON, but for the model.")] = "{}",
     instruction: Annotated[
-        str | None, typer.Option(help="Text after every question; by default it asks for the answer in \\boxed{}, '' is none.")
+        str | None,
+        typer.Option(help="Text after every question; by default it asks for \\boxed{} where that is read; '' is none."),
     ] = None,
     sampling: Annotated[str, typer.Option(help="Sampling as JSON: temperature, top_p, max_tokens, ...")] = "{}",
     chains: Annotated[int, typer.Option(min=1, help="Chains per question, for policies over rounds.")] = 1,
@@ -95,8 +96,6 @@ def solve(
     chosen = named_policy(policy, parse_object(settings, "--settings"), readable(calibration, read_calibration))
     served = model.startswith(("http://", "https://"))
     options = {"batch_size": 32 if served else 256, **parse_object(engine, "--engine")}
-    if instruction is not None or "instruction" not in options:
-        options["instruction"] = usual_instruction(model, served=served) if instruction is None else instruction
     prm = verifier if verifier is not None or served else Path(model).parent / "reward_model"
     scorer, scored_with = None, {}
     if chosen.needs_scores:
@@ -106,6 +105,10 @@ def solve(
             )
         pieces = parse_step_break(step_break)
         scored_with = {"verifier": str(prm), "weights": weights_digest(prm), "step_break": pieces}
+    if instruction is not None:
+        options["instruction"] = instruction
+    elif "instruction" not in options and answer in ("auto", "boxed"):
+        options["instruction"] = usual_instruction(model, served=served)
     given = build(EngineSettings, {**options, "model": model}, "--engine")
     drawing = settings_of(Sampling, sampling, "--sampling")
     meta = {"drawn_with": given.identity(), "scored_with": scored_with}

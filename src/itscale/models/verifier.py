@@ -101,7 +101,7 @@ class Verifier:
         with model_files(model):
             self._tokenizer = AutoTokenizer.from_pretrained(model)
         separator = self._tokenizer(SEPARATOR, add_special_tokens=False)["input_ids"]
-        if len(separator) != 1 or separator[0] == self._tokenizer.unk_token_id:
+        if self._tokenizer.convert_ids_to_tokens(separator) != [SEPARATOR]:
             raise UserError(
                 f"reward model {model} does not know {SEPARATOR} as one token, where a step's score is read: give a process "
                 "reward model of the kind of Qwen2.5-Math-PRM."
