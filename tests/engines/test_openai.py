@@ -254,7 +254,8 @@ def test_votes_on_a_server_stop_it_and_every_token_is_counted(served):
     problems = [Problem(f"p{i}", question, "unknown") for i, question in enumerate(QUESTIONS)]
     policy = make_policy("vote_lead", lead=1, n_max=12)
     with open_engine(EngineSettings(address, batch_size=8)) as engine, Comparer() as comparer:
-        run = solve(problems, engine, policy, sampling=Sampling(temperature=0.5, max_tokens=40), comparer=comparer)
+        sampling = Sampling(temperature=0.5, max_tokens=40)
+        run = solve(problems, engine, policy, sampling=sampling, comparer=comparer, prefetch=8)
         ledger, usage = run.ledger, engine.usage()
     spent = ledger.prompt, ledger.completion + ledger.prefetched, ledger.aborted
     assert spent == (usage.prompt, usage.completion, usage.aborted)
