@@ -243,9 +243,11 @@ def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
 
 def read_blocks(path: Path, schema: pa.Schema) -> Iterator[pd.DataFrame]:
     """`read_table` in blocks of rows, of which one at a time is held."""
-    batches = _open_table(path, schema).iter_batches(BLOCK, columns=_stored(path, schema), use_threads=False)
-    for batch in batches:
-        yield _present(pa.Table.from_batches([batch]), schema)
+    file, columns = _open_table(path, schema), _stored(path, schema)
+    for group in range(file.num_row_groups):  # as `write_blocks` made them; a stream of batches would hold the whole file
+        table = file.read_row_group(group, columns, use_threads=False)
+        for start in range(0, table.num_rows, BLOCK):
+            yield _present(table.slice(start, BLOCK), schema)
 
 
 def _open_table(path: Path, schema: pa.Schema) -> pq.ParquetFile:

@@ -7,6 +7,7 @@ only the columns it asked for.
 Rows never depend on each other, so they are replayed in blocks that fit the processor's cache: memory stays that of a block.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
@@ -86,8 +87,7 @@ def refuse_misfit(policy: Policy, pool: Pool) -> None:
 def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0, block: int = _BLOCK) -> Outcomes:
     """Replay a bound policy over a pool; nothing of the gold answers reaches the policy.
 
-    `block` entries of an array are replayed at once (speed and memory, not results); a policy whose state holds something of
-    every row beforehand needs all of them.
+    `block` entries of an array are replayed at once (speed and memory, not results).
 
     Raises:
         UserError: the policy counts rounds and the pool samples (or the reverse), it asks for more than the pool has, or it
@@ -111,6 +111,20 @@ def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0, bloc
     predicted = bool(features) and not oracle
     blocks = np.array_split(np.arange(len(row)), max(1, -(-order.size // block)))
     return _joined([_replay_rows(policy, pool, features, predicted, row[block], order[block]) for block in blocks])
+
+
+def replay_prescribed(
+    prescribe: Callable[[np.ndarray, np.ndarray], Policy], pool: Pool, *, orders: int, seed: int, block: int = _BLOCK
+) -> Outcomes:
+    """`replay` of a rule that is made anew for each block of rows, by the rows [B] of the pool and their orders [B, K]."""
+    order = orders_of(pool, orders, seed)
+    row = np.repeat(np.arange(pool.rows), order.shape[1])
+    order = order.reshape(-1, pool.size)
+    found = []
+    for part in np.array_split(np.arange(len(row)), max(1, -(-order.size // block))):
+        policy = prescribe(row[part], order[part])
+        found.append(_replay_rows(policy, pool, {}, False, row[part], order[part, : policy.limit]))
+    return _joined(found)
 
 
 def _replay_rows(

@@ -10,7 +10,7 @@ from scipy.stats import truncnorm
 
 from itscale.data.records import Pool, Unit
 from itscale.drivers.expectation import Means, pass_at, question_means, replayed
-from itscale.drivers.replay import Outcomes, orders_of, per_problem, replay
+from itscale.drivers.replay import Outcomes, orders_of, per_problem, replay, replay_prescribed
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration, Moments
 from itscale.policies.protocol import Batch, Decision, Policy, Reason, best_scored, decide, depends_on_verifier, usable_scores
@@ -62,16 +62,18 @@ def oracle_stop(pool: Pool, n_max: int, *, orders: int, seed: int) -> Outcomes:
     It bounds from below the tokens of every best-of-prefix rule that loses none of those problems; a problem that the full
     budget does not solve costs one sample.
     """
-    order = orders_of(pool, orders, seed)
-    order = order.reshape(-1, pool.size)[:, :n_max]
-    row = np.repeat(np.arange(pool.rows), len(order) // pool.rows)[:, None]
-    score = usable_scores(pool)[row, order]
-    # The column of the running best: it changes only where a score exceeds all before it.
-    before = np.maximum.accumulate(np.pad(score, ((0, 0), (1, 0)), constant_values=-np.inf), axis=1)[:, :-1]
-    best = np.maximum.accumulate(np.where(score > before, np.arange(n_max), -1), axis=1)
-    right = np.where(best >= 0, np.take_along_axis(pool.correct[row, order], np.maximum(best, 0), axis=1), False)
-    drawn = np.where(right[:, -1], right.argmax(axis=1) + 1, 1)
-    return replay(Hindsight(n_max, drawn), pool, orders=orders, seed=seed, block=order.size)
+    usable = usable_scores(pool)
+
+    def with_hindsight(row: np.ndarray, order: np.ndarray) -> Hindsight:
+        row, order = row[:, None], order[:, :n_max]
+        score = usable[row, order]
+        # The column of the running best: it changes only where a score exceeds all before it.
+        before = np.maximum.accumulate(np.pad(score, ((0, 0), (1, 0)), constant_values=-np.inf), axis=1)[:, :-1]
+        best = np.maximum.accumulate(np.where(score > before, np.arange(n_max), -1), axis=1)
+        right = np.where(best >= 0, np.take_along_axis(pool.correct[row, order], np.maximum(best, 0), axis=1), False)
+        return Hindsight(n_max, np.where(right[:, -1], right.argmax(axis=1) + 1, 1))
+
+    return replay_prescribed(with_hindsight, pool, orders=orders, seed=seed)
 
 
 def bounds(pool: Pool, budgets: Iterable[int], *, benchmark: str, orders: int, seed: int, verifier: str = OWN) -> pd.DataFrame:
