@@ -10,6 +10,7 @@ from itscale.dag.choices import (
     grading_options,
     kept_out,
     options_of,
+    price_option,
     published_on,
     rate_settings,
     read_choices,
@@ -156,3 +157,11 @@ def test_without_datasets_it_is_the_toy_task():
     assert choices.evaluated == ("test", "calibration", "shifted")
     assert published_on(choices, "test") == ["--published-on=MATH500"]
     assert minutes_to_draw(choices, "test", "parallel") == 120 and minutes_to_score(choices, "test", "parallel") == 60
+
+
+def test_a_stated_price_is_an_option_of_the_replay_and_a_setting_of_the_engine():
+    assert price_option(read_choices(CONFIG)) == []
+    price = {"prompt": 3, "completion": 15}
+    priced = read_choices(changed("models", "generators", "big", "price", value=price))
+    assert price_option(priced) == ['--price={"prompt": 3, "completion": 15}']
+    assert priced.engine["price"] == price

@@ -11,6 +11,7 @@ from itscale.dag.choices import (
     grading_options,
     kept_out,
     options_of,
+    price_option,
     published_on,
     rate_settings,
     read_choices,

@@ -48,7 +48,7 @@ rule markovscale_analysis:
     conda:
         ENV
     resources:
-        mem_mb=more(2000),
+        mem_mb=more(1000),
         runtime=more(30),
     params:
         settings=config["markovscale"],

@@ -93,7 +93,7 @@ rule vote_study:
     conda:
         ENV
     resources:
-        mem_mb=more(2000),
+        mem_mb=more(1000),
         runtime=more(15),
     params:
         benchmark=config["compare"]["benchmarks"][0],

@@ -38,7 +38,7 @@ rule optscale_study:
     conda:
         ENV
     resources:
-        mem_mb=more(4000),
+        mem_mb=more(1000),
         runtime=more(60),
     params:
         orders=config["compare"]["orders"],

@@ -40,7 +40,7 @@ rule gather:
     conda:
         ENV
     resources:
-        mem_mb=of_pool(resources.text_mb, 2000),
+        mem_mb=more(1000),
         runtime=more(10),
     shell:
         "python -m itscale gather --out {output.table:q} {input.shards:q} 2>&1 | tee {log:q}"
@@ -136,7 +136,7 @@ rule pool:
     conda:
         ENV
     resources:
-        mem_mb=of_pool(resources.text_mb, 2000),
+        mem_mb=more(1000),
         runtime=more(10),
     shell:
         "python -m itscale pool --samples {input.samples:q} --scores {input.scores:q} --grades {input.grades:q}"

@@ -17,7 +17,7 @@ rule calibration:
     conda:
         ENV
     resources:
-        mem_mb=more(4000),
+        mem_mb=more(1000),
         runtime=more(30),
     params:
         methods=json.dumps(config["methods"]),
@@ -50,7 +50,7 @@ rule replay:
     conda:
         ENV
     resources:
-        mem_mb=more(4000),
+        mem_mb=more(1000),
         runtime=more(30),
     params:
         orders=config["compare"]["orders"],
@@ -59,11 +59,12 @@ rule replay:
         seed=config["seed"],
         predictions=predictions_option,
         verifiers=lambda wildcards: verifiers_option(wildcards.benchmark),
+        price=price_option(CHOICES),
         out=folder,
     shell:
         "python -m itscale replay --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
         " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions:q} {params.verifiers:q}"
-        " {params.choices:q} --orders {params.orders} --protocol {params.protocol} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
+        " {params.choices:q} {params.price:q} --orders {params.orders} --protocol {params.protocol} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 # The tables of all benchmarks, and the main one for people.

@@ -155,6 +155,11 @@ def options_of(choices: Choices, benchmark: str) -> list[str]:
     return [f"--choices={len(wrong) + 1}"] if wrong else []
 
 
+def price_option(choices: Choices) -> list[str]:
+    """The option that says what the generator's tokens cost; none where that is not stated."""
+    return [f"--price={json.dumps(choices.generator['price'])}"] if "price" in choices.generator else []
+
+
 def published_on(choices: Choices, benchmark: str) -> list[str]:
     """Options that name the published benchmark to show beside ours, and say whether the two differ by the method alone."""
     official = benchmark in choices.config["official"]
