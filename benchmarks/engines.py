@@ -1,7 +1,9 @@
-"""Sampled tokens per second of each engine on the toy language model, on the test questions.
+"""Sampled tokens per second of each engine on the toy language model, and of the transformers engine on a real one by batch.
 
 Needs results with models/language_model and problems/test.parquet (--results). An engine that is not installed is left out
-and named. Tokens are those of completions, as the engine counts them; opening the engine is timed apart.
+and named. Tokens are those of completions, as the engine counts them; opening the engine is timed apart. Where ITSCALE_REAL_MODEL
+names a folder, its model draws with top_p 0.95 in batches of 1, 16, 64 and 256 (8 questions, prompts included): tokens per second
+of the clock and of processor time (what idle cores would give), and the share of a step that drawing from the logits takes.
 """
 
 from harness import Measurement, Options, run  # before torch: it sets the number of threads
@@ -9,12 +11,17 @@ from harness import Measurement, Options, run  # before torch: it sets the numbe
 import importlib.util
 import os
 import time
+from pathlib import Path
 
-from itscale.engines import EngineSettings, open_engine
+from itscale.engines import EngineSettings, open_engine, sampling
+from itscale.engines import transformers as engine_module
 from itscale.engines.protocol import Request, Sampling
+from itscale.models.prompts import BOX
 from itscale.data.records import read_problems
 
 ENGINES = ("transformers", "vllm")
+BATCHES = (1, 16, 64, 256)
+QUESTION = "A shop sells {} pens at 3 dollars each and gives back 7 dollars. How many dollars does it keep? Explain each step."
 
 
 def measure(options: Options) -> list[Measurement]:
@@ -45,7 +52,48 @@ def measure(options: Options) -> list[Measurement]:
             "batch_size": 384,
         }
         found.append(Measurement(f"sampling with {name}", tokens / took, "tokens/s", None, details))
-    return found
+    folder = os.environ.get("ITSCALE_REAL_MODEL", "")
+    if not Path(folder, "config.json").exists():
+        print("ITSCALE_REAL_MODEL names no model folder: a real model is not measured")
+        return found
+    rates = [real_model(folder, batch, 8 if options.short else 64) for batch in BATCHES[: 2 if options.short else None]]
+    best = max(rates, key=lambda m: m.value)
+    return [*found, *rates, Measurement("real model, best batch", best.value, "tokens/s", "at least 300", best.details)]
+
+
+def real_model(folder: str, batch: int, tokens: int) -> Measurement:
+    """The transformers engine with `batch` samples in flight."""
+    drawing = {"clock": 0.0, "processor": 0.0}
+
+    def timed(*arguments):
+        clock, processor = time.perf_counter(), time.process_time()
+        try:
+            return sampling.draw(*arguments)
+        finally:
+            drawing["clock"] += time.perf_counter() - clock
+            drawing["processor"] += time.process_time() - processor
+
+    engine_module.draw = timed
+    settings = EngineSettings(folder, "transformers", batch, instruction=BOX)
+    with open_engine(settings) as engine:
+        asked = [
+            Request(f"{i}", engine.encode(QUESTION.format(7 + i * 8 // batch), None), Sampling(0.7, 0.95, tokens), i)
+            for i in range(batch)
+        ]
+        begun, busy = time.perf_counter(), time.process_time()
+        engine.submit(asked)
+        while engine.outstanding:
+            engine.poll()
+        took, processor, drawn = time.perf_counter() - begun, time.process_time() - busy, engine.usage().completion
+    engine_module.draw = sampling.draw
+    details = {
+        "tokens": drawn,
+        "seconds": took,
+        "tokens_per_processor_second": drawn / processor,
+        "share_of_drawing": drawing["processor"] / processor,
+        "top_p": 0.95,
+    }
+    return Measurement(f"real model, {batch} in flight", drawn / took, "tokens/s", None, details)
 
 
 def draw(engine, problems, samples: int, seed: int) -> None:
