@@ -232,6 +232,12 @@ MODELS = {
         "the reward model gives NaN for a solution of …: its weights or their precision are broken, restore it.",
         "What was scored before; no NaN enters a table as a score.",
     ),
+    "vLLM does not start": Case(
+        "vLLM does not start: heads that the GPUs do not divide, a precision or a length that it refuses",
+        "vLLM cannot serve … here (…): change that setting of the engine, or take engine.name transformers.",
+        NOTHING_BEGUN,
+        "test_engines.py::test_vllm_that_does_not_start_says_why",
+    ),
     "out of memory": Case(
         "The engine runs out of memory",
         "out of memory with … requests at once: going on with …",
