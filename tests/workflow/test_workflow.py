@@ -63,6 +63,10 @@ def test_main_table_holds_every_method(results):
     assert (main["total_tokens"] >= main["completion_tokens"]).all()
     fixed = main[main["method"] == "self-consistency"]
     assert fixed["samples_drawn"].tolist() == fixed["budget"].tolist()
+    # The same samples, scored twice.
+    assert set(main["verifier"]) == {"good", "weak", "none"} and not main.duplicated(["slug", "verifier", "budget"]).any()
+    best = main[main["slug"] == "best_of_n"].pivot(index="budget", columns="verifier", values="completion_tokens")
+    assert len(best) == 3 and (best["good"] == best["weak"]).all()
 
 
 def test_pool_tokens_agree_with_the_table(results):
