@@ -32,14 +32,12 @@ def pack(source: Path, out: Path) -> None:
 
 
 def unpack(out: Path, source: Path = WEIGHTS) -> None:
-    """Copy the three models of the folder `source` to the folder `out`; what is there already stays.
+    """Copy the three models of the folder `source` to the folder `out`.
 
     Raises:
-        UserError: a model is missing or incomplete, or a file's SHA-256 differs.
+        UserError: a model is missing or incomplete, a file's SHA-256 differs, or `out` has such a model already.
     """
     for name in MODELS:
-        if (out / name).exists() and any((out / name).iterdir()):
-            continue
         with model_files(source / name), write_folder(out / name) as folder:
             for file in sorted((source / name).iterdir()):
                 if not file.name.startswith("."):
