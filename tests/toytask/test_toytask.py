@@ -337,7 +337,8 @@ def test_shipped_models_are_float32_in_use_and_answer(tmp_path):
     good, weak = (Verifier(tmp_path / name, 8) for name in ("reward_model", "weak_reward_model"))
     right, wrong = "12+3=15\n15-4=11\n\\boxed{11}", "12+3=16\n16-4=12\n\\boxed{12}"
     (right_good, wrong_good), (right_weak, wrong_weak) = (v.score(["12+3-4"] * 2, [right, wrong]).mean for v in (good, weak))
-    assert right_good > 0.5 > wrong_good and right_weak > wrong_weak
+    assert right_good > 0.5 > wrong_good
+    assert right_good - wrong_good > right_weak - wrong_weak
 
 
 def test_packing_rounds_to_half_and_what_is_altered_is_refused(folders, tmp_path):
