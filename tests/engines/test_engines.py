@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig, MistralForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig, MistralForCausalLM, Qwen3NextConfig
 
 from itscale.cli.pools import generate
 from itscale.data.records import SAMPLES, Problem, read_table, write_problems
 from itscale.engines import EngineSettings, open_engine
 from itscale.engines import transformers as transformers_engine
-from itscale.engines.cache import prefill
+from itscale.engines.cache import prefill, refuse_other_memory
 from itscale.engines.protocol import Finish, Request, Sampling
 from itscale.errors import UserError
 from itscale.toytask import language_model
@@ -300,6 +300,12 @@ def test_a_sample_depends_on_its_own_numbers_alone_and_a_prompt_is_computed_once
             found.append([c.token_ids for c in draw(engine, requests(engine, "s", Sampling(0.9, 0.9, 30), seed=4, copies=6))])
             assert len(computed) == len(set(computed)) == len(QUESTIONS)
     assert found[0] == found[1] == found[2]
+
+
+def test_a_model_that_remembers_more_than_keys_and_values_is_refused():
+    with pytest.raises(UserError, match="layers of linear_attention"):
+        refuse_other_memory(Qwen3NextConfig())
+    refuse_other_memory(MistralConfig(sliding_window=8))
 
 
 def test_vllm_that_does_not_start_says_why(model):

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from itscale.errors import UserError
+
 _NAME = "itscale_grouped"
+_ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 _ROOM = 64  # columns at least between two moves of the whole cache
 
 
@@ -36,6 +39,16 @@ def grouped_attention(
     shared = query.reshape(batch, groups, heads // groups, width)
     out = torch.nn.functional.scaled_dot_product_attention(shared, key, value, attn_mask=attention_mask, scale=scaling)
     return out.reshape(batch, 1, heads, value.shape[-1]), None
+
+
+def refuse_other_memory(config: PreTrainedConfig) -> None:
+    """Refuse models whose layers remember other things than keys and values, which rows cannot share as here.
+
+    Raises:
+        UserError: there is such a layer.
+    """
+    if kinds := sorted(set(getattr(config.get_text_config(), "layer_types", None) or ()) - _ATTENTION):
+        raise UserError(f"the model has layers of {kinds[0]}, which the transformers engine cannot batch: take engine.name vllm.")
 
 
 def use_grouped_attention(model: PreTrainedModel) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from itscale.engines.cache import Prefilled, RowCache, prefill, use_grouped_attention
+from itscale.engines.cache import Prefilled, RowCache, prefill, refuse_other_memory, use_grouped_attention
 from itscale.engines.protocol import Completion, Request, Usage, completion, part_long
 from itscale.engines.sampling import Rules, draw, log_probabilities, penalise
 from itscale.models.confidence import ALTERNATIVES, Gauge
@@ -71,6 +71,7 @@ class TransformersEngine:
 
     def _load(self, folder: str | Path, dtype: str | torch.dtype) -> PreTrainedModel:
         model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype=dtype)
+        refuse_other_memory(model.config)
         use_grouped_attention(model)
         return model.to(self._device).eval()
 

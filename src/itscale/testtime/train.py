@@ -278,7 +278,7 @@ class Run:
                 "num_generations": roller.slots,
                 "num_iterations": settings.updates,
                 "max_completion_length": self.job.sampling.max_tokens,
-                "temperature": self.job.sampling.temperature,
+                "temperature": self.job.sampling.heat,
                 "beta": settings.kl,
                 "epsilon": settings.clip,
                 "shuffle_dataset": False,
