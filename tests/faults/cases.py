@@ -162,7 +162,7 @@ TABLES = {
     ),
     "missing column": Case(
         "A file of one's own lacks a column",
-        "mine.parquet has no column 'gold': name yours with --columns.",
+        "mine.parquet has no column 'gold': name yours with --columns (it has …).",
         NOTHING_BEGUN,
     ),
     "torn line": Case(

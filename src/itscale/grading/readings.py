@@ -374,7 +374,7 @@ class Outliner:
             return Sequence("set", ())
         if match := re.fullmatch(r"\\langle(.*)\\rangle", s.strip(), re.DOTALL):
             return Sequence("()", tuple(self._whole(part) for part in _separate(match[1])))
-        if s[0] in "([" and _bracketed(s):
+        if s.startswith(("(", "[")) and _bracketed(s):
             items = _separate(s[1:-1])
             if len(items) > 1 and all(items):
                 return Sequence(s[0] + s[-1], tuple(self._whole(item) for item in items))
