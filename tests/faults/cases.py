@@ -162,7 +162,8 @@ TABLES = {
     ),
     "missing column": Case(
         "A file of one's own lacks a column",
-        "mine.parquet has no column 'gold': name yours with --columns (it has …).",
+        "mine.parquet has no column 'gold': name yours with --column gold=NAME, or that of verdicts with --column correct=NAME "
+        "(it has …).",
         NOTHING_BEGUN,
     ),
     "torn line": Case(
@@ -178,7 +179,7 @@ TABLES = {
     ),
     "a folder": Case(
         "A folder stands where a file is expected",
-        "… is a folder: give one .jsonl or .parquet file.",
+        "… is a folder: give a file (.jsonl, .json, .csv, .parquet, each also as .gz).",
         NOTHING_BEGUN,
     ),
     "a file": Case(

@@ -126,12 +126,21 @@ def grade(
         typer.echo(f"itscale: {sentence}", err=True)
 
 
-def graded(samples, problems, grading):
-    """The grades of samples; how many have which verdict, and how many were cut off, is printed."""
-    from itscale.data.records import CUT_OFF
+def graded(samples, problems, grading, answers=None, correct=None):
+    """The grades of samples; how many have which verdict, and how many were cut off, is printed.
+
+    `answers` are the samples' own, `correct` their own verdicts [samples] where there are no gold answers.
+    """
+    from itscale.data.records import CUT_OFF, Verdict
     from itscale.grading.clusters import grade_table
 
-    grades = grade_table(samples, problems, grading)
+    grades = grade_table(samples, problems, grading, answers)
+    if correct is not None and any(problem.answer for problem in problems):
+        unlike = int(((grades["verdict"] == Verdict.CORRECT) != correct).sum())
+        print(f"- gold answers decide; the verdicts of the file differ on {unlike} samples")
+    elif correct is not None:
+        told = [Verdict.CORRECT.value if right else Verdict.WRONG.value for right in correct]
+        grades["verdict"] = grades["verdict"].where(grades["answer"].isna(), told)
     counts = grades["verdict"].value_counts().to_dict() | {"cut off": int((samples["finish_reason"] == CUT_OFF).sum())}
     print(f"{len(grades)} samples: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     return grades
@@ -205,11 +214,46 @@ def dataset(
     print(f"{out}: {len(found)} problems")
 
 
-@app.command("import")
+IMPORT = """Make anyone's samples a pool that every method can be replayed on.
+
+    itscale import samples.jsonl --out pools/mine
+
+    itscale import runs/*.csv.gz --column text=output --column gold=label --out pools/mine
+
+    itscale import samples_gsm8k.jsonl --format lm-eval --out pools/gsm8k
+
+JSONL, JSON, CSV and Parquet, each also as .gz: one row a sample, or one row a question with lists. Needed are texts (`text`) or
+extracted answers (`answer`), and gold answers (`gold`) or verdicts (`correct`). All else is optional: problem_id, question,
+level, sample, chain, round, completion_tokens, prompt_tokens, cached_prompt_tokens, verifier_tokens, finish_reason,
+score_mean, score_last (a list is one a step), logprob_mean, conf_mean, conf_tail, conf_low10, conf_min. Usual other names are
+found by themselves, nested ones by a path (`--column question=doc.question`). What was guessed and dropped is printed.
+"""
+
+
+@app.command("import", help=IMPORT)
 def import_(
-    file: Annotated[Path, typer.Argument(help="Scored samples, .jsonl or .parquet, one row a sample.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Samples: .jsonl, .json, .csv, .parquet, each also as .gz; several are one.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write: problems, samples, scores, grades and pool.")],
-    columns: Annotated[str, typer.Option(help='Names of columns as JSON, ours to yours: {"text": "output"}.')] = "{}",
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="A column of yours as OURS=YOURS (text=output); OURS= leaves one out. Repeat it for more."),
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="auto (guessed, and said), lm-eval, search-and-learn, inspect, solve, or columns.")
+    ] = "auto",
+    problems: Annotated[
+        Path | None, typer.Option(help="Questions with their gold answers, where the samples come without (as for `solve`).")
+    ] = None,
+    score: Annotated[
+        str, typer.Option(help="How scores become probabilities: identity (they are), sigmoid (of logits) or rank.")
+    ] = "identity",
+    steps: Annotated[str, typer.Option(help="The score of a list of scores, one a step: mean, min, last or prod.")] = "mean",
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Samples of each question to keep; else so many that most are kept where questions differ."),
+    ] = None,
     answer: AnswerFormat = "auto",
     compare: Comparison = "auto",
     read_cut_off: ReadCutOff = False,
@@ -217,30 +261,47 @@ def import_(
     allow_unanswered: AllowUnanswered = False,
     time_limit: TimeLimit = 5.0,
 ) -> None:
-    """Read anyone's scored samples, grade them, and write a pool that every method can be replayed on.
+    """See IMPORT."""
+    import pandas as pd
 
-    Columns: problem_id, question, gold, text, completion_tokens; and where there are: sample, score_mean, score_last,
-    prompt_tokens, cached_prompt_tokens, verifier_tokens, finish_reason.
-    """
-    from itscale.data.records import SAMPLES, SCORES, write_problems, write_table
+    from itscale.data.records import KEY, POOL, SAMPLES, SCORES, manifest_path, read_json, write_problems, write_table
     from itscale.grading.settings import Grading
-    from itscale.sources.samples import import_samples
+    from itscale.sources.samples import import_samples, read_questions
 
     grading = Grading(answer, compare, read_cut_off, time_limit)
-    if not file.exists():
-        raise UserError(f"{file} does not exist: give the file of your samples.")
-    found, samples, scores = import_samples(file, parse_object(columns, "--columns"), gold_list)
-    grades = graded(samples, found, grading)
-    if sentence := unanswered(samples, grades, grading):
+    asked = read_questions(problems, gold_list) if problems is not None else []
+    named = parse_columns(column or [])
+    found = import_samples(files, named, form=form, problems=asked, gold_list=gold_list, score=score, steps=steps, size=size)
+    for note in found.notes:
+        print(f"- {note}")
+    grades = graded(found.samples, found.problems, grading, found.answers, found.correct)
+    where = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+    if sentence := unanswered(found.samples, grades, grading):
         if not allow_unanswered:
-            raise UserError(f"{file}: {sentence}")
-        typer.echo(f"itscale: {file}: {sentence}", err=True)
-    write_problems(out / "problems.parquet", found, {"imported": file.name})
-    write_table(out / "samples.parquet", samples, SAMPLES, {"imported": file.name})
-    write_table(out / "scores.parquet", scores, SCORES, {"imported": file.name})
+            raise UserError(f"{where}: {sentence}")
+        typer.echo(f"itscale: {where}: {sentence}", err=True)
+    meta = {"imported": [file.name for file in files], "notes": found.notes, "counted": found.counted}
+    write_problems(out / "problems.parquet", found.problems, meta)
+    write_table(out / "samples.parquet", found.samples, SAMPLES, meta)
+    write_table(out / "scores.parquet", found.scores, SCORES, meta)
     write_grades(out / "grades.parquet", grades, grading)
-    pool(out / "samples.parquet", out / "grades.parquet", out / "scores.parquet", out / "pool.parquet")
-    print(f"{out / 'pool.parquet'}: {len(found)} problems, {len(samples)} samples")
+    whole = pd.concat([found.samples, grades.drop(columns=list(KEY)), found.scores.drop(columns=list(KEY))], axis=1)
+    parts = {name: read_json(manifest_path(out / f"{name}.parquet")) for name in ("samples", "grades", "scores")}
+    write_table(out / "pool.parquet", whole, POOL, parts)
+    print(f"{out / 'pool.parquet'}: {len(found.problems)} problems, {len(found.samples)} samples")
+
+
+def parse_columns(named: list[str]) -> dict[str, str]:
+    """Our names of columns to those of a file, from OURS=YOURS; a UserError names what is of another form, or comes twice."""
+    columns: dict[str, str] = {}
+    for text in named:
+        ours, equals, theirs = text.partition("=")
+        if not equals or not ours:
+            raise UserError(f"--column {text} is no OURS=YOURS: write text=output for texts in the column `output`.")
+        if ours in columns:
+            raise UserError(f"--column {ours} is given twice: give it once.")
+        columns[ours] = theirs
+    return columns
 
 
 @app.command("import-official")

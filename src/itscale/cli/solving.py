@@ -300,7 +300,7 @@ def advise(
     seed: Seed = 0,
 ) -> None:
     """See ADVISE."""
-    from itscale.data.records import PREDICTIONS, read_any_pool, read_table, with_predictions
+    from itscale.data.records import PREDICTIONS, counted_unit, read_any_pool, read_table, with_predictions
     from itscale.data.tables import write_csv
     from itscale.studies import advice as stage
     from itscale.studies.methods import read_methods
@@ -315,6 +315,8 @@ def advise(
         typer.echo(f"{unanswered} of {found.cluster.size} samples have no answer, {cut_off} were cut off")
     tried = read_methods(parse_object(methods, "--methods")) if methods else stage.usual_methods(found)
     table = stage.advise(found, tried, accuracy, orders=orders, seed=seed)
+    unit = counted_unit(pool)
+    digits = 1 if unit == "samples" else 0
     if out is not None:
         write_csv(out, table)
     for row in table.to_dict("records"):
@@ -324,7 +326,7 @@ def advise(
         typer.echo(
             f"{row['advice']:20s} {row['method']} {json.dumps(row['settings'])}{verdict}\n"
             f"{'':20s} accuracy {share[0]:.1f} % [{share[1]:.1f}, {share[2]:.1f}], "
-            f"{tokens[0]:.0f} [{tokens[1]:.0f}, {tokens[2]:.0f}] completion tokens a question"
+            f"{tokens[0]:.{digits}f} [{tokens[1]:.{digits}f}, {tokens[2]:.{digits}f}] {unit} a question"
         )
 
 

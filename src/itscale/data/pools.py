@@ -44,8 +44,13 @@ def joined(samples: Path, grades: Path, scores: Path) -> Iterator[pd.DataFrame]:
     Raises:
         UserError: a sample is missing in one of the tables or comes twice.
     """
-    beside = read_table(samples, KEYS)
+    keys = read_table(samples, KEYS)
+    beside = keys
     for path, schema in ((grades, GRADES), (scores, SCORES)):
         beside = join_by_key(beside, read_table(path, schema), str(path))
+    beside = keys.merge(beside, on=list(KEY), how="left").drop(columns=list(KEY))  # in the samples' order
+    start = 0
     for block in read_blocks(samples, SAMPLES):
-        yield block.merge(beside, on=list(KEY), how="left")
+        part = beside.iloc[start : start + len(block)].reset_index(drop=True)
+        start += len(block)
+        yield pd.concat([block, part], axis=1)

@@ -462,6 +462,13 @@ def read_any_pool(path: Path) -> Pool:
     return make_pool(frame, Unit.ROUND if len(frame) and frame["round"].max() > 0 else Unit.SAMPLE)
 
 
+def counted_unit(path: Path) -> str:
+    """What the completion tokens of a pool (or of that of a folder) count: samples, where it was imported without tokens."""
+    manifest = read_json(manifest_path(path / "pool.parquet" if path.is_dir() else path))
+    drawn = manifest.get("samples")
+    return "samples" if isinstance(drawn, dict) and drawn.get("counted") else "completion tokens"
+
+
 def read_votes(path: Path) -> np.ndarray:
     """The answers' clusters of parallel samples [problem, sample] from their grades (schema GRADES), -1 for none.
 

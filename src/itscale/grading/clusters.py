@@ -18,10 +18,16 @@ def label(readings: list[Reading | None], labels: dict[Key, int]) -> list[int]:
     return [-1 if reading is None else labels.setdefault(reading.key, len(labels)) for reading in readings]
 
 
-def grade_table(samples: pd.DataFrame, problems: list[Problem], grading: Grading | None = None) -> pd.DataFrame:
+def grade_table(
+    samples: pd.DataFrame,
+    problems: list[Problem],
+    grading: Grading | None = None,
+    answers: list[str | None] | None = None,
+) -> pd.DataFrame:
     """Answers, clusters and verdicts (schema GRADES) of samples (schema SAMPLES).
 
-    Clusters are numbered within (problem, chain) in submission order; a verdict is that of the sample's own answer.
+    Clusters are numbered within (problem, chain) in submission order; a verdict is that of the sample's own answer. `answers`
+    are those of samples in submission order (None: no answer); without them they are found in the texts.
 
     Raises:
         UserError: a sample belongs to no problem given.
@@ -31,7 +37,8 @@ def grade_table(samples: pd.DataFrame, problems: list[Problem], grading: Grading
     known = {p.problem_id: p for p in problems}
     samples = sort_by_key(samples)
     finish = samples["finish_reason"] if "finish_reason" in samples.columns else [""] * len(samples)
-    answers = [grading.extract(text, reason) for text, reason in zip(samples["text"], finish, strict=True)]
+    if answers is None:
+        answers = [grading.extract(text, reason) for text, reason in zip(samples["text"], finish, strict=True)]
     groups = list(samples.groupby(["problem_id", "chain"], sort=False).indices.items())
     cluster = np.full(len(samples), -1)
     verdict = np.empty(len(samples), dtype=object)
