@@ -173,6 +173,15 @@ def test_without_token_counts_samples_are_counted_and_called_so(tmp_path):
     assert read_json(tmp_path / "pool" / "samples.json")["counted"] is True
 
 
+@pytest.mark.parametrize(("counted", "unit"), [(True, " samples a question"), (False, " completion tokens a question")])
+def test_advice_on_counted_samples_speaks_of_samples(tmp_path, counted, unit):
+    rows = [{**row, "problem_id": f"{row['problem_id']}{i}"} for i in range(3) for row in ROWS]
+    left_out = ("--column", "completion_tokens=") if counted else ()
+    pool_of(tmp_path, jsonl(tmp_path / "mine.jsonl", rows), *left_out)
+    done = CliRunner().invoke(app, ["advise", "--pool", str(tmp_path / "pool"), "--accuracy", "0.1"])
+    assert unit in done.output
+
+
 def test_what_can_be_counted_is_kept(tmp_path):
     extra = {"finish_reason": "max_tokens", "prompt_tokens": 3, "verifier_tokens": 4, "conf_min": 0.25, "logprob_mean": -0.5}
     found = import_samples([jsonl(tmp_path / "mine.jsonl", [{**row, **extra, "level": "easy"} for row in ROWS])])
@@ -484,7 +493,12 @@ def test_lm_eval_counts_a_sample_once_whatever_its_filters(tmp_path):
     assert found.problems == [Problem("0", "0 + 0?", "0"), Problem("1", "1 + 1?", "2")]
     assert found.samples["text"].tolist() == ["#### 0", "#### 1", "#### 2", "#### 3"]
     assert any(note.startswith("format lm-eval (guessed") for note in found.notes)
-    assert any("dropped 2 rows that repeat a doc_id" in note for note in found.notes)
+    assert any("dropped 2 rows that are another filter" in note for note in found.notes)
+
+
+def test_runs_of_lm_eval_in_one_file_are_samples(tmp_path):
+    found = import_samples([jsonl(tmp_path / "samples_mine.jsonl", [*lm_eval(), *lm_eval()])])
+    assert found.samples["text"].tolist() == ["#### 0", "#### 1"] * 2 + ["#### 2", "#### 3"] * 2
 
 
 def test_log_likelihoods_of_lm_eval_are_no_samples(tmp_path):
@@ -603,3 +617,38 @@ def test_a_pool_without_answers_is_written_only_if_told(tmp_path):
     assert not (tmp_path / "pool").exists()
     pool_of(tmp_path, path, "--allow-unanswered")
     assert (read_pool(tmp_path / "pool" / "pool.parquet", Unit.SAMPLE).cluster == -1).all()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.sampled_from(["7", "\\boxed{7}", 0.5, 3]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["role", "content", "text", "0"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+NAMES = ["problem_id", "id", "question", "correct", "answer", "sample", "chain", "round", "scores", "score_last"]
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"text": VALUES | st.just("\\boxed{7}"), "gold": VALUES | st.just("7")},
+            optional={name: VALUES for name in [*NAMES, "completion_tokens", "finish_reason", "conf_min", "level"]},
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    st.sampled_from(["jsonl", "json"]),
+)
+def test_whatever_a_file_holds_becomes_samples_or_one_sentence(tmp_path_factory, rows, suffix):
+    path = tmp_path_factory.mktemp("any") / f"mine.{suffix}"
+    path.write_text(json.dumps(rows) if suffix == "json" else "".join(json.dumps(row) + "\n" for row in rows))
+    try:
+        found = import_samples([path])
+    except UserError as error:
+        assert str(path) in str(error) or "--size" in str(error)
+        return
+    assert set(found.samples["problem_id"]) == {p.problem_id for p in found.problems}
+    assert all(isinstance(text, str) for text in found.samples["text"])
+    assert not found.samples.duplicated(["problem_id", "chain", "round", "sample"]).any()
+    assert found.scores["score_mean"].dropna().between(0, 1).all()

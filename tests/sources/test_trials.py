@@ -65,7 +65,7 @@ def test_logits_are_read_where_that_is_said(tmp_path, option):
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("lm_eval_samples_gsm8k.jsonl", (), "dropped 4 rows that repeat a doc_id"),
+        ("lm_eval_samples_gsm8k.jsonl", (), "dropped 4 rows that are another filter"),
         ("search_and_learn.jsonl", (), "format search-and-learn (guessed"),
         ("text_list.jsonl", (), ""),
         ("bom.jsonl", (), ""),

@@ -13,14 +13,15 @@ from itscale.errors import UserError
 class Format:
     """What a tool writes: the columns that tell it, and for each of ours the places where it may stand, the first one first.
 
-    A place is a column, or a path into a nested one (`doc.question`, `resps.0`, `samples.*.text`: of each). Rows of one `once`
-    (a place) are one row. A file with something at the place `never` is refused for the reason beside it.
+    A place is a column, or a path into a nested one (`doc.question`, `resps.0`, `samples.*.text`: of each). Of the rows of one
+    `once[0]` those count that have the first one's `once[1]`. A file with something at the place `never` is refused, for the
+    reason beside it.
     """
 
     about: str
     told_by: frozenset[str]
     places: dict[str, tuple[str, ...]]
-    once: str = ""
+    once: tuple[str, str] | None = None
     never: tuple[str, str] | None = None
 
 
@@ -57,7 +58,7 @@ FORMATS = {
             "gold": ("target",),
             "text": ("resps.0",),
         },
-        once="doc_id",
+        once=("doc_id", "filter"),
         never=("resps.0.0.0", "holds log-likelihoods of choices, not samples: give the log of a task that generates"),
     ),
     "search-and-learn": Format(

@@ -201,10 +201,11 @@ def _part(path: Path, given: dict[str, str], form: str, files: int, helped: bool
     if left := [str(name) for name in rows.columns if name not in tops and rows[name].notna().any()]:
         notes.append(f"not read: {', '.join(left)}")
     frame = _placed(pd.DataFrame(picked), path)
-    if chosen.once and chosen.once in rows.columns:
-        again = rows[chosen.once].astype(str).duplicated().to_numpy()
+    if chosen.once and set(chosen.once) <= set(rows.columns):
+        key, view = (rows[name].astype(str) for name in chosen.once)
+        again = (view != view.groupby(key, sort=False).transform("first")).to_numpy()
         if again.any():
-            notes.append(f"dropped {int(again.sum())} rows that repeat a {chosen.once} (other filters of the same samples)")
+            notes.append(f"dropped {int(again.sum())} rows that are another {chosen.once[1]} of the same samples")
             frame = frame[~again].reset_index(drop=True)
     return _unrolled(frame, files, notes)
 
