@@ -141,7 +141,7 @@ def _chain_fits(
         row |= _cells("stationary_accuracy", fit.pi_level, index)
         rows.append(row | _bound_cells(bound, level == index) | {"fit_p": float(fitted.p_value[index])})
     row = {"level": ALL, "questions": len(level)}
-    for key, values in (*((k, r.question) for k, r in estimates.items()), ("pi", fit.pi)):
+    for key, values in (*((k, r.question) for k, r in estimates.items()), ("stationary_accuracy", fit.pi)):
         row |= _cells(key, mean_interval(values.mean, SHARE))
     row |= _bound_cells(bound, np.ones(len(level), bool)) | {"fit_p": float(fitted.p_value[-1])}
     row |= {
