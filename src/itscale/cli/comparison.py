@@ -94,10 +94,12 @@ def calibrate(
         chosen = stage.calibrate(methods, pools, known, orders=options["calibration_orders"], seed=seed)
         return {"known": stage.known_to_json(known), "methods": chosen}
 
-    first, *others = verifier or [OWN]
+    first, *names = verifier or [OWN]
     record = {"criterion": stage.CRITERION, "verifier": first, **calibrated(read_pools(parallel, chain, predictions), wanted)}
-    pools = {name: read_pools(parallel, chain, predictions, name) for name in others}
-    others = {name: calibrated(pools[name], stage.for_verifier(wanted, pools[name])) for name in others}
+    others = {}
+    for name in names:
+        pools = read_pools(parallel, chain, predictions, name)
+        others[name] = calibrated(pools, stage.for_verifier(wanted, pools))
     write_json(out, {**record, "others": others})
 
 
