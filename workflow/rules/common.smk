@@ -149,10 +149,10 @@ def tables(*names):
     return expand(f"{RESULTS}/tables/{{name}}.csv", name=names)
 
 
-def tables_of(section, folder, *names):
+def tables_of(section, *names):
     """Tables of every benchmark that a section of the configuration compares."""
     return expand(
-        f"{RESULTS}/tables/{{benchmark}}{folder}/{{name}}.csv",
+        f"{RESULTS}/tables/{{benchmark}}/{{name}}.csv",
         benchmark=config[section]["benchmarks"],
         name=names,
     )
@@ -165,6 +165,19 @@ def folders_of(section):
 
 def figures(*names):
     return expand(f"{RESULTS}/figures/{{name}}.pdf", name=names)
+
+
+def training_runs(wildcards):
+    full = wildcards.set == "optpo_full"
+    return expand(
+        f"{RESULTS}/testtime/{{run}}-{{seed}}/run.json",
+        run=list(config["testtime"]["runs"]) if full else config["testtime"]["default"],
+        seed=config["testtime"]["seeds"] if full else config["testtime"]["seeds"][:1],
+    )
+
+
+def folders_of_runs(wildcards, input):
+    return [os.path.dirname(run) for run in input.runs]
 
 
 # Options of commands.

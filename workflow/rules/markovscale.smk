@@ -65,7 +65,9 @@ rule markovscale_tables:
     input:
         command("collect"),
         command("markovscale-markdown"),
-        tables=tables_of("markovscale", "/markovscale", *MARKOV_TABLES),
+        tables=tables_of(
+            "markovscale", *(f"markovscale/{name}" for name in MARKOV_TABLES)
+        ),
     output:
         tables=tables(*(f"markovscale_{name}" for name in MARKOV_TABLES)),
         markdown=report(

@@ -23,19 +23,6 @@ localrules:
     optpo_full,
 
 
-def training_runs(wildcards):
-    full = wildcards.set == "optpo_full"
-    return expand(
-        f"{RESULTS}/testtime/{{run}}-{{seed}}/run.json",
-        run=list(TESTTIME["runs"]) if full else TESTTIME["default"],
-        seed=TESTTIME["seeds"] if full else TESTTIME["seeds"][:1],
-    )
-
-
-def folders_of_runs(wildcards, input):
-    return [os.path.dirname(run) for run in input.runs]
-
-
 rule optpo:
     input:
         f"{RESULTS}/tables/optpo/summary.md",

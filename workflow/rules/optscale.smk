@@ -115,7 +115,7 @@ rule optscale_theory:
 rule optscale_tables:
     input:
         command("collect"),
-        tables=tables_of("compare", "", *STUDY, *QUALITY),
+        tables=tables_of("compare", *STUDY, *QUALITY),
     output:
         tables(*STUDY, *QUALITY),
     log:

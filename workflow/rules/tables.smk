@@ -72,7 +72,7 @@ rule tables:
     input:
         command("collect"),
         command("markdown"),
-        tables=tables_of("compare", "", *COMPARED),
+        tables=tables_of("compare", *COMPARED),
     output:
         tables=tables(*COMPARED),
         markdown=report(
