@@ -371,7 +371,7 @@ def test_a_killed_job_resumes_to_the_same_samples(model, tmp_path, plan):
     def start(out):
         arguments = {
             "plan": json.dumps(plan),
-            "model": model,
+            "model": str(model),
             "problems": tmp_path / "problems.parquet",
             "out": out,
             "engine": '{"name": "transformers", "batch_size": 2}',
