@@ -184,9 +184,9 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(own):
 
 
 def test_one_request_that_does_not_fit_into_memory_is_said(own):
-    write_problems(own / "problems.parquet", [Problem("long", "+".join(["1"] * 10_000), "0")])
+    write_problems(own / "problems.parquet", [Problem("long", "+".join(["1"] * 60_000), "0")])
     config = json.loads((own / "lm" / "config.json").read_text())
-    (own / "lm" / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 1 << 16}))
+    (own / "lm" / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 1 << 18}))
     done = itscale(own, *drawing(own, own / "more.parquet", samples=2), memory=300 << 20)
     refused(MODELS["one too large"], done)
 
