@@ -60,7 +60,7 @@ def _measure(folder: Path, problems: int, samples: int, tokens: int, orders: int
     add("replay", "at most 1", command, "replay", *common, "--orders", orders, "--out", replayed)
     published = ["--main", replayed / "main.csv", "--published", ROOT / "config" / "published.csv"]
     add("optscale", "at most 1", command, "optscale", *common, *published, "--orders", orders, "--out", folder / "optscale")
-    settings = ["--problems", folder / "parallel" / "problems.parquet", "--orders", min(orders, 20), "--replicates", 400]
+    settings = ["--problems", folder / "parallel" / "problems.parquet", "--replicates", 400]
     add("markovscale", "at most 1", command, "markovscale", *common, *settings, "--out", folder / "markovscale")
     votes = ["--pool", folder / "parallel" / "pool.parquet", "--calibration", folder / "parallel" / "grades.parquet"]
     votes += ["--benchmark", "b", "--orders", orders, "--seed", "0", "--out", folder / "votes"]
@@ -141,6 +141,9 @@ class Speaking:
 
     def abort(self, request_ids: list[str]) -> dict[str, Usage]:
         return {}
+
+    def under_way(self) -> int:
+        return 0
 
     def usage(self) -> Usage:
         return self._usage

@@ -415,7 +415,7 @@ def test_a_pool_is_not_continued_by_another_sampler(twins, tmp_path, monkeypatch
     def draw(batch_size=4, **engine):
         plan = json.dumps({"kind": "parallel", "samples": 4, "sampling": {"max_tokens": 20}})
         settings = json.dumps({"name": "transformers", "batch_size": batch_size, **engine})
-        generate(plan, folder, tmp_path / "problems.parquet", out, 0, settings)
+        generate(plan, str(folder), tmp_path / "problems.parquet", out, 0, settings)
 
     begin(draw, [lambda: draw(instruction=" Why?"), lambda: (retrain(), draw())], monkeypatch)
     file.write_bytes(before)
