@@ -35,11 +35,11 @@ SETTINGS = {
     "pandora": {"cost": 0.02, "n_max": 16},
     "optscale": {"s_min": 0.8, "alpha": 0.9, "n_max": 16},
     "vote_lead": {"lead": 3, "n_max": 16},
-    "vote_asc": {"threshold": 0.9, "n_max": 16},
     "vote_ratio": {"ratio": 50.0, "n_max": 16},
     "vote_posterior": {"eps": 0.05, "n_max": 16},
     "vote_heuristic": {"eps": 0.05, "n_max": 16},
     "vote_dirichlet": {"eps": 0.1, "n_max": 16, "alpha": 0.5},
+    "vote_doubling": {"n_max": 14},
     "mr_thinking": {"rounds": 5},
     "majority_over_rounds": {"n": 6},
     "best_scored_round": {"n": 6},
@@ -57,6 +57,8 @@ CASES = [
     ("first_answer", {}),
     ("pandora", {"cost": 0.02, "n_max": 16, "predicted": True, "n0": 4.0}),
     ("esc", {"n_max": 16, "window": 5}),
+    ("asc", {"n_max": 16, "threshold": 0.9, "n_min": 4, "chunk": 3}),
+    ("vote_doubling", {"n_max": 16, "n_min": 3, "share": 0.5}),
     ("markovscale_zero", {"rounds": 8}),
     ("markovscale_filter", {"rounds": 4, "tau": 1.0}),
 ]
@@ -130,7 +132,7 @@ def trusted(name, options, counts):
     lead = counts[0] - (counts[1] if len(counts) > 1 else 0)
     if name == "vote_lead":
         return lead >= options["lead"]
-    if name == "vote_asc":
+    if name == "asc":
         return stats.beta.sf(0.5, counts[0] + 1, counts[0] - lead + 1) >= options["threshold"]
     p0 = options.get("p0", KNOWN.votes.p0)
     m = options.get("options", KNOWN.votes.options) if name != "vote_heuristic" else len(counts) + 1
@@ -276,8 +278,17 @@ def plain(name, options, cluster, score, predicted):
             if cluster[n - 1] >= 0 and score[n - 1] >= options["s_min"]:
                 return n, best(cluster, score, n), Reason.THRESHOLD
         return n_max, best(cluster, score, n_max), Reason.LIMIT
-    if name.startswith("vote_"):
-        for n in range(options.get("n_min", 1), n_max + 1):
+    if name == "vote_doubling":
+        n = min(options.get("n_min", 2), n_max)
+        while True:
+            counts = Counter(c for c in cluster[:n].tolist() if c >= 0)
+            if counts and max(counts.values()) >= options.get("share", 0.75) * n:
+                return n, majority(cluster, n), Reason.SHARE
+            if n == n_max:
+                return n, majority(cluster, n), Reason.LIMIT
+            n = min(2 * n, n_max)
+    if name == "asc" or name.startswith("vote_"):
+        for n in [*range(options.get("n_min", 1), n_max, options.get("chunk", 1)), n_max]:
             counts = sorted(Counter(c for c in cluster[:n].tolist() if c >= 0).values(), reverse=True)
             if counts and trusted(name, options, counts):
                 return n, majority(cluster, n), Reason.LEAD if name in ("vote_lead", "vote_ratio") else Reason.CONFIDENT
@@ -288,14 +299,14 @@ def plain(name, options, cluster, score, predicted):
             if -1 not in window and len(set(window)) == 1:
                 return n, majority(cluster, n), Reason.UNANIMOUS
         return n_max, majority(cluster, n_max), Reason.LIMIT
-    if name in ("asc", "dsc", "dsc_oracle"):
+    if name in ("dsc", "dsc_oracle"):
         if name == "dsc":  # 13 of the 14 easy and 11 of the 12 hard ones have a whole window on their side
             difficulty, easy, hard = 1 - predicted["score_mean"], 12 / 40, 29 / 40
         elif name == "dsc_oracle":
             difficulty, easy, hard = 1 - np.nanmean(score), 0.2 + 12 / 80, 0.2 + 29 / 80
-        if name != "asc" and difficulty <= easy:
+        if difficulty <= easy:
             return 1, majority(cluster, 1), Reason.EASY
-        if name != "asc" and difficulty >= hard:
+        if difficulty >= hard:
             return n_max, majority(cluster, n_max), Reason.HARD
         n, sure = asc(cluster, options["threshold"], n_max)
         return n, majority(cluster, n), Reason.CONFIDENT if sure else Reason.LIMIT
@@ -475,6 +486,9 @@ def test_map_without_a_prediction_is_zero_with_bayes_first_score():
         ("vote_posterior", {"eps": 0.1, "n_max": 4, "p0": 0.2, "options": 4}, "must exceed 1/options"),
         ("vote_ratio", {"ratio": 0.5, "n_max": 4}, "exceed 1"),
         ("vote_lead", {"lead": 2, "n_max": 4, "n_min": 9}, "n_min <= n_max"),
+        ("vote_asc", {"n_max": 4}, "now called 'asc'"),
+        ("asc", {"n_max": 4, "threshold": 0.5}, "threshold of asc"),
+        ("vote_doubling", {"n_max": 4, "share": 1.5}, "share of vote_doubling"),
         ("optscale", {"s_min": 0.5, "alpha": 0.5, "n_max": 4, "n0": -1.0}, "n0 of optscale"),
         ("markovscale_zero", {"rounds": 4, "cost": -1.0}, "cost of markovscale_zero"),
         ("markovscale_map", {"rounds": 4, "strength": -1.0}, "strength of markovscale_map"),
@@ -501,7 +515,8 @@ COUNTS = [
     ("optscale", {"s_min": 0.5, "alpha": 0.5}, "n_max"),
     ("optscale", {"s_min": 0.5, "alpha": 0.5, "n_max": 8, "variant": "paper"}, "peek"),
     ("vote_lead", {"n_max": 8}, "lead"),
-    *(("vote_asc", {"n_max": 8} if setting != "n_max" else {}, setting) for setting in ("n_min", "chunk", "n_max")),
+    *(("asc", {"n_max": 8}, setting) for setting in ("n_min", "chunk")),
+    ("vote_doubling", {}, "n_max"),
     *((name, {}, "rounds") for name in ("markovscale_gate", "markovscale_zero", "markovscale_map", "markovscale_filter")),
 ]
 

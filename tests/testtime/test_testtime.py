@@ -144,7 +144,7 @@ def test_a_wrong_run_is_named(settings, message):
     [
         {"policy": "self_consistency", "n": 16},
         {"policy": "esc", "n_max": 32, "window": 16},
-        {"policy": "vote_asc", "n_min": 16, "n_max": 32},
+        {"policy": "asc", "n_min": 16, "n_max": 32},
     ],
 )
 def test_a_vote_that_fills_the_group_before_it_looks_is_taken(vote):

@@ -365,8 +365,8 @@ def live(
     given |= {key: values[key] for key in ("batch_size", "gpu_memory")}
     record = read_calibration(calibration, choices)
     slugs = slugs_of(record)
-    names = {slug: name for name, slug in slugs.items()}
-    chosen = adaptive(frozen_policies(record), [names.get(name, name) for name in values["methods"]], values["budget"])
+    names, frozen = {slug: name for name, slug in slugs.items()}, frozen_policies(record)
+    chosen = adaptive(frozen, [names.get(name, name) for name in values["methods"]], values["budget"])
     table = study_engines(
         read_problems(problems)[: values["problems"]],
         chosen,
@@ -382,7 +382,9 @@ def live(
     write_csv(out / "live.csv", with_slugs(table, slugs))
     stored = read_pool(pool, Unit.SAMPLE)
     stored = stored if predicted is None else with_predictions(stored, predicted)
-    bias = arrival_bias(stored, chosen, slots=values["budget"], orders=20, seed=seed)
+    # ASC is what is deployed in order of arrival (its_hub's BetaSelfConsistency), so that it stands here in any case.
+    asc = [(name, p) for name, p in frozen if slugs[name] == "asc" and p.limit == values["budget"] and (name, p) not in chosen]
+    bias = arrival_bias(stored, [*chosen, *asc], slots=values["budget"], orders=20, seed=seed)
     write_csv(out / "arrival.csv", with_slugs(bias, slugs))
     shown = [
         "engine",

@@ -8,13 +8,14 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from itscale.errors import UserError
-from itscale.policies.consistency import Adaptive, DifficultyAdaptive, DifficultyOracle, EarlyStopping
+from itscale.policies.consistency import DifficultyAdaptive, DifficultyOracle, EarlyStopping
 from itscale.policies.fixed import BestOfN, MultiRoundThinking, SelfConsistency, WeightedBestOfN
 from itscale.policies.markovscale import Gate, Map, Zero
-from itscale.policies.optpo import VoteASC, VoteDirichlet, VoteHeuristic, VoteLead, VotePosterior, VoteRatio
+from itscale.policies.optpo import VoteDirichlet, VoteHeuristic, VoteLead, VotePosterior, VoteRatio
 from itscale.policies.optscale import OptScale, Pandora, ScoreThreshold
 from itscale.policies.protocol import Policy
 from itscale.policies.rounds import BestScoredRound, Filter, MajorityOverRounds
+from itscale.policies.votes import Adaptive, Doubling
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,11 @@ POLICIES: dict[str, Rule] = {
         Rule("optscale_paper", "OptScale^0 (paper)", OptScale, _PAPER),
         Rule("optscale_paper_predicted", "OptScale^t (paper)", OptScale, {**_PAPER, **_PREDICTED}),
         Rule("vote_lead", "OptPO vote lead", VoteLead),
-        Rule("vote_asc", "OptPO vote ASC", VoteASC),
         Rule("vote_ratio", "OptPO ratio", VoteRatio),
         Rule("vote_posterior", "OptPO posterior", VotePosterior),
         Rule("vote_heuristic", "OptPO heuristic", VoteHeuristic),
         Rule("vote_dirichlet", "Dirichlet vote", VoteDirichlet),
+        Rule("vote_doubling", "doubling vote", Doubling),
         Rule("first_answer", "first answer", MultiRoundThinking, {"rounds": 1}),
         Rule("mr_thinking", "MR-Thinking", MultiRoundThinking),
         Rule("majority_over_rounds", "majority over rounds", MajorityOverRounds),
@@ -65,6 +66,7 @@ POLICIES: dict[str, Rule] = {
 
 # Names of before, which are an error that says the new one.
 RENAMED = {
+    "vote_asc": "asc",
     "threshold": "score_threshold",
     "reservation": "pandora",
     "gate": "markovscale_gate",

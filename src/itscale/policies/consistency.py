@@ -1,4 +1,4 @@
-"""Adaptive self-consistency: ESC, ASC and DSC (docs/optscale.md). All answer with the plurality; none needs a verifier."""
+"""Adaptive self-consistency: ESC and DSC (docs/optscale.md; ASC is in votes.py). All answer with the plurality, without a verifier."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
@@ -59,42 +59,12 @@ def count_votes(state: Tally, batch: Batch, seen: np.ndarray) -> Tally:
     return state
 
 
-@dataclass(frozen=True, slots=True)
-class Adaptive:
-    """ASC (Aggarwal et al. 2023): stop when P(theta > 1/2 | Beta(v1 + 1, v2 + 1)), v1 and v2 the top counts, is `threshold`."""
+def check_majority(name: str, threshold: float) -> None:
+    """A threshold of ASC.
 
-    n_max: int
-    threshold: float = 0.95
-    unit: ClassVar[Unit] = Unit.SAMPLE
-    needs_scores: ClassVar[bool] = False
-    needs_features: ClassVar[tuple[str, ...]] = ()
-    family: ClassVar[str] = "self_consistency"
-
-    def __post_init__(self) -> None:
-        check_counts("asc", n_max=self.n_max)
-        _probability("asc", self.threshold)
-
-    @property
-    def limit(self) -> int:
-        return self.n_max
-
-    def bind(self, known: Calibration) -> Self:
-        return self
-
-    def init(self, rows: int) -> Tally:
-        return empty_tally(rows)
-
-    def step(self, state: Tally, batch: Batch, seen: np.ndarray) -> tuple[Tally, Decision]:
-        state = count_votes(state, batch, seen)
-        sure = asc_confidence(state.first, state.second) >= self.threshold
-        want = np.where(sure, batch.n, batch.n + 1)
-        return state, stop_or_limit(batch.n, want, self.n_max, Reason.CONFIDENT, sure)
-
-    def select(self, state: Tally, batch: Batch) -> np.ndarray:
-        return plurality(batch.cluster)
-
-
-def _probability(name: str, threshold: float) -> None:
+    Raises:
+        UserError: it is no probability above a half.
+    """
     if not 0.5 < threshold < 1:
         raise UserError(f"threshold of {name} is {threshold}: choose a probability between 0.5 and 1.")
 
@@ -121,7 +91,7 @@ class DifficultyAdaptive:
 
     def __post_init__(self) -> None:
         check_counts("dsc", n_max=self.n_max, judge_window=self.judge_window, sample_window=self.sample_window)
-        _probability("dsc", self.threshold)
+        check_majority("dsc", self.threshold)
 
     @property
     def limit(self) -> int:

@@ -12,104 +12,43 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from scipy import special
 
-from itscale.data.records import Unit
 from itscale.errors import UserError
 from itscale.policies.calibration import Calibration
-from itscale.policies.consistency import count_votes
-from itscale.policies.protocol import Batch, Decision, Reason, check_counts, stop_or_limit, take
+from itscale.policies.protocol import Batch, Reason, check_counts
+from itscale.policies.votes import Vote
 from itscale.theory.voting import (
     Tally,
     VoteModel,
     asc_confidence,
     dirichlet_mode_posterior,
-    empty_tally,
     leader_posterior,
     log_ratio,
-    plurality,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Vote:
-    """Counts votes until `trusted` or n_max; answers with the plurality."""
-
-    n_max: int
-    n_min: int = 1
-    chunk: int = 1
-    unit: ClassVar[Unit] = Unit.SAMPLE
-    needs_scores: ClassVar[bool] = False
-    needs_features: ClassVar[tuple[str, ...]] = ()
-    family: ClassVar[str] = "self_consistency"
-    reason: ClassVar[Reason] = Reason.CONFIDENT
-
-    def __post_init__(self) -> None:
-        check_counts("a vote", n_max=self.n_max, n_min=self.n_min, chunk=self.chunk)
-        if self.n_min > self.n_max:
-            raise UserError(f"n_min of a vote is {self.n_min} and n_max {self.n_max}: choose n_min <= n_max.")
-
-    @property
-    def limit(self) -> int:
-        return self.n_max
-
-    def bind(self, known: Calibration) -> Self:
-        return self
-
-    def init(self, rows: int) -> Tally:
-        return empty_tally(rows)
-
-    def step(self, state: Tally, batch: Batch, seen: np.ndarray) -> tuple[Tally, Decision]:
-        state = count_votes(state, batch, seen)
-        met = (state.first > 0) & (batch.n >= self.n_min)
-        met[met] = self.trusted(take(state, met))
-        want = np.where(met, batch.n, np.maximum(batch.n + self.chunk, self.n_min))
-        return state, stop_or_limit(batch.n, want, self.n_max, self.reason, met)
-
-    def trusted(self, state: Tally) -> np.ndarray:
-        """Whether each row's vote [B] can be trusted; every row has a leader."""
-        raise NotImplementedError
-
-    def select(self, state: Tally, batch: Batch) -> np.ndarray:
-        return plurality(batch.cluster)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VoteLead(_Vote):
+class VoteLead(Vote):
     """Stop when the leader is `lead` votes ahead of the runner-up: Lambda_t = r^(v_L - v_S) >= B as an integer (derived)."""
 
     lead: int
     reason: ClassVar[Reason] = Reason.LEAD
 
     def __post_init__(self) -> None:
-        _Vote.__post_init__(self)
+        Vote.__post_init__(self)
         check_counts("vote_lead", lead=self.lead)
 
-    def trusted(self, state: Tally) -> np.ndarray:
+    def trusted(self, state: Tally, batch: Batch, rows: np.ndarray) -> np.ndarray:
         return state.first - state.second >= self.lead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VoteASC(_Vote):
-    """ASC's condition (docs/optscale.md) with n_min and chunks, so that it can end a training group; else it is `asc`."""
-
-    threshold: float = 0.95
-
-    def __post_init__(self) -> None:
-        _Vote.__post_init__(self)
-        if not 0.5 < self.threshold < 1:
-            raise UserError(f"threshold of a vote must lie between 0.5 and 1, not {self.threshold}.")
-
-    def trusted(self, state: Tally) -> np.ndarray:
-        return asc_confidence(state.first, state.second) >= self.threshold
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Estimated(_Vote):
+class _Estimated(Vote):
     """A rule that knows p0 or the number of answers m: given (multiple choice), or the calibration split's estimate."""
 
     known: VoteModel | None = None
 
     def __post_init__(self) -> None:
-        _Vote.__post_init__(self)
+        Vote.__post_init__(self)
         p0, options = getattr(self, "p0", None), getattr(self, "options", None)
         for name in ("p0", "eps"):
             value = getattr(self, name, None)
@@ -145,7 +84,7 @@ class VoteRatio(_Estimated):
         if self.ratio <= 1:
             raise UserError(f"the ratio of a vote must exceed 1, not {self.ratio}.")
 
-    def trusted(self, state: Tally) -> np.ndarray:
+    def trusted(self, state: Tally, batch: Batch, rows: np.ndarray) -> np.ndarray:
         log_r = log_ratio(self.fixed("p0"), self.fixed("options"))
         return (state.first - state.second) * log_r >= np.log(self.ratio) - 1e-9
 
@@ -158,7 +97,7 @@ class VotePosterior(_Estimated):
     p0: float | None = None
     options: int | None = None
 
-    def trusted(self, state: Tally) -> np.ndarray:
+    def trusted(self, state: Tally, batch: Batch, rows: np.ndarray) -> np.ndarray:
         return _sure(state, self.fixed("p0"), self.fixed("options"), self.eps)
 
 
@@ -169,7 +108,7 @@ class VoteHeuristic(_Estimated):
     eps: float
     p0: float | None = None
 
-    def trusted(self, state: Tally) -> np.ndarray:
+    def trusted(self, state: Tally, batch: Batch, rows: np.ndarray) -> np.ndarray:
         return _sure(state, self.fixed("p0"), (state.counts > 0).sum(axis=1) + 1, self.eps)
 
 
@@ -189,7 +128,7 @@ class VoteDirichlet(_Estimated):
         if self.alpha <= 0:
             raise UserError(f"alpha of a vote must be positive, not {self.alpha}.")
 
-    def trusted(self, state: Tally) -> np.ndarray:
+    def trusted(self, state: Tally, batch: Batch, rows: np.ndarray) -> np.ndarray:
         # The leader is no surer to beat all others than to beat the runner-up, which settles most votes.
         sure = asc_confidence(state.first, state.second, self.alpha) >= 1 - self.eps
         sure[sure] = dirichlet_mode_posterior(state.counts[sure], self.fixed("options"), self.alpha) >= 1 - self.eps

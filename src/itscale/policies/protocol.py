@@ -29,6 +29,7 @@ class Reason(StrEnum):
     UNANIMOUS = "window unanimous"
     LEAD = "vote lead reached"
     CONFIDENT = "vote confident enough"
+    SHARE = "share of the votes reached"
     EASY = "easy question, one sample"
     HARD = "hard question, whole budget"
     KEPT_FIRST = "first answer kept"

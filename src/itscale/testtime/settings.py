@@ -80,7 +80,7 @@ class RunSettings:
         if self.group > earliest:
             raise UserError(
                 f"group is {self.group}, but the vote may stop at {earliest}: raise n_min to at least the group, or choose a "
-                "rule that has n_min (vote_asc in place of asc)."
+                "rule that has n_min."
             )
         return policy
 
