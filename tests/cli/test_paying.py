@@ -23,7 +23,7 @@ def questions(folder, count=6):
 
 
 def solve(server, folder, *more):  # noqa: F811
-    given = ["solve", "--model", server.url, "--policy", "vote_lead", "--settings", '{"lead": 3, "n_max": 16}']
+    given = ["solve", "--model", server.url, "--policy", "vote_lead", "--set", "lead=3", "--set", "n_max=16"]
     given += ["--problems", str(questions(folder)), "--out", str(folder / "a.jsonl"), *more]
     app(given, standalone_mode=False)
     rows = [json.loads(line) for line in (folder / "a.jsonl").read_text().splitlines()]

@@ -44,7 +44,6 @@ def test_the_configurations_of_the_repository_are_right(tmp_path, files):
             "methods: {vote_lead: {grid: {leed: [3]}}}",
             "policy 'vote_lead' has no setting 'leed'",
         ),
-        ("methods: {v: {policy: vote_posterior}}", "methods.v in the configuration: policy 'vote_posterior' needs n_max and eps"),
         (
             "predictor: null",
             "and predictor is null: give one, or leave the method out",

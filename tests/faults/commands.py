@@ -30,7 +30,7 @@ def training(model: str, folder: Path, out: Path) -> list[object]:
     head = {"extra_layers": 2, "steps": 40, "batch_size": 8}
     files = ["--problems", folder / "problems.parquet", "--samples", folder / "samples.parquet", "--model", folder / "lm"]
     own = {
-        "language model": ["train-language-model", "--settings", json.dumps(SMALL), folder / "problems.parquet"],
-        "reward model": ["train-reward-model", "--settings", json.dumps(head), *files, folder / "problems.parquet"],
+        "language model": ["step", "train-language-model", "--settings", json.dumps(SMALL), folder / "problems.parquet"],
+        "reward model": ["step", "train-reward-model", "--settings", json.dumps(head), *files, folder / "problems.parquet"],
     }
     return [*own[model], "--seed", "1", "--out", out]

@@ -70,7 +70,7 @@ def test_no_model_folder_is_left_on_a_full_disk(made, small_disk, tmp_path):
 def test_a_read_only_disk(made, small_disk, tmp_path):
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     refused(DISK["read-only"], itscale(tmp_path, *drawing(made, small_disk / "results" / "samples.parquet")))
-    refused(DISK["read-only"], itscale(tmp_path, "gather", made / "samples.parquet", "--out", small_disk / "x.parquet"))
+    refused(DISK["read-only"], itscale(tmp_path, "step", "gather", made / "samples.parquet", "--out", small_disk / "x.parquet"))
 
 
 # Files.
@@ -226,17 +226,17 @@ def strike(own: Path, name: str) -> list[object]:
             write_problems(problems, [Problem("p0", "1+1", "2"), Problem("p0", "1+2", "3")])
             return grade
         case "a shard twice":
-            return ["gather", samples, samples, "--out", own / "all.parquet"]
+            return ["step", "gather", samples, samples, "--out", own / "all.parquet"]
         case "a shard missing":
             manifest = read_json(samples.with_suffix(".json"))
             write_json(samples.with_suffix(".json"), {**manifest, "plan": {**manifest["plan"], "shards": 2}})
-            return ["gather", samples, "--out", own / "all.parquet"]
+            return ["step", "gather", samples, "--out", own / "all.parquet"]
         case "shards of two pools":
             manifest, table = read_json(samples.with_suffix(".json")), read_table(samples, SAMPLES)
             other = table.assign(problem_id="q" + table["problem_id"])
             plan = {**manifest["plan"], "seed": manifest["plan"]["seed"] + 1}
             write_table(own / "other.parquet", other, SAMPLES, {"drawn_with": manifest["drawn_with"], "plan": plan})
-            return ["gather", samples, own / "other.parquet", "--out", own / "all.parquet"]
+            return ["step", "gather", samples, own / "other.parquet", "--out", own / "all.parquet"]
         case "strangers":
             write_problems(problems, [Problem("q0", "1+1", "2")])
             return grade
@@ -267,10 +267,10 @@ def test_a_question_in_any_language_goes_through(own):
 # Settings.
 
 SETTINGS = {
-    "setting's type": ["train-language-model", "p.parquet", "--settings", '{"steps": "many"}'],
-    "negative": ["train-language-model", "p.parquet", "--settings", '{"steps": -5}'],
-    "infinity": ["train-language-model", "p.parquet", "--settings", '{"learning_rate": Infinity}'],
-    "no object": ["train-language-model", "p.parquet", "--settings", "3"],
+    "setting's type": ["step", "train-language-model", "p.parquet", "--settings", '{"steps": "many"}'],
+    "negative": ["step", "train-language-model", "p.parquet", "--settings", '{"steps": -5}'],
+    "infinity": ["step", "train-language-model", "p.parquet", "--settings", '{"learning_rate": Infinity}'],
+    "no object": ["step", "train-language-model", "p.parquet", "--settings", "3"],
     "share": ["generate", "--plan", '{"kind": "parallel", "sampling": {"top_p": 0}}', "--model", "m", "--problems", "p.parquet"],
     "option": ["predict", "--model", "m", "--problems", "p.parquet", "--batch-size", "0"],
 }

@@ -479,7 +479,6 @@ def test_map_without_a_prediction_is_zero_with_bayes_first_score():
     [
         ("best_of_m", {}, "no policy 'best_of_m'"),
         ("score_threshold", {"smin": 0.5, "n_max": 4}, "no setting 'smin'"),
-        ("score_threshold", {"n_max": 4}, "s_min"),
         ("optscale", {"s_min": 0.5, "alpha": 1.5, "n_max": 4}, "alpha"),
         ("optscale", {"s_min": 0.5, "alpha": 0.5, "n_max": 4, "variant": "official"}, "choose paper or ours"),
         ("vote_posterior", {"eps": 5.0, "n_max": 4}, "between 0 and 1"),

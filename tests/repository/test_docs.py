@@ -40,7 +40,8 @@ def run_block(title: str) -> dict:
 
 @pytest.fixture
 def streak(monkeypatch):
-    monkeypatch.setitem(POLICIES, "streak", Rule("streak", "Streak", run_block("src/itscale/policies/streak.py")["Streak"]))
+    names = run_block("src/itscale/policies/streak.py")
+    monkeypatch.setitem(POLICIES, "streak", eval(re.search(r"`(Rule\(.*?\))`", EXTENDING)[1], {"Rule": Rule, **names}))
 
 
 def test_the_policy_of_the_page_does_what_it_says(streak):

@@ -147,8 +147,8 @@ def test_a_torn_line_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["problems", "--seed", "0", "--out", "x", "--settings", '{"tets": 3}'], "unknown key 'tets'"),
-        (["problems", "--seed", "0", "--out", "x", "--settings", "{tets"], "--settings is not valid JSON"),
+        (["step", "problems", "--seed", "0", "--out", "x", "--settings", '{"tets": 3}'], "unknown key 'tets'"),
+        (["step", "problems", "--seed", "0", "--out", "x", "--settings", "{tets"], "--settings is not valid JSON"),
         (["figure", "accuracy", "--table", "x", "--benchmark", "b", "--out", "y"], "choose one of accuracy_n"),
         (["import", "missing.jsonl", "--out", "x"], "missing.jsonl does not exist"),
         (["grade", "--problems", "no.parquet", "--samples", "no.parquet", "--out", "x"], "run the rule that makes it first"),

@@ -68,7 +68,7 @@ def folder(tmp_path):
 def run(folder, command: str, *arguments: object) -> None:
     files = ["--parallel", folder / "parallel/pool.parquet", "--chain", folder / "chain/pool.parquet"]
     options = [*files, "--predictions", folder / "predictions.parquet", "--seed", 1, *arguments]
-    done = CliRunner().invoke(app, [command, *map(str, options)], catch_exceptions=False)
+    done = CliRunner().invoke(app, [*command.split(), *map(str, options)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
 
 
@@ -81,7 +81,7 @@ def replayed(folder, *verifiers: str) -> dict[str, pd.DataFrame]:
     published = "config/published.csv"
     main = folder / "tables" / "main.csv"
     options = ["--benchmark", "b", "--calibration", record, "--orders", 8, "--main", main, "--published", published]
-    run(folder, "optscale", *names, *options, "--out", folder / "tables")
+    run(folder, "step optscale", *names, *options, "--out", folder / "tables")
     return {path.stem: pd.read_csv(path, keep_default_na=False) for path in (folder / "tables").glob("*.csv")}
 
 

@@ -674,7 +674,7 @@ def test_the_command_trains(toy, tmp_path):
     assert record["steps"] == 1 and f"options={estimate_model(pool.cluster).options}" in record["policy"]
     assert (
         CliRunner()
-        .invoke(app, ["training-tables", "--out", str(tmp_path / "tables"), "--baseline", "run", str(tmp_path)])
+        .invoke(app, ["step", "training-tables", "--out", str(tmp_path / "tables"), "--baseline", "run", str(tmp_path)])
         .exit_code
         == 0
     )

@@ -57,7 +57,7 @@ def test_live_runs_of_the_paper_use_its_engine_and_verifier(home):
     asked = ["--dry-run", "--printshellcmds", "--forcerun", "live_run", "--configfile", *PAPER, "--", "live"]
     command = [sys.executable, "-m", "snakemake", "--cores", "1", *asked]
     said = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=120, check=True).stdout
-    line = shlex.split(next(line for line in said.splitlines() if "itscale live" in line))
+    line = shlex.split(next(line for line in said.splitlines() if "itscale step live" in line))
     given = {name: json.loads(line[line.index(name) + 1]) for name in ("--engine", "--scoring", "--options")}
     config = read_configuration([ROOT / f for f in PAPER])
     assert given["--engine"] == {**config["engine"], "max_model_len": 20000}
@@ -97,8 +97,8 @@ def test_jobs_ask_for_what_their_texts_and_answers_need(home):
     training = needs("train_on_votes", run="optpo", seed=1)
     assert training["runtime"] == 2 * 2 * rollouts * 3072 // 2500 // 60 and training["mem_mb"] == 128000
     # Published figures stand beside ours where there are any; four options are m = 4.
-    studies = re.findall(r"itscale optscale --benchmark (\w+) .*", said)
-    lines = dict(zip(studies, re.findall(r".*itscale optscale --benchmark \w+ .*", said), strict=True))
+    studies = re.findall(r"itscale step optscale --benchmark (\w+) .*", said)
+    lines = dict(zip(studies, re.findall(r".*itscale step optscale --benchmark \w+ .*", said), strict=True))
     assert "--published-on=AIME24 --same" in lines["aime24"] and "--published-on" not in lines["gpqa"]
     assert "--choices=4" in lines["gpqa"] and "--choices" not in lines["math500"]
 

@@ -58,6 +58,6 @@ rule live_run:
         out=lambda wildcards, output: os.path.dirname(output.live),
         predictions=predictions_option,
     shell:
-        "python -m itscale live --model {input.model:q} --verifier {input.verifier:q}"
+        "python -m itscale step live --model {input.model:q} --verifier {input.verifier:q}"
         " --problems {input.problems:q} --calibration {input.calibration:q} --pool {input.pool:q} --options {params.options:q}"
         " --sampling {params.sampling:q} --engine {params.engine:q} --scoring {params.scoring:q} --seed {params.seed} --grading {params.grading:q} {params.predictions:q} {params.choices:q} --out {params.out:q} 2>&1 | tee {log:q}"

@@ -56,7 +56,7 @@ rule markovscale_analysis:
         predictions=predictions_option,
         out=folder,
     shell:
-        "python -m itscale markovscale --benchmark {wildcards.benchmark} --seed {params.seed}"
+        "python -m itscale step markovscale --benchmark {wildcards.benchmark} --seed {params.seed}"
         " --calibration {input.calibration:q} --parallel {input.parallel:q} --chain {input.chain:q} --problems {input.problems:q}"
         " {params.predictions:q} --replicates {params.settings[replicates]} --out {params.out:q} 2>&1 | tee {log:q}"
 
@@ -88,6 +88,6 @@ rule markovscale_tables:
         folders=[f"{name}/markovscale" for name in folders_of("markovscale")],
         out=folder,
     shell:
-        "(python -m itscale collect {params.names:q} --prefix markovscale_ --out {params.out:q} {params.folders:q}"
-        " && python -m itscale markovscale-markdown --table {params.out:q}/markovscale_methods.csv --out {output.markdown:q})"
+        "(python -m itscale step collect {params.names:q} --prefix markovscale_ --out {params.out:q} {params.folders:q}"
+        " && python -m itscale step markovscale-markdown --table {params.out:q}/markovscale_methods.csv --out {output.markdown:q})"
         " 2>&1 | tee {log:q}"

@@ -22,7 +22,7 @@ if TOY:
             models=config["toy_task"]["models"],
             out=folder,
         shell:
-            "python -m itscale toy-models --models {params.models:q} --out {params.out:q} 2>&1 | tee {log:q}"
+            "python -m itscale step toy-models --models {params.models:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
 else:
     FETCHED = {

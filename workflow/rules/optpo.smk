@@ -60,7 +60,7 @@ rule vote_guarantees:
     params:
         seed=config["seed"],
     shell:
-        "python -m itscale vote-guarantees --seed {params.seed} --out {output:q} 2>&1 | tee {log:q}"
+        "python -m itscale step vote-guarantees --seed {params.seed} --out {output:q} 2>&1 | tee {log:q}"
 
 
 rule vote_study:
@@ -89,7 +89,7 @@ rule vote_study:
         seed=config["seed"],
         out=folder,
     shell:
-        "python -m itscale vote-study --benchmark {params.benchmark} --pool {input.pool:q}"
+        "python -m itscale step vote-study --benchmark {params.benchmark} --pool {input.pool:q}"
         " --calibration {input.calibration:q} {params.choices:q} --orders {params.orders} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
@@ -183,7 +183,7 @@ rule learning_rate:
         used=TESTTIME["settings"]["learning_rate"],
         runs=folders_of_runs,
     shell:
-        "python -m itscale choose-learning-rate --used {params.used} --out {output:q} {params.runs:q} 2>&1 | tee {log:q}"
+        "python -m itscale step choose-learning-rate --used {params.used} --out {output:q} {params.runs:q} 2>&1 | tee {log:q}"
 
 
 rule training_tables:
@@ -214,5 +214,5 @@ rule training_tables:
         runs=folders_of_runs,
         out=folder,
     shell:
-        "python -m itscale training-tables --baseline {params.baseline} --out {params.out:q}"
+        "python -m itscale step training-tables --baseline {params.baseline} --out {params.out:q}"
         " {params.runs:q} 2>&1 | tee {log:q}"

@@ -49,7 +49,7 @@ rule optscale_study:
         seed=config["seed"],
         out=folder,
     shell:
-        "python -m itscale optscale --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
+        "python -m itscale step optscale --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
         " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions:q} {params.verifiers:q} --main {input.main:q}"
         " --published {input.published:q} {params.published:q} {params.choices:q} --orders {params.orders} --seed {params.seed}"
         " --out {params.out:q} 2>&1 | tee {log:q}"
@@ -82,7 +82,7 @@ rule predictor_quality:
     params:
         out=folder,
     shell:
-        "python -m itscale predictor-quality --benchmark {wildcards.benchmark}"
+        "python -m itscale step predictor-quality --benchmark {wildcards.benchmark}"
         " --problems {input.problems:q} --parallel {input.parallel:q} --chain {input.chain:q}"
         " --predictions {input.predictions:q} --training-problems {input.training_problems:q}"
         " --training-parallel {input.training_parallel:q} --training-chain {input.training_chain:q}"
@@ -108,7 +108,7 @@ rule optscale_theory:
         seed=config["seed"],
         out=folder,
     shell:
-        "python -m itscale optscale-theory --seed {params.seed} --rows {params.rows}"
+        "python -m itscale step optscale-theory --seed {params.seed} --rows {params.rows}"
         " --out {params.out:q} 2>&1 | tee {log:q}"
 
 
@@ -131,7 +131,7 @@ rule optscale_tables:
         folders=folders_of("compare"),
         out=folder,
     shell:
-        "python -m itscale collect {params.names:q} --out {params.out:q} {params.folders:q} 2>&1 | tee {log:q}"
+        "python -m itscale step collect {params.names:q} --out {params.out:q} {params.folders:q} 2>&1 | tee {log:q}"
 
 
 rule optscale:

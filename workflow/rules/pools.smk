@@ -43,7 +43,7 @@ rule gather:
         mem_mb=more(1000),
         runtime=more(10),
     shell:
-        "python -m itscale gather --out {output.table:q} {input.shards:q} 2>&1 | tee {log:q}"
+        "python -m itscale step gather --out {output.table:q} {input.shards:q} 2>&1 | tee {log:q}"
 
 
 # Both kinds of pool in one job: the verifier is loaded once.

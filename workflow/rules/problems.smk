@@ -17,7 +17,7 @@ if TOY:
             seed=config["seed"],
             out=folder,
         shell:
-            "python -m itscale problems --seed {params.seed} --settings {params.settings:q} --out {params.out:q} 2>&1 | tee {log:q}"
+            "python -m itscale step problems --seed {params.seed} --settings {params.settings:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
 else:
 

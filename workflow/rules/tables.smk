@@ -93,8 +93,8 @@ rule tables:
         folders=folders_of("compare"),
         out=folder,
     shell:
-        "(python -m itscale collect {params.names:q} --out {params.out:q} {params.folders:q}"
-        " && python -m itscale markdown --table {params.out:q}/main.csv --out {output.markdown:q}) 2>&1 | tee {log:q}"
+        "(python -m itscale step collect {params.names:q} --out {params.out:q} {params.folders:q}"
+        " && python -m itscale step markdown --table {params.out:q}/main.csv --out {output.markdown:q}) 2>&1 | tee {log:q}"
 
 
 rule sanity_checks:
@@ -120,7 +120,7 @@ rule sanity_checks:
         mem_mb=more(2000),
         runtime=more(5),
     shell:
-        "python -m itscale sanity-checks --test {input.test:q} --weak {input.weak:q} --chain {input.chain:q} --shifted {input.shifted:q}"
+        "python -m itscale step sanity-checks --test {input.test:q} --weak {input.weak:q} --chain {input.chain:q} --shifted {input.shifted:q}"
         " --out {output:q} 2>&1 | tee {log:q}"
 
 
@@ -153,7 +153,7 @@ rule toy_trial:
         ),
         folder=lambda wildcards, output: f"{os.path.dirname(output[0])}/partial",
     shell:
-        "python -m itscale toy-trial --seed {wildcards.toy_seed} --toy-task {params.toy_task:q}"
+        "python -m itscale step toy-trial --seed {wildcards.toy_seed} --toy-task {params.toy_task:q}"
         " --pools {params.pools:q} --sampling {params.sampling:q} --engine {params.engine:q} --folder {params.folder:q}"
         " --models {output.models:q} --out {output.table:q} 2>&1 | tee {log:q}"
 
@@ -174,4 +174,4 @@ rule toy_training:
     conda:
         ENV
     shell:
-        "python -m itscale concat --out {output:q} {input.tables:q} 2>&1 | tee {log:q}"
+        "python -m itscale step concat --out {output:q} {input.tables:q} 2>&1 | tee {log:q}"

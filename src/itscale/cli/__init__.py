@@ -1,11 +1,11 @@
-"""`itscale <command>`: one subcommand behind each rule of the workflow, usable without Snakemake.
+"""`itscale <command>`: what people call, in groups, and under `itscale step` what the rules of the workflow call.
 
 What a command needs is imported inside it, so that `--help` and the light commands start at once.
 """
 
 import sys
 
-from itscale.cli import comparison, markovscale, optscale, plan, pools, predictor, report, solving, toytask, votes
+from itscale.cli import comparison, markovscale, optscale, plan, policies, pools, predictor, report, solving, toytask, votes
 from itscale.cli.options import app
 from itscale.errors import sentence_of
 
@@ -16,6 +16,7 @@ __all__ = [
     "markovscale",
     "optscale",
     "plan",
+    "policies",
     "pools",
     "predictor",
     "report",

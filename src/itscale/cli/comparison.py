@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from itscale.cli.options import Choices, Out, Seed, app, parse_object, settings_of
+from itscale.cli.options import Choices, Out, Seed, app, parse_object, settings_of, step
 from itscale.errors import UserError
 
 PriceOption = Annotated[
@@ -175,7 +175,7 @@ def compare(
         raise typer.Exit(1)
 
 
-@app.command()
+@step.command()
 def concat(tables: Annotated[list[Path], typer.Argument(help="The same table of several benchmarks.")], out: Out) -> None:
     """Put the same table of several benchmarks under each other."""
     from itscale.data import tables as stage
@@ -183,7 +183,7 @@ def concat(tables: Annotated[list[Path], typer.Argument(help="The same table of 
     stage.write_csv(out, stage.concat(tables))
 
 
-@app.command()
+@step.command()
 def collect(
     folders: Annotated[list[Path], typer.Argument(help="Folders of tables, one a benchmark.")],
     name: Annotated[list[str], typer.Option(help="Name of a table that each of them holds; repeat it.")],
@@ -197,7 +197,7 @@ def collect(
         stage.write_csv(out / f"{prefix}{each}.csv", stage.concat([folder / f"{each}.csv" for folder in folders]))
 
 
-@app.command()
+@step.command()
 def markdown(table: Annotated[Path, typer.Option(help="The main table (CSV).")], out: Out) -> None:
     """Write the main table for people."""
     from itscale.data import tables as stage

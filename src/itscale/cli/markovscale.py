@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from itscale.cli.comparison import Predictions, read_pools
-from itscale.cli.options import Out, Problems, Seed, app
+from itscale.cli.options import Out, Problems, Seed, step
 
 
-@app.command()
+@step.command()
 def markovscale(
     benchmark: Annotated[str, typer.Option(help="Name of the benchmark, for the tables.")],
     calibration: Annotated[Path, typer.Option(help="What `itscale calibrate` wrote.")],
@@ -61,7 +61,7 @@ def markovscale(
     print(found["chain_fits"].iloc[-1].to_string())
 
 
-@app.command()
+@step.command()
 def markovscale_markdown(table: Annotated[Path, typer.Option(help="The table of methods (CSV).")], out: Out) -> None:
     """Write the table of sequential methods for people."""
     from itscale.data.records import write_atomic

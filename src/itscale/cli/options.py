@@ -1,20 +1,82 @@
-"""What the commands share: the application, its common options, and settings read from JSON."""
+"""What the commands share: the application, its first page, common options, and settings read from JSON and KEY=VALUE."""
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
+from typer.core import TyperGroup
 
 from itscale.errors import UserError
 
-HELP = "One command behind each rule of the workflow; every one works without Snakemake."
+HELP = """Stop sampling when a question has had enough: rules for best-of-N, self-consistency and re-answering.
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
+```
+itscale import samples.jsonl --out pool      # your samples, ready to replay rules on
+itscale advise --pool pool                   # which rule and threshold suit them
+itscale solve --model http://127.0.0.1:8000/v1 --policy asc --problems questions.jsonl
+```
+"""
+
+# The first page: every command in its group, in the order in which they are shown.
+GROUPS = {
+    "Start here": ("advise", "sample", "solve", "import", "policies"),
+    "Evaluate": ("calibrate", "replay", "compare", "figure", "report", "plan"),
+    "Data and models": (
+        "dataset",
+        "fetch-model",
+        "import-official",
+        "generate",
+        "score",
+        "grade",
+        "pool",
+        "train-predictor",
+        "predict",
+    ),
+    "Train": ("train-on-votes",),
+    "Workflow": ("step",),
+}
+
+
+class FirstPage(TyperGroup):
+    """The commands in the groups of GROUPS."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for panel, names in GROUPS.items():
+            for name in names:
+                if name in self.commands:
+                    self.commands[name] = command = self.commands.pop(name)
+                    command.rich_help_panel = panel
+
+
+app = typer.Typer(cls=FirstPage, no_args_is_help=True, pretty_exceptions_enable=False, help=HELP, rich_markup_mode="markdown")
+step = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app.add_typer(step, name="step", help="The small steps of the workflow, each a command that one of its rules calls.")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        try:
+            print(f"itscale {version('itscale')}")
+        except PackageNotFoundError:
+            raise UserError("itscale runs from its sources and is not installed, so it has no version.") from None
+        raise typer.Exit()
+
+
+@app.callback(help=HELP)
+def first_page(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """See HELP."""
+
 
 Out = Annotated[Path, typer.Option(help="File (or folder) to write.")]
 Choices = Annotated[
@@ -22,7 +84,7 @@ Choices = Annotated[
     typer.Option(min=2, help="Options of each question of a multiple-choice benchmark: m of the votes, else estimated."),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
-Problems = Annotated[Path, typer.Option(help="Problems, a table that `itscale problems` wrote.")]
+Problems = Annotated[Path, typer.Option(help="Problems, a table that `itscale step problems` wrote.")]
 StepBreak = Annotated[str, typer.Option(help="What stands between steps of a solution, as a JSON string.")]
 Samples = Annotated[Path, typer.Option(help="Samples, a table that `itscale generate` wrote.")]
 AnswerFormat = Annotated[
@@ -76,6 +138,45 @@ def parse_step_break(text: str) -> str:
     if not isinstance(pieces, str) or not pieces:
         raise UserError(f"--step-break is {text}: give a JSON string that is not empty.")
     return pieces
+
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the policy, see `itscale policies`; repeat it for more."),
+]
+
+
+Temperature = Annotated[float | None, typer.Option(min=0, help="Sampling temperature; without it the model's or server's own.")]
+TopP = Annotated[float | None, typer.Option(help="Share of the probability that is sampled from; as for --temperature.")]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=1, help="Longest completion in tokens; without it as long as the model or server allows.")
+]
+Concurrency = Annotated[int | None, typer.Option(min=1, help="Requests at once: by default 32 for a server, 256 for a folder.")]
+
+
+def given_options(**options: Any) -> dict[str, Any]:
+    """Those options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def parse_settings(given: Iterable[str] | None) -> dict[str, Any]:
+    """Settings from KEY=VALUE; a value is a number, true, false or null where it reads as one, else a text.
+
+    Raises:
+        UserError: one is of another form, or comes twice.
+    """
+    found: dict[str, Any] = {}
+    for text in given or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {text} is no KEY=VALUE: write --set lead=3.")
+        if key.strip() in found:
+            raise UserError(f"--set {key.strip()} is given twice: give it once.")
+        try:
+            found[key.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            found[key.strip()] = value
+    return found
 
 
 def settings_of(cls: type, text: str, option: str, **given: Any) -> Any:

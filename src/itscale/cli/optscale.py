@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from itscale.cli.comparison import Predictions, Verifiers, conditions
-from itscale.cli.options import Choices, Out, Problems, Seed, app
+from itscale.cli.options import Choices, Out, Problems, Seed, step
 from itscale.errors import UserError
 
 
-@app.command()
+@step.command()
 def optscale(
     benchmark: Annotated[str, typer.Option(help="Name of the benchmark, for the tables.")],
     calibration: Annotated[Path, typer.Option(help="What `itscale calibrate` wrote.")],
@@ -68,7 +68,7 @@ def optscale(
     write_csv(out / "published.csv", stage.beside_published(ours, figures, published_on, same).assign(benchmark=benchmark))
 
 
-@app.command()
+@step.command()
 def optscale_theory(
     seed: Seed,
     out: Out,
@@ -83,7 +83,7 @@ def optscale_theory(
     write_csv(out / "reached_confidence.csv", stage.reached_confidence(rows=rows, seed=seed, n_max=n_max))
 
 
-@app.command()
+@step.command()
 def predictor_quality(
     benchmark: Annotated[str, typer.Option(help="Name of the benchmark, for the tables.")],
     problems: Problems,

@@ -1,6 +1,8 @@
 """The command that says what a configuration will cost before anything runs."""
 
+from collections import Counter
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated
 
 import typer
@@ -10,22 +12,36 @@ from itscale.cli.options import app
 
 @app.command()
 def plan(
-    configfile: Annotated[list[Path], typer.Option(help="Configuration laid over config/config.yaml; may be repeated.")],
     targets: Annotated[
         list[str] | None, typer.Argument(help="What is to be made, as for snakemake: optscale markovscale; all by default.")
     ] = None,
-    folder: Annotated[Path, typer.Option(help="Folder of the Snakefile.")] = Path(),
+    configfile: Annotated[
+        list[Path] | None, typer.Option(help="Configuration laid over config/config.yaml; may be repeated.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder of the Snakefile; without it, the folder here or the one that itscale runs from.")
+    ] = None,
     generator: Annotated[str | None, typer.Option(help="Another of the configuration's generators.")] = None,
 ) -> None:
     """Print jobs, tokens, GPU-hours and disk of a configuration, from the lengths and speeds that it states; run nothing."""
-    from itscale.dag.planning import disk_gb, job_counts, pool_costs, read_configuration
+    from itscale.dag.planning import disk_gb, job_counts, pool_costs, read_configuration, workflow_folder
 
+    folder = workflow_folder() if folder is None else folder
     default = folder / "config" / "config.yaml"
-    files = [default, *(f for f in configfile if f.resolve() != default.resolve())]
+    given = [file if file.exists() or file.is_absolute() else folder / file for file in configfile or []]
+    files = [default, *(f for f in given if f.resolve() != default.resolve())]
     config = read_configuration(files)
     counts = job_counts(files, folder, targets, generator)
-    print(f"{sum(n for rule, n in counts.items() if rule not in ('all', 'total'))} jobs that are not done yet:")
-    print("  " + ", ".join(f"{count} {rule}" for rule, count in counts.items() if rule not in ("all", "total")))
+    jobs: Counter[str] = Counter()
+    for rule, count in counts.items():
+        if rule not in ("all", "total"):
+            jobs["figures" if rule.startswith("figure_") else rule] += count
+    total = sum(jobs.values())
+    print(f"{total} {'job that is' if total == 1 else 'jobs that are'} not done yet{':' if jobs else '.'}")
+    if jobs:
+        print(
+            fill(", ".join(f"{count} {rule}" for rule, count in jobs.items()), 100, initial_indent="  ", subsequent_indent="  ")
+        )
     if not config["datasets"]:
         print("The toy task: no GPU, no download; what it takes was measured (README, results/timings/workflow.json).")
         return

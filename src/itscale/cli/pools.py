@@ -23,6 +23,7 @@ from itscale.cli.options import (
     parse_object,
     parse_step_break,
     settings_of,
+    step,
 )
 from itscale.errors import UserError
 
@@ -50,7 +51,7 @@ def generate(
         generate_shard(read_problems(problems), opened, chosen, out, {"model": model, "drawn_with": settings.identity()})
 
 
-@app.command()
+@step.command()
 def gather(shards: Annotated[list[Path], typer.Argument(help="Sample tables of all shards.")], out: Out) -> None:
     """Put the shards of one pool together."""
     from itscale.data.pools import gathered
@@ -216,11 +217,11 @@ def dataset(
 
 IMPORT = """Make anyone's samples a pool that every method can be replayed on.
 
-    itscale import samples.jsonl --out pools/mine
-
-    itscale import runs/*.csv.gz --column text=output --column gold=label --out pools/mine
-
-    itscale import samples_gsm8k.jsonl --format lm-eval --out pools/gsm8k
+```
+itscale import samples.jsonl --out pools/mine
+itscale import runs/*.csv.gz --column text=output --column gold=label --out pools/mine
+itscale import samples_gsm8k.jsonl --format lm-eval --out pools/gsm8k
+```
 
 JSONL, JSON, CSV and Parquet, each also as .gz: one row a sample, or one row a question with lists. Needed are texts (`text`) or
 extracted answers (`answer`), and gold answers (`gold`) or verdicts (`correct`). All else is optional: problem_id, question,

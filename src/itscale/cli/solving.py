@@ -11,16 +11,24 @@ from itscale.cli.options import (
     AnswerFormat,
     Choices,
     Comparison,
+    Concurrency,
     GoldList,
     GradingJson,
+    MaxTokens,
     ReadCutOff,
     Seed,
+    Set,
     StepBreak,
+    Temperature,
+    TopP,
     app,
     build,
+    given_options,
     parse_object,
+    parse_settings,
     parse_step_break,
     settings_of,
+    step,
 )
 from itscale.errors import UserError
 
@@ -29,9 +37,10 @@ MANY_CUT = 0.05
 
 SOLVE = """Answer questions with a model, drawing no more samples than the policy needs.
 
-    itscale solve --model results/models/language_model --policy vote_lead --problems my.jsonl
-
-    itscale solve --model http://127.0.0.1:8000/v1 --policy optscale_paper --verifier prm --problems my.jsonl
+```
+itscale solve --model results/models/language_model --policy vote_lead --problems my.jsonl
+itscale solve --model http://127.0.0.1:8000/v1 --policy optscale_paper --verifier prm --problems my.jsonl
+```
 
 my.jsonl holds one {"question": ...} a line, with "answer" where the gold answer is known (it is looked at after the run only).
 A policy that reads scores takes its verifier from --verifier, or from a folder `reward_model` beside the model. With
@@ -46,7 +55,7 @@ def solve(
     policy: Annotated[str, typer.Option(help="Name of a policy, or of a method of the calibration.")],
     problems: Annotated[Path, typer.Option(help="Questions: .jsonl, or a table of problems (.parquet).")],
     out: Annotated[Path, typer.Option(help="File of the answers, one JSON object a line.")] = Path("answers.jsonl"),
-    settings: Annotated[str, typer.Option(help='The policy\'s settings as JSON: {"lead": 3, "n_max": 16}.')] = "{}",
+    settings: Set = None,
     calibration: Annotated[Path | None, typer.Option(help="What `itscale calibrate` wrote.")] = None,
     verifier: Annotated[Path | None, typer.Option(help="Process reward model folder.")] = None,
     verifier_batch_size: Annotated[int, typer.Option(help="Solutions per forward pass of the verifier.")] = 64,
@@ -57,7 +66,13 @@ def solve(
         str | None,
         typer.Option(help="Text after every question; by default it asks for \\boxed{} where that is read; '' is none."),
     ] = None,
-    sampling: Annotated[str, typer.Option(help="Sampling as JSON: temperature, top_p, max_tokens, ...")] = "{}",
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    max_tokens: MaxTokens = None,
+    concurrency: Concurrency = None,
+    sampling: Annotated[
+        str, typer.Option(help="What else there is of sampling as JSON: top_k, min_p, repetition_penalty, stop, ...")
+    ] = "{}",
     chains: Annotated[int, typer.Option(min=1, help="Chains per question, for policies over rounds.")] = 1,
     prefetch: Annotated[
         int | None,
@@ -93,9 +108,9 @@ def solve(
         raise UserError(f"--out {out} is a folder: give the name of a file.")
     grading = Grading(answer, compare, read_cut_off)
     questions, partial = read_questions(problems, gold_list), Path(f"{out}.partial")
-    chosen = named_policy(policy, parse_object(settings, "--settings"), readable(calibration, read_calibration))
+    chosen = named_policy(policy, parse_settings(settings), readable(calibration, read_calibration))
     served = model.startswith(("http://", "https://"))
-    options = {"batch_size": 32 if served else 256, **parse_object(engine, "--engine")}
+    options = {"batch_size": 32 if served else 256, **parse_object(engine, "--engine"), **given_options(batch_size=concurrency)}
     prm = verifier if verifier is not None or served else Path(model).parent / "reward_model"
     scorer, scored_with = None, {}
     if chosen.needs_scores:
@@ -110,7 +125,8 @@ def solve(
     elif "instruction" not in options and answer in ("auto", "boxed"):
         options["instruction"] = usual_instruction(model, served=served)
     given = build(EngineSettings, {**options, "model": model}, "--engine")
-    drawing = settings_of(Sampling, sampling, "--sampling")
+    asked = given_options(temperature=temperature, top_p=top_p, max_tokens=max_tokens)
+    drawing = build(Sampling, {**parse_object(sampling, "--sampling"), **asked}, "--sampling")
     meta = {"drawn_with": given.identity(), "scored_with": scored_with}
     identity = run_identity(questions, chosen, drawing, seed, chains, grading, meta)
     if out.exists():
@@ -157,7 +173,7 @@ def solve(
         typer.echo(accuracy(run.rows, grading))
     if run.unanswered or run.cut_off:
         many = run.cut_off > MANY_CUT * drawn
-        remedy = ": raise max_tokens in --sampling (or the model's window), so that they end of themselves" if many else ""
+        remedy = ": raise --max-tokens (or the model's window), so that they end of themselves" if many else ""
         typer.echo(f"{run.unanswered} of {drawn} samples have no answer, {run.cut_off} were cut off{remedy}")
     typer.echo(f"{out}: {sum(row.answer is not None for row in run.rows)} of {len(run.rows)} answered")
     if sentence:
@@ -280,7 +296,9 @@ def accuracy(rows, grading) -> str:
 
 ADVISE = """Which policy and threshold reach a wanted accuracy with the fewest tokens, from a stored pool.
 
-    itscale advise --pool results/pools/calibration/parallel/pool.parquet --accuracy 0.6
+```
+itscale advise --pool results/pools/calibration/parallel/pool.parquet --accuracy 0.6
+```
 
 The settings are chosen on the whole pool; the accuracy and the tokens beside them are held out: chosen on four fifths of the
 problems, measured on the fifth that was left out, in turn, with 95 % intervals over problems.
@@ -330,11 +348,11 @@ def advise(
         )
 
 
-@app.command()
+@step.command()
 def live(
     model: Annotated[Path, typer.Option(help="Model folder.")],
     verifier: Annotated[Path, typer.Option(help="Process reward model folder.")],
-    problems: Annotated[Path, typer.Option(help="Problems, a table that `itscale problems` wrote.")],
+    problems: Annotated[Path, typer.Option(help="Problems, a table that `itscale step problems` wrote.")],
     calibration: Annotated[Path, typer.Option(help="What `itscale calibrate` wrote.")],
     pool: Annotated[Path, typer.Option(help="Parallel pool of the same problems, for the order of arrival.")],
     options: Annotated[str, typer.Option(help="The configuration's section `live` as JSON.")],

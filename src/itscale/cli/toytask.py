@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Out, Problems, Samples, Seed, app, build, parse_object, settings_of
+from itscale.cli.options import Out, Problems, Samples, Seed, build, parse_object, settings_of, step
 
 
-@app.command()
+@step.command()
 def problems(seed: Seed, out: Out, settings: Annotated[str, typer.Option(help="SplitSettings as JSON.")] = "{}") -> None:
     """Make the toy task's benchmarks: test, calibration, shifted and the predictor's splits, disjoint by text."""
     from itscale.data.records import write_problems
@@ -19,7 +19,7 @@ def problems(seed: Seed, out: Out, settings: Annotated[str, typer.Option(help="S
         print(f"{split}: {len(members)} problems")
 
 
-@app.command()
+@step.command()
 def toy_models(
     out: Annotated[Path, typer.Option(help="Folder to write: the language model, the reward model and the weak one in it.")],
     models: Annotated[
@@ -33,7 +33,7 @@ def toy_models(
     print(f"{out}: {', '.join(MODELS)} ({models})")
 
 
-@app.command()
+@step.command()
 def train_language_model(
     problems: Annotated[list[Path], typer.Argument(help="Benchmarks whose questions the corpus must not contain.")],
     seed: Seed,
@@ -48,7 +48,7 @@ def train_language_model(
     train(out, seed, settings_of(LanguageModelSettings, settings, "--settings"), exclude)
 
 
-@app.command()
+@step.command()
 def train_reward_model(
     evaluated: Annotated[list[Path], typer.Argument(help="Benchmarks whose questions no generated solution may answer.")],
     model: Annotated[Path, typer.Option(help="Language model folder to start from.")],
@@ -67,7 +67,7 @@ def train_reward_model(
     train(out, model, read_table(samples, SAMPLES), read_problems(problems), seed, chosen, exclude)
 
 
-@app.command()
+@step.command()
 def sanity_checks(
     test: Annotated[Path, typer.Option(help="Parallel pool of the test split.")],
     weak: Annotated[Path, typer.Option(help="The weak verifier's scores of it.")],
@@ -86,7 +86,7 @@ def sanity_checks(
     print(table.to_string(index=False))
 
 
-@app.command()
+@step.command()
 def toy_trial(
     seed: Seed,
     toy_task: Annotated[str, typer.Option(help="The configuration's section `toy_task` as JSON.")],

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Choices, GradingJson, Out, Seed, app, settings_of
+from itscale.cli.options import Choices, GradingJson, Out, Seed, app, settings_of, step
 
 
-@app.command()
+@step.command()
 def vote_guarantees(seed: Seed, out: Out) -> None:
     """Simulate what a vote's guarantee is worth where wrong answers cluster, which its model says they do not."""
     from itscale.data.tables import write_csv
@@ -19,7 +19,7 @@ def vote_guarantees(seed: Seed, out: Out) -> None:
     print(table.to_string(index=False))
 
 
-@app.command()
+@step.command()
 def vote_study(
     benchmark: Annotated[str, typer.Option(help="Name of the benchmark, for the tables.")],
     pool: Annotated[Path, typer.Option(help="Parallel pool of the benchmark.")],
@@ -112,7 +112,7 @@ def train_on_votes(
     train(job, out)
 
 
-@app.command()
+@step.command()
 def training_tables(
     runs: Annotated[list[Path], typer.Argument(help="Folders that `itscale train-on-votes` wrote.")],
     out: Out,
@@ -134,7 +134,7 @@ def training_tables(
     print(text)
 
 
-@app.command()
+@step.command()
 def choose_learning_rate(
     runs: Annotated[list[Path], typer.Argument(help="Runs on the calibration problems that differ in their learning rate.")],
     used: Annotated[float, typer.Option(help="The learning rate that the configuration trains with.")],

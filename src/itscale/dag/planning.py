@@ -33,6 +33,19 @@ class PoolCost:
     scoring_gpu_hours: float
 
 
+def workflow_folder() -> Path:
+    """The folder of the Snakefile: the working directory, one above it, or the sources that this package runs from.
+
+    Raises:
+        UserError: there is none.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents, Path(__file__).resolve().parents[3]):
+        if (folder / "Snakefile").exists() and (folder / "config" / "config.yaml").exists():
+            return folder
+    raise UserError(f"{here} is not in a checkout of the repository, which holds the workflow: give its folder with --folder.")
+
+
 def read_configuration(files: list[Path]) -> dict[str, Any]:
     """The configuration files laid over each other, as Snakemake does.
 

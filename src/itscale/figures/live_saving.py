@@ -17,7 +17,7 @@ CAPTION = (
 
 
 def draw(live: pd.DataFrame, benchmark: str, out: Path) -> None:
-    """`live`: a row per engine and method (`itscale live`); writes `out` as PDF and PNG."""
+    """`live`: a row per engine and method (`itscale step live`); writes `out` as PDF and PNG."""
     rows = live[~live["method"].str.startswith("fixed ")]
     with figure(out, CAPTION.format(benchmark=benchmark), width=6.6, height=4.4) as (_, axes):
         axis = axes[0]

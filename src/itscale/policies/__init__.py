@@ -4,9 +4,10 @@ Both are accepted wherever a rule is named: in the configuration, on the command
 """
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from itscale.data.records import Unit
 from itscale.errors import UserError
 from itscale.policies.consistency import DifficultyAdaptive, DifficultyOracle, EarlyStopping
 from itscale.policies.fixed import BestOfN, MultiRoundThinking, SelfConsistency, WeightedBestOfN
@@ -20,46 +21,270 @@ from itscale.policies.votes import Adaptive, Doubling
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule as people name it: `slug` in files and commands, `name` in tables and figures; `settings` make it this rule."""
+    """A rule as people name it: `slug` in files and commands, `name` in tables and figures; `settings` make it this rule.
+
+    `usual` are the settings that it takes where nobody gives others: fixed beforehand, tuned on nothing. `about` says in a line
+    what it does, `source` where it comes from, `calibrated` whether it needs statistics of a calibration split.
+    """
 
     slug: str
     name: str
     policy: type
+    about: str
+    source: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    usual: Mapping[str, Any] = field(default_factory=dict)
+    calibrated: bool = False
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it cannot do without: `verifier`, `predictor`, `calibration`, `rounds` (of re-answering)."""
+        policy = make_policy(self.slug)
+        replay_only = getattr(policy, "replay_only", False)
+        has = {
+            "rounds": policy.unit is Unit.ROUND,
+            "verifier": policy.needs_scores or replay_only,
+            "predictor": bool(policy.needs_features) and not replay_only,
+            "calibration": self.calibrated,
+        }
+        return tuple(need for need, needed in has.items() if needed)
 
 
 _PAPER, _PREDICTED = {"variant": "paper"}, {"predicted": True}
+_N, _MOST, _ROUNDS = {"n": 16}, {"n_max": 16}, {"rounds": 4}
+_TARGET = {"s_min": 0.9, "alpha": 0.95, **_MOST}
+_OPTSCALE, _OPTPO, _MARKOVSCALE = "arXiv 2506.22376", "arXiv 2512.02882", "arXiv 2602.01120"
 
 POLICIES: dict[str, Rule] = {
     rule.slug: rule
     for rule in (
-        Rule("best_of_n", "best-of-N", BestOfN),
-        Rule("weighted_best_of_n", "weighted best-of-N", WeightedBestOfN),
-        Rule("self_consistency", "self-consistency", SelfConsistency),
-        Rule("esc", "ESC", EarlyStopping),
-        Rule("asc", "ASC", Adaptive),
-        Rule("dsc", "DSC", DifficultyAdaptive),
-        Rule("dsc_oracle", "DSC (oracle, replay only)", DifficultyOracle),
-        Rule("score_threshold", "score threshold", ScoreThreshold),
-        Rule("pandora", "Pandora", Pandora),
-        Rule("optscale", "OptScale^0 (ours)", OptScale, {"variant": "ours"}),
-        Rule("optscale_predicted", "OptScale^t (ours)", OptScale, {"variant": "ours", **_PREDICTED}),
-        Rule("optscale_paper", "OptScale^0 (paper)", OptScale, _PAPER),
-        Rule("optscale_paper_predicted", "OptScale^t (paper)", OptScale, {**_PAPER, **_PREDICTED}),
-        Rule("vote_lead", "OptPO vote lead", VoteLead),
-        Rule("vote_ratio", "OptPO ratio", VoteRatio),
-        Rule("vote_posterior", "OptPO posterior", VotePosterior),
-        Rule("vote_heuristic", "OptPO heuristic", VoteHeuristic),
-        Rule("vote_dirichlet", "Dirichlet vote", VoteDirichlet),
-        Rule("vote_doubling", "doubling vote", Doubling),
-        Rule("first_answer", "first answer", MultiRoundThinking, {"rounds": 1}),
-        Rule("mr_thinking", "MR-Thinking", MultiRoundThinking),
-        Rule("majority_over_rounds", "majority over rounds", MajorityOverRounds),
-        Rule("best_scored_round", "best-scored round", BestScoredRound),
-        Rule("markovscale_gate", "MarkovScale gate", Gate),
-        Rule("markovscale_zero", "MarkovScale^0", Zero),
-        Rule("markovscale_map", "MarkovScale^t", Map),
-        Rule("markovscale_filter", "MarkovScale filter (ours)", Filter),
+        Rule(
+            "best_of_n",
+            "best-of-N",
+            BestOfN,
+            "N samples, the highest verifier score.",
+            "Cobbe et al. 2021, arXiv 2110.14168",
+            usual=_N,
+        ),
+        Rule(
+            "weighted_best_of_n",
+            "weighted best-of-N",
+            WeightedBestOfN,
+            "N samples, the answer with the highest summed verifier score.",
+            "Li et al. 2023, arXiv 2206.02336",
+            usual=_N,
+        ),
+        Rule(
+            "self_consistency",
+            "self-consistency",
+            SelfConsistency,
+            "N samples, the most frequent answer.",
+            "Wang et al. 2023, arXiv 2203.11171",
+            usual=_N,
+        ),
+        Rule(
+            "esc",
+            "ESC",
+            EarlyStopping,
+            "Stop at the first window of samples whose answers all agree.",
+            "Li et al. 2024, arXiv 2401.10480",
+            usual=_MOST,
+        ),
+        Rule(
+            "asc",
+            "ASC",
+            Adaptive,
+            "Stop when the leading answer beats the runner-up with a given probability.",
+            "Aggarwal et al. 2023, arXiv 2305.11860",
+            usual=_MOST,
+        ),
+        Rule(
+            "dsc",
+            "DSC",
+            DifficultyAdaptive,
+            "One sample for easy questions, all for hard ones, ASC between.",
+            "Wang et al. 2025, arXiv 2408.13457",
+            usual=_MOST,
+            calibrated=True,
+        ),
+        Rule(
+            "dsc_oracle",
+            "DSC (oracle, replay only)",
+            DifficultyOracle,
+            "DSC as released: it reads the scores of the question under test.",
+            "Wang et al. 2025, arXiv 2408.13457",
+            usual=_MOST,
+            calibrated=True,
+        ),
+        Rule(
+            "score_threshold",
+            "score threshold",
+            ScoreThreshold,
+            "Stop at the first sample whose score reaches a threshold.",
+            "baseline",
+            usual={"s_min": 0.9, **_MOST},
+        ),
+        Rule(
+            "pandora",
+            "Pandora",
+            Pandora,
+            "Go on while another sample is worth more than its price.",
+            "Weitzman 1979, doi 10.2307/1910412",
+            usual={"cost": 0.01, **_MOST},
+            calibrated=True,
+        ),
+        Rule(
+            "optscale",
+            "OptScale^0 (ours)",
+            OptScale,
+            "Draw until the best score reaches a target with a given probability; refitted as scores arrive.",
+            _OPTSCALE,
+            settings={"variant": "ours"},
+            usual=_TARGET,
+            calibrated=True,
+        ),
+        Rule(
+            "optscale_predicted",
+            "OptScale^t (ours)",
+            OptScale,
+            "The same, beginning with what a predictor says of the question.",
+            _OPTSCALE,
+            settings={"variant": "ours", **_PREDICTED},
+            usual=_TARGET,
+            calibrated=True,
+        ),
+        Rule(
+            "optscale_paper",
+            "OptScale^0 (paper)",
+            OptScale,
+            "As published: one fit of the first scores, then its N*.",
+            _OPTSCALE,
+            settings=_PAPER,
+            usual=_TARGET,
+        ),
+        Rule(
+            "optscale_paper_predicted",
+            "OptScale^t (paper)",
+            OptScale,
+            "As published, with priors around predicted parameters.",
+            _OPTSCALE,
+            settings={**_PAPER, **_PREDICTED},
+            usual=_TARGET,
+            calibrated=True,
+        ),
+        Rule(
+            "vote_lead",
+            "OptPO vote lead",
+            VoteLead,
+            "Stop when the leading answer is some votes ahead.",
+            _OPTPO,
+            usual={"lead": 3, **_MOST},
+        ),
+        Rule(
+            "vote_ratio",
+            "OptPO ratio",
+            VoteRatio,
+            "Stop when the leader is so many times as probable as the runner-up.",
+            _OPTPO,
+            usual={"ratio": 19.0, **_MOST},
+            calibrated=True,
+        ),
+        Rule(
+            "vote_posterior",
+            "OptPO posterior",
+            VotePosterior,
+            "Stop when the leader is the consensus with a given probability.",
+            _OPTPO,
+            usual={"eps": 0.05, **_MOST},
+            calibrated=True,
+        ),
+        Rule(
+            "vote_heuristic",
+            "OptPO heuristic",
+            VoteHeuristic,
+            "The same with the number of answers counted as it goes; no guarantee.",
+            _OPTPO,
+            usual={"eps": 0.05, **_MOST},
+            calibrated=True,
+        ),
+        Rule(
+            "vote_dirichlet",
+            "Dirichlet vote",
+            VoteDirichlet,
+            "Stop when the leader is probably the most frequent answer, under a Dirichlet prior.",
+            "ours",
+            usual={"eps": 0.05, **_MOST},
+            calibrated=True,
+        ),
+        Rule(
+            "vote_doubling",
+            "doubling vote",
+            Doubling,
+            "Draw twice as many until the leader has a given share of the votes.",
+            "its_hub",
+            usual=_MOST,
+        ),
+        Rule("first_answer", "first answer", MultiRoundThinking, "One round, no scaling.", "baseline", settings={"rounds": 1}),
+        Rule(
+            "mr_thinking",
+            "MR-Thinking",
+            MultiRoundThinking,
+            "A fixed number of rounds, the last answer.",
+            "arXiv 2503.19855",
+            usual=_ROUNDS,
+        ),
+        Rule(
+            "majority_over_rounds",
+            "majority over rounds",
+            MajorityOverRounds,
+            "A fixed number of rounds, the most frequent answer.",
+            "baseline",
+            usual={"n": 4},
+        ),
+        Rule(
+            "best_scored_round",
+            "best-scored round",
+            BestScoredRound,
+            "A fixed number of rounds, the highest verifier score.",
+            "baseline",
+            usual={"n": 4},
+        ),
+        Rule(
+            "markovscale_gate",
+            "MarkovScale gate",
+            Gate,
+            "All rounds where re-answering should help, else the first answer.",
+            _MARKOVSCALE,
+            usual=_ROUNDS,
+            calibrated=True,
+        ),
+        Rule(
+            "markovscale_zero",
+            "MarkovScale^0",
+            Zero,
+            "As many rounds as pay, by the rates of the first score's stratum.",
+            _MARKOVSCALE,
+            usual=_ROUNDS,
+            calibrated=True,
+        ),
+        Rule(
+            "markovscale_map",
+            "MarkovScale^t",
+            Map,
+            "As many rounds as pay, by rates predicted from the question.",
+            _MARKOVSCALE,
+            usual=_ROUNDS,
+            calibrated=True,
+        ),
+        Rule(
+            "markovscale_filter",
+            "MarkovScale filter (ours)",
+            Filter,
+            "After each round: how likely is each answer, and is another round worth it.",
+            "ours",
+            usual=_ROUNDS,
+            calibrated=True,
+        ),
     )
 }
 
@@ -96,23 +321,17 @@ def named_rule(name: str) -> Rule:
 
 
 def make_policy(name: str, **settings: Any) -> Policy:
-    """A policy by its slug or display name; `settings` win over those that make the rule what it is.
+    """A policy by its slug or display name; `settings` win over the usual ones, and over those that make the rule what it is.
 
     Raises:
-        UserError: the name or a setting is not known, or a setting is missing; the message lists what there is.
+        UserError: the name or a setting is not known; the message lists what there is.
     """
     rule = named_rule(name)
     known = [f.name for f in fields(rule.policy)]
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise UserError(f"policy {name!r} has no setting {unknown[0]!r}: it takes {', '.join(known)}.")
-    values = {**rule.settings, **settings}
-    needed = [f.name for f in fields(rule.policy) if f.init and f.default is f.default_factory is MISSING]
-    if missing := [setting for setting in needed if setting not in values]:
-        raise UserError(
-            f"policy {name!r} needs {' and '.join(missing)}: give {'them' if len(missing) > 1 else 'it'} as settings."
-        )
     try:
-        return rule.policy(**values)
+        return rule.policy(**{**rule.usual, **rule.settings, **settings})
     except TypeError as error:
         raise UserError(f"policy {name!r} cannot be made ({error}): correct its settings.") from None

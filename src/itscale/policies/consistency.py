@@ -1,4 +1,4 @@
-"""Adaptive self-consistency: ESC and DSC (docs/optscale.md; ASC is in votes.py). All answer with the plurality, without a verifier."""
+"""Adaptive self-consistency: ESC and DSC (docs/optscale.md; ASC is in votes.py). Both answer with the plurality, unverified."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self

@@ -17,18 +17,6 @@ from itscale.studies.calibrate import frozen_policies, known_from_pools
 from itscale.studies.methods import Method
 from itscale.theory.intervals import SHARE, mean_interval
 
-# Settings of a live run that names none and has no calibration: fixed beforehand, tuned on nothing.
-USUAL: dict[str, dict[str, Any]] = {
-    "best_of_n": {"n": 16},
-    "self_consistency": {"n": 16},
-    "score_threshold": {"s_min": 0.9, "n_max": 16},
-    "optscale_paper": {"s_min": 0.9, "alpha": 0.95, "n_max": 16},
-    "optscale": {"s_min": 0.9, "alpha": 0.95, "n_max": 16},
-    "vote_lead": {"lead": 3, "n_max": 16},
-    "mr_thinking": {"rounds": 4},
-    "markovscale_gate": {"rounds": 4},
-}
-
 
 def named_policy(name: str, settings: dict[str, Any], calibration: dict[str, Any] | None) -> Policy:
     """A policy ready to run: with the hyperparameters of a calibration file where there is one, else with the usual ones.
@@ -42,7 +30,7 @@ def named_policy(name: str, settings: dict[str, Any], calibration: dict[str, Any
         UserError: there is no such policy or setting, or the policy needs a calibration that nobody gives.
     """
     if calibration is None:
-        policy = make_policy(name, **{**USUAL.get(name, {}), **settings})
+        policy = make_policy(name, **settings)
         return _refuse_unbound(name, policy.bind(Calibration()))
     found = [
         (entry, policy)
