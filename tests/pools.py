@@ -10,6 +10,7 @@ from scipy import stats
 
 from itscale.data.records import FEATURES, Pool, Unit
 from itscale.policies.calibration import Calibration, Difficulty, FirstScore, Moments, Rounds, Strata
+from itscale.theory.answertypes import AnswerTypes
 from itscale.theory.emissions import GRID, normalise
 from itscale.theory.voting import VoteModel
 
@@ -78,4 +79,7 @@ KNOWN = Calibration(
         value=np.array([0.05, 0.5, 0.8]),
     ),
     votes=VoteModel(p0=0.6, options=5),
+    types=AnswerTypes(
+        np.array([[0.9, 0.05, 0.04, 0.01], [0.6, 0.3, 0.06, 0.04], [0.3, 0.28, 0.22, 0.2]]), np.array([3.0, 2.0, 1.0])
+    ),
 )

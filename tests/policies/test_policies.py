@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,8 @@ SETTINGS = {
     "vote_posterior": {"eps": 0.05, "n_max": 16},
     "vote_heuristic": {"eps": 0.05, "n_max": 16},
     "vote_dirichlet": {"eps": 0.1, "n_max": 16, "alpha": 0.5},
+    "vote_bayes": {"eps": 0.1, "n_max": 16},
+    "vote_certified": {"delta": 0.3, "n_max": 16},
     "vote_doubling": {"n_max": 14},
     "mr_thinking": {"rounds": 5},
     "majority_over_rounds": {"n": 6},
@@ -134,6 +136,13 @@ def trusted(name, options, counts):
         return lead >= options["lead"]
     if name == "asc":
         return stats.beta.sf(0.5, counts[0] + 1, counts[0] - lead + 1) >= options["threshold"]
+    if name == "vote_bayes":
+        first, second, rest = counts[0], counts[0] - lead, sum(counts) - 2 * counts[0] + lead
+        chances = np.zeros(2)  # that the leader is another answer than the mode, or the mode
+        for shares, weight in zip(KNOWN.types.shares, KNOWN.types.weight, strict=True):
+            for names in permutations(shares):
+                chances[int(names[0] == max(shares))] += weight * names[0] ** first * names[1] ** second * sum(names[2:]) ** rest
+        return chances[1] / chances.sum() >= 1 - options["eps"]
     p0 = options.get("p0", KNOWN.votes.p0)
     m = options.get("options", KNOWN.votes.options) if name != "vote_heuristic" else len(counts) + 1
     r = p0 / ((1 - p0) / (m - 1))
@@ -145,6 +154,20 @@ def trusted(name, options, counts):
         below = np.prod([stats.gamma.cdf(XS, a) for a in shapes[1:]], axis=0)
         return np.trapezoid(stats.gamma.pdf(XS, shapes[0]) * below, XS) >= 1 - options["eps"]
     return r > 1 and r ** counts[0] / (sum(r**v for v in counts) + unseen) >= 1 - options["eps"]
+
+
+def certified(cluster, delta):
+    """Whether the leader's mixture of bets on it, theta from 1/2 to 1, has won enough for its place among the answers."""
+    seen = [c for c in cluster.tolist() if c >= 0]
+    if not seen:
+        return False
+    answers = list(dict.fromkeys(seen))
+    leader = max(answers, key=lambda c: (seen.count(c), -answers.index(c)))
+    rival = max((seen.count(c) for c in answers if c != leader), default=0)
+    angle = np.linspace(np.pi / 4, np.pi / 2, 4001)  # theta = sin^2: the density of Beta(1/2, 1/2) is flat in it
+    won = (2 * np.sin(angle) ** 2) ** (seen.count(leader) - 1) * (2 * np.cos(angle) ** 2) ** rival
+    place = 1 + answers.index(leader)
+    return np.trapezoid(won, angle) * 4 / np.pi >= place * (place + 1) / delta
 
 
 def weighted(cluster, score, n):
@@ -287,6 +310,10 @@ def plain(name, options, cluster, score, predicted):
             if n == n_max:
                 return n, majority(cluster, n), Reason.LIMIT
             n = min(2 * n, n_max)
+    if name == "vote_certified":
+        stops = (n for n in range(1, n_max + 1) if certified(cluster[:n], options["delta"]))
+        n = next(stops, None)
+        return n or n_max, majority(cluster, n or n_max), Reason.CONFIDENT if n else Reason.LIMIT
     if name == "asc" or name.startswith("vote_"):
         for n in [*range(options.get("n_min", 1), n_max, options.get("chunk", 1)), n_max]:
             counts = sorted(Counter(c for c in cluster[:n].tolist() if c >= 0).values(), reverse=True)
@@ -488,6 +515,8 @@ def test_map_without_a_prediction_is_zero_with_bayes_first_score():
         ("vote_asc", {"n_max": 4}, "now called 'asc'"),
         ("asc", {"n_max": 4, "threshold": 0.5}, "threshold of asc"),
         ("vote_doubling", {"n_max": 4, "share": 1.5}, "share of vote_doubling"),
+        ("vote_bayes", {"n_max": 4, "eps": 0.0}, "eps of vote_bayes"),
+        ("vote_certified", {"n_max": 4, "delta": 5.0}, "delta of vote_certified"),
         ("optscale", {"s_min": 0.5, "alpha": 0.5, "n_max": 4, "n0": -1.0}, "n0 of optscale"),
         ("markovscale_zero", {"rounds": 4, "cost": -1.0}, "cost of markovscale_zero"),
         ("markovscale_map", {"rounds": 4, "strength": -1.0}, "strength of markovscale_map"),

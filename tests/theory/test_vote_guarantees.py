@@ -242,6 +242,6 @@ def test_an_estimated_rule_is_not_measured_by_the_votes_it_was_estimated_from(mo
 
     monkeypatch.setattr(vote_study.np.random, "default_rng", recorded)
     vote_study.guarantees(3, repeats=4, limit=8)
-    estimates = drawn[::9]  # a draw of votes to estimate from, then one for each of four rules told and estimated
-    assert len(drawn) == 45 and len(set(estimates)) == 5
-    assert not set(estimates) & {value for i, value in enumerate(drawn) if i % 9}
+    estimates = drawn[::12]  # a draw of votes to estimate from, then one for each of six rules told and five estimated
+    assert len(drawn) == 60 and len(set(estimates)) == 5
+    assert not set(estimates) & {value for i, value in enumerate(drawn) if i % 12}

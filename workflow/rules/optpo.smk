@@ -71,7 +71,7 @@ rule vote_study:
     output:
         expand(
             f"{RESULTS}/tables/optpo/{{name}}.csv",
-            name=["vote_sweep", "votes_to_stop"],
+            name=["vote_sweep", "votes_to_stop", "promises"],
         ),
     log:
         f"{RESULTS}/logs/optpo/vote_study.log",

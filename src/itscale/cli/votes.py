@@ -27,35 +27,40 @@ def vote_study(
     seed: Seed,
     out: Out,
     orders: Annotated[int, typer.Option(min=1, help="Random orders per problem; 1 is the order of submission.")] = 100,
-    eps: Annotated[float, typer.Option(help="Nominal error of the posterior and Dirichlet rules.")] = 0.05,
+    eps: Annotated[float, typer.Option(help="Nominal error of the rules that promise one.")] = 0.05,
     choices: Choices = None,
 ) -> None:
-    """Sweep the vote lead on a pool beside its theory, and count votes to stop by difficulty; writes two tables.
+    """Sweep the vote lead on a pool beside its theory, measure promised errors, and count votes to stop; writes three tables.
 
-    The sweep votes on half of a question's samples and assesses the vote by the plurality of the other half.
+    Errors are of votes on half of a question's samples, assessed by the plurality of the other half. Promises of 2 EPS, EPS and
+    EPS / 5 are measured (promises.csv, a row a rule and promise).
     """
     from itscale.data.records import Unit, read_pool, read_votes
     from itscale.data.tables import write_csv
     from itscale.errors import UserError
     from itscale.policies import make_policy
-    from itscale.policies.calibration import Calibration
-    from itscale.studies.votes import lead_sweep, votes_to_stop
-    from itscale.theory.voting import estimate_model
+    from itscale.policies.calibration import known_of_votes
+    from itscale.studies.votes import lead_sweep, promises, votes_to_stop
 
     samples = read_pool(pool, Unit.SAMPLE)
-    known = estimate_model(read_votes(calibration), choices)
+    bound = known_of_votes(read_votes(calibration), choices)
+    known = bound.votes
     limit = samples.size
     if limit < 2:
         raise UserError(f"{pool} holds one sample per problem and a vote needs two: make the pool with `samples: 2` or more.")
     sweep = lead_sweep(samples, known, (1, 2, 3, 4, 5, 6, 8, 12), benchmark=benchmark, orders=orders, seed=seed)
     write_csv(out / "vote_sweep.csv", sweep)
     names = {"lead 4": ("vote_lead", {"lead": min(4, limit)})}
-    names |= {rule: (f"vote_{rule.lower()}", {"eps": eps}) for rule in ("posterior", "heuristic", "Dirichlet")}
-    bound = Calibration(votes=known)
+    names |= {rule: (f"vote_{rule.lower()}", {"eps": eps}) for rule in ("posterior", "heuristic", "Dirichlet", "Bayes")}
+    names["certified"] = "vote_certified", {"delta": eps}
     rules = {name: make_policy(policy, n_max=limit, **chosen).bind(bound) for name, (policy, chosen) in names.items()}
     write_csv(out / "votes_to_stop.csv", votes_to_stop(samples, rules, benchmark=benchmark, orders=orders, seed=seed))
+    table = promises(samples, bound, (2 * eps, eps, eps / 5), benchmark=benchmark, orders=min(orders, 32), seed=seed)
+    write_csv(out / "promises.csv", table)
     print(f"calibration: p0 = {known.p0:.3f}, m = {known.options}")
     print(sweep.to_string(index=False))
+    shown = ["rule", "promised", "error_of_stopped", "error_of_stopped_low", "error_of_stopped_high", "stopped", "rollouts"]
+    print(table[shown].to_string(index=False, float_format="%.4g"))
 
 
 @app.command()
@@ -83,11 +88,10 @@ def train_on_votes(
     from itscale.engines import EngineSettings
     from itscale.engines.protocol import Sampling
     from itscale.grading.settings import Grading
-    from itscale.policies.calibration import Calibration
+    from itscale.policies.calibration import known_of_votes
     from itscale.sources.datasets import refuse_overlap
     from itscale.testtime.evaluation import EvaluationSettings
     from itscale.testtime.settings import RunSettings
-    from itscale.theory.voting import estimate_model
 
     trained, others = read_problems(problems), read_problems(untouched)
     # What is forgotten is measured on questions that were not trained on.
@@ -104,7 +108,7 @@ def train_on_votes(
         evaluation=settings_of(EvaluationSettings, evaluation, "--evaluation"),
         sampling=settings_of(Sampling, sampling, "--sampling"),
         engine=settings_of(EngineSettings, engine, "--engine", model=str(model)),
-        known=Calibration(votes=estimate_model(read_votes(calibration), choices)),
+        known=known_of_votes(read_votes(calibration), choices),
         seed=seed,
         name=name,
         grading=settings_of(Grading, grading, "--grading"),

@@ -10,9 +10,9 @@ CAPTION = (
     "Simulated votes: error of the votes that stopped before the limit of 64 (left) and rollouts (right), against how "
     "strongly the wrong answers cluster on one of them: 0 is OptPO's model (ten answers, the consensus with probability "
     "0.4, the others equal), at 1 a single wrong answer is nearly as frequent as the consensus. Dashed: the nominal error "
-    "of 5 %. Filled: the rule is told the true p0 and m; hollow: it estimates them from such answers, by which a clustered "
-    "questions make it careful. Under the model the tests keep their promise; beyond it they do not. A point is missing where "
-    "hardly any vote stopped."
+    "of 5 %. Filled: the rule is told the true p0 and m (Bayes: all shares); hollow: it estimates them from such answers, by "
+    "which clustered questions make it careful. Under the model all keep their promise; beyond it OptPO's tests do not, and "
+    "the certified vote, which is told nothing, always does. A point is missing where hardly any vote stopped."
 )
 
 
@@ -22,6 +22,8 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
         for index, rule in enumerate(table["rule"].unique()):
             for model, fill in (("told", True), ("estimated", False)):
                 rows = table[(table["rule"] == rule) & (table["model"] == model)]
+                if rows.empty:
+                    continue
                 style = look(index)
                 options = {
                     "linestyle": "-" if fill else ":",

@@ -16,7 +16,7 @@ from itscale.policies.optpo import VoteDirichlet, VoteHeuristic, VoteLead, VoteP
 from itscale.policies.optscale import OptScale, Pandora, ScoreThreshold
 from itscale.policies.protocol import Policy
 from itscale.policies.rounds import BestScoredRound, Filter, MajorityOverRounds
-from itscale.policies.votes import Adaptive, Doubling
+from itscale.policies.votes import Adaptive, Bayes, Certified, Doubling
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +217,28 @@ POLICIES: dict[str, Rule] = {
             calibrated=True,
         ),
         Rule(
+            "vote_bayes",
+            "Bayes vote",
+            Bayes,
+            "Stop when the leader is probably the most frequent answer, the calibration questions' answers being the prior.",
+            "ours; idea of arXiv 2602.05395",
+            usual={"eps": 0.05, **_MOST},
+            calibrated=True,
+        ),
+        Rule(
+            "vote_certified",
+            "certified vote",
+            Certified,
+            "Stop when the leader is proven the most frequent answer, whatever the question.",
+            "ours; ideas of arXiv 2510.17472 and 2605.05873",
+            usual={"delta": 0.05, **_MOST},
+        ),
+        Rule(
             "vote_doubling",
             "doubling vote",
             Doubling,
             "Draw twice as many until the leader has a given share of the votes.",
-            "its_hub",
+            "its_hub, pull request 262",
             usual=_MOST,
         ),
         Rule("first_answer", "first answer", MultiRoundThinking, "One round, no scaling.", "baseline", settings={"rounds": 1}),

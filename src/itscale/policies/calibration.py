@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from itscale.theory.voting import VoteModel
+from itscale.theory.answertypes import AnswerTypes, answer_types
+from itscale.theory.voting import VoteModel, estimate_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +85,10 @@ class Calibration:
     votes: VoteModel | None = None
     first_score: FirstScore | None = None
     rounds: Rounds | None = None
+    types: AnswerTypes | None = None
+
+
+def known_of_votes(cluster: np.ndarray, options: int | None = None) -> Calibration:
+    """What votes cluster [R, K] of R questions say to rules that count votes; `options` is m where it is known."""
+    types = answer_types(cluster) if (cluster >= 0).any() else None
+    return Calibration(votes=estimate_model(cluster, options), types=types)

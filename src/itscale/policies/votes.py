@@ -3,7 +3,7 @@
 All count answered samples in submission order and answer with the plurality; OptPO's own are in optpo.py.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import numpy as np
@@ -13,6 +13,8 @@ from itscale.errors import UserError
 from itscale.policies.calibration import Calibration
 from itscale.policies.consistency import check_majority, count_votes
 from itscale.policies.protocol import Batch, Decision, Reason, check_counts, stop_or_limit, take
+from itscale.theory.answertypes import AnswerTypes, mode_posterior
+from itscale.theory.certificate import log_bar, log_evidence
 from itscale.theory.voting import Tally, asc_confidence, empty_tally, plurality
 
 
@@ -112,3 +114,70 @@ class Doubling(Looks):
 
     def trusted(self, state: Tally, batch: Batch, rows: np.ndarray) -> np.ndarray:
         return state.first >= self.share * batch.n[rows] - 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bayes(Vote):
+    """Stop when the leader is the mode with a posterior of 1 - `eps`, the prior being the calibration questions' answers.
+
+    Questions differ: the prior is over whole answer distributions (theory/answertypes.py; idea: arXiv 2602.05395, this form is
+    derived). Where test questions are like the calibration questions, such stops err with probability <= eps on their average.
+    """
+
+    eps: float
+    types: AnswerTypes | None = None
+
+    def __post_init__(self) -> None:
+        Vote.__post_init__(self)
+        check_error("vote_bayes", eps=self.eps)
+
+    def bind(self, known: Calibration) -> Self:
+        return replace(self, types=known.types)
+
+    def trusted(self, state: Tally, batch: Batch, rows: np.ndarray) -> np.ndarray:
+        if self.types is None:
+            raise ValueError("bind the policy to a calibration first")
+        rest = state.counts.sum(axis=1) - state.first - state.second
+        return mode_posterior(self.types, state.first, state.second, rest) >= 1 - self.eps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certified(Vote):
+    """Stop when the leader is certified: whatever the question, P(it ever stops at an answer that is not the mode) <= `delta`.
+
+    No p0, no number of answers, no prior, and any moment of stopping; a tie for the mode counts as an error. Proof in
+    docs/optpo.md. The price is many votes: it is there to be honest, not to save.
+    """
+
+    delta: float
+
+    def __post_init__(self) -> None:
+        Vote.__post_init__(self)
+        check_error("vote_certified", delta=self.delta)
+
+    def trusted(self, state: Tally, batch: Batch, rows: np.ndarray) -> np.ndarray:
+        # The vote that introduced the leader is not counted for it.
+        evidence = log_evidence(state.first - 1, state.second)
+        sure = evidence >= log_bar(1, self.delta)
+        sure[sure] = evidence[sure] >= log_bar(_places(batch.cluster[rows[sure]], state.leader[sure]), self.delta)
+        return sure
+
+
+def _places(cluster: np.ndarray, leader: np.ndarray) -> np.ndarray:
+    """As the how manieth answer of cluster [B, K] each row's leader [B] appeared, from 1."""
+    rows, columns = cluster.shape
+    first = np.full((rows, int(cluster.max(initial=-1)) + 2), columns)  # the last column takes the -1s
+    for column in range(columns - 1, -1, -1):
+        first[np.arange(rows), cluster[:, column]] = column
+    return 1 + (first[:, :-1] < first[np.arange(rows), leader][:, None]).sum(axis=1)
+
+
+def check_error(rule: str, **errors: float) -> None:
+    """A promised error.
+
+    Raises:
+        UserError: it does not lie between 0 and 1.
+    """
+    for name, value in errors.items():
+        if not 0 < value < 1:
+            raise UserError(f"{name} of {rule} is {value}: it is a promised error, between 0 and 1.")

@@ -4,7 +4,7 @@ Criterion (docs/optscale.md): the fewest completion tokens among the settings wh
 one point of the same family's fixed N (best-of-N, self-consistency, or the whole chain); if none is, the most accurate.
 """
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -14,14 +14,13 @@ from itscale.data.records import Pool, Unit, read_json
 from itscale.drivers.replay import replay
 from itscale.errors import UserError
 from itscale.policies import make_policy
-from itscale.policies.calibration import Calibration
+from itscale.policies.calibration import Calibration, known_of_votes
 from itscale.policies.consistency import measure_difficulty
 from itscale.policies.markovscale import fit_first_score, fit_strata
 from itscale.policies.optscale import average_moments
 from itscale.policies.protocol import Policy, depends_on_verifier
 from itscale.policies.rounds import fit_rounds
 from itscale.studies.methods import Method
-from itscale.theory.voting import estimate_model
 
 TOLERANCE = 0.01
 CRITERION = (
@@ -98,13 +97,14 @@ def for_verifier(methods: list[Method], pools: dict[Unit, Pool]) -> list[Method]
 def known_from_pools(pools: dict[Unit, Pool], *, strata: int, strength: float) -> Calibration:
     """What the calibration split says beforehand; a part is None where the kind of pool that it needs is missing."""
     samples, rounds = pools.get(Unit.SAMPLE), pools.get(Unit.ROUND)
-    return Calibration(
+    voted = known_of_votes(samples.cluster) if samples else Calibration()
+    return replace(
+        voted,
         moments=average_moments(samples) if samples else None,
         difficulty=measure_difficulty(samples) if samples else None,
         strata=fit_strata(rounds, strata) if rounds else None,
         first_score=fit_first_score(rounds, strength) if rounds else None,
         rounds=fit_rounds(rounds, strata) if rounds else None,
-        votes=estimate_model(samples.cluster) if samples else None,
     )
 
 

@@ -12,9 +12,10 @@ import pandas as pd
 
 from itscale.data.records import Pool
 from itscale.drivers.replay import drive, orders_of, per_problem, replay
-from itscale.policies import make_policy
+from itscale.policies import POLICIES, make_policy
 from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import CODE, Batch, Policy, Reason
+from itscale.theory.answertypes import AnswerTypes, answer_types
 from itscale.theory.intervals import SHARE, mean_interval, ratio_interval
 from itscale.theory.voting import VoteModel, estimate_model, log_ratio, ratio_error_bound, ratio_for_error
 
@@ -67,7 +68,8 @@ def guarantees(
 ) -> pd.DataFrame:
     """Error of the tests at a nominal error of eps, from answers as in the model to wrong answers that cluster on one.
 
-    `told`: the rule is given the true p0 and m. `estimated`: it estimates both from 100 questions of such answers, 64 votes each.
+    `told`: the rule is given the true p0 and m, or all shares of the answers. `estimated`: it estimates them from 100 questions
+    of such answers, 64 votes each. What needs neither stands once, under `told`.
     """
     rows = []
     for clustering in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -79,9 +81,14 @@ def guarantees(
                 "posterior": ("vote_posterior", {"eps": eps}),
                 "heuristic": ("vote_heuristic", {"eps": eps}),
                 "Dirichlet": ("vote_dirichlet", {"eps": eps}),
+                "Bayes": ("vote_bayes", {"eps": eps}),
+                "certified": ("vote_certified", {"delta": eps}),
             }
+            if source == "estimated":
+                del rules["certified"]  # it knows nothing that could be told
+            types = AnswerTypes(truth[None], np.ones(1)) if source == "told" else answer_types(sample)
             for name, (policy, chosen) in rules.items():
-                rule = make_policy(policy, n_max=limit, **chosen).bind(Calibration(votes=model))
+                rule = make_policy(policy, n_max=limit, **chosen).bind(Calibration(votes=model, types=types))
                 found = simulate(rule, truth, repeats, seed)
                 rows.append(
                     {
@@ -101,46 +108,89 @@ def guarantees(
     return pd.DataFrame(rows)
 
 
-def lead_sweep(pool: Pool, known: VoteModel, leads: Sequence[int], *, benchmark: str, orders: int, seed: int) -> pd.DataFrame:
-    """Error, accuracy and rollouts of the lead rule per d: on the pool, in theory, and simulated under the calibrated model.
+class HeldOut:
+    """A parallel pool on which a rule votes with half of a question's samples and is assessed by the plurality of the other half.
 
-    In each order the first half of a row's samples is voted on, so that half of them is the limit, and the error is against
-    the plurality of the other half, any answer of it where several share it. That half is a sample too: where two answers are
-    nearly as frequent, it errs itself, and the error is rather too high than too low. Theory: the bound
-    (m - 1) / (r^d + m - 1), which holds for votes that stop before the limit. Leads beyond the limit are left out.
+    In each order the first half of a row's samples is voted on, so that half of them is the limit. Any answer is right that the
+    other half gives most often. That half is a sample too: where two answers are nearly as frequent, it errs itself, and the
+    error is rather too high than too low.
     """
-    limit = pool.size // 2
-    problems, log_r = len(pool.problem_ids), float(log_ratio(known.p0, known.options))
-    model = clustered(known.p0, known.options, 0.0)
-    row = np.repeat(np.arange(pool.rows), orders if orders > 1 else 1)
-    held_out = orders_of(pool, orders, seed).reshape(-1, pool.size)[:, limit:]
-    votes = _votes(pool.cluster[row[:, None], held_out], int(pool.cluster.max(initial=-1)) + 1)
-    rows = []
-    for lead in leads:
-        if lead > limit:
-            continue
-        rule = make_policy("vote_lead", lead=lead, n_max=limit)
-        outcomes = replay(rule, pool, orders=orders, seed=seed)
-        answer = np.where(outcomes.column >= 0, pool.cluster[row, np.maximum(outcomes.column, 0)], -1)
-        wrong = ~_leads(votes, answer)
-        stopped = outcomes.reason == CODE[Reason.LEAD]
-        simulated = simulate(rule, model, 4000, seed)
+
+    def __init__(self, pool: Pool, orders: int, seed: int) -> None:
+        self.pool, self.orders, self.seed, self.limit = pool, orders, seed, pool.size // 2
+        self._row = np.repeat(np.arange(pool.rows), orders if orders > 1 else 1)
+        others = orders_of(pool, orders, seed).reshape(-1, pool.size)[:, self.limit :]
+        self._votes = _votes(pool.cluster[self._row[:, None], others], int(pool.cluster.max(initial=-1)) + 1)
+
+    def measured(self, rule: Policy) -> dict[str, float]:
+        """Columns: error (of all votes, and of those that stopped before the limit), rollouts, tokens, accuracy, with intervals
+        over questions; and the shares that stopped and were unanswered or cut off."""
+        problems = len(self.pool.problem_ids)
+        outcomes = replay(rule, self.pool, orders=self.orders, seed=self.seed)
+        answer = np.where(outcomes.column >= 0, self.pool.cluster[self._row, np.maximum(outcomes.column, 0)], -1)
+        wrong = ~_leads(self._votes, answer)
+        stopped = outcomes.reason != CODE[Reason.LIMIT]
         stops = np.bincount(outcomes.problem, stopped, problems)
         measured = {
             "error_of_stopped": ratio_interval(np.bincount(outcomes.problem, wrong & stopped, problems), stops, SHARE),
             "error": mean_interval(per_problem(wrong, outcomes, problems), SHARE),
-            "rollouts": mean_interval(per_problem(outcomes.drawn, outcomes, problems), (1, limit)),
+            "rollouts": mean_interval(per_problem(outcomes.drawn, outcomes, problems), (1, self.limit)),
+            "tokens": mean_interval(per_problem(outcomes.ledger.completion, outcomes, problems)),
             "accuracy": mean_interval(per_problem(outcomes.correct, outcomes, problems), SHARE),
         }
+        return {
+            **{k: v for name, interval in measured.items() for k, v in interval.columns(name).items()},
+            "stopped": float(stopped.mean()),
+            "unanswered": float(outcomes.unanswered.mean()),
+            "cut_off": float(outcomes.cut_off.mean()),
+        }
+
+
+# Rules that promise an error, and the setting that holds it.
+PROMISES = {"vote_posterior": "eps", "vote_dirichlet": "eps", "vote_bayes": "eps", "vote_certified": "delta"}
+
+
+def promises(pool: Pool, known: Calibration, levels: Sequence[float], *, benchmark: str, orders: int, seed: int) -> pd.DataFrame:
+    """What rules that promise an error make of it on a pool: a row per rule and promise, columns as `HeldOut.measured` has them.
+
+    The last row is the vote of the whole half, whose error is what nearly equal answers alone bring about.
+    """
+    held_out = HeldOut(pool, orders, seed)
+    rules = {
+        (name, level): make_policy(name, n_max=held_out.limit, **{setting: level}).bind(known)
+        for name, setting in PROMISES.items()
+        for level in levels
+    }
+    rules["self_consistency", float("nan")] = make_policy("self_consistency", n=held_out.limit)
+    return pd.DataFrame(
+        [
+            {"benchmark": benchmark, "rule": POLICIES[name].name, "slug": name, "promised": level, "limit": held_out.limit}
+            | held_out.measured(rule)
+            for (name, level), rule in rules.items()
+        ]
+    )
+
+
+def lead_sweep(pool: Pool, known: VoteModel, leads: Sequence[int], *, benchmark: str, orders: int, seed: int) -> pd.DataFrame:
+    """Error, accuracy and rollouts of the lead rule per d: on the pool, in theory, and simulated under the calibrated model.
+
+    Votes have half of a question's samples (`HeldOut`). Theory: the bound (m - 1) / (r^d + m - 1), which holds for votes that
+    stop before the limit. Leads beyond the limit are left out.
+    """
+    held_out = HeldOut(pool, orders, seed)
+    log_r, model = float(log_ratio(known.p0, known.options)), clustered(known.p0, known.options, 0.0)
+    rows = []
+    for lead in leads:
+        if lead > held_out.limit:
+            continue
+        rule = make_policy("vote_lead", lead=lead, n_max=held_out.limit)
+        simulated = simulate(rule, model, 4000, seed)
         rows.append(
             {
                 "benchmark": benchmark,
                 "lead": lead,
-                "limit": limit,
-                **{k: v for name, interval in measured.items() for k, v in interval.columns(name).items()},
-                "stopped": float(stopped.mean()),
-                "unanswered": float(outcomes.unanswered.mean()),
-                "cut_off": float(outcomes.cut_off.mean()),
+                "limit": held_out.limit,
+                **held_out.measured(rule),
                 "bound": ratio_error_bound(float(np.exp(lead * log_r)), known.options),
                 "model_error": simulated.error,
                 "model_error_of_stopped": simulated.error_of_stopped,
