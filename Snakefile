@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(workflow.basedir, "src")))
 
 from itscale.dag.checking import check
 from itscale.dag.configuration import refuse_renamed
+from itscale.dag.narration import narrate
 from itscale.errors import UserError
 
 try:
@@ -25,6 +26,13 @@ except UserError as error:
 
 
 report: "workflow/report/workflow.rst"
+
+
+# The terminal has a line a job; dry runs, and runs with --verbose, are told as Snakemake tells them.
+if workflow.is_main_process and not (
+    workflow.output_settings.dryrun or workflow.output_settings.verbose
+):
+    narrate(logger)
 
 
 include: "workflow/rules/common.smk"
@@ -46,15 +54,29 @@ localrules:
     markovscale,
 
 
+# What a bare `snakemake` makes, beside the page about it.
+DEFAULT = [
+    f"{RESULTS}/tables/main.csv",
+    f"{RESULTS}/tables/main.md",
+    f"{RESULTS}/tables/sanity_checks.csv" if TOY else [],
+    rules.markovscale.input,
+    rules.optpo.input,
+    figures(*(name for name in TABLE_OF if name not in ON_REQUEST)),
+]
+
+
 rule all:
+    """Everything but what is made on request (training_algorithms, toy_training)."""
     default_target: True
     input:
-        f"{RESULTS}/tables/main.csv",
-        f"{RESULTS}/tables/main.md",
-        f"{RESULTS}/tables/sanity_checks.csv" if TOY else [],
-        rules.markovscale.input,
-        rules.optpo.input,
-        figures(*(name for name in TABLE_OF if name not in ON_REQUEST)),
+        f"{RESULTS}/SUMMARY.md",
+        f"{RESULTS}/report.html",
+        DEFAULT,
 
 
 include: "workflow/rules/report.smk"
+
+
+onsuccess:
+    if workflow.is_main_process and Path(RESULTS, "SUMMARY.md").exists():
+        print(f"\n{Path(RESULTS, 'SUMMARY.md').read_text()}")

@@ -47,11 +47,13 @@ wildcard_constraints:
 # it sets more.
 shell.prefix(
     f"set -euo pipefail; export PYTHONPATH={workflow.basedir}/src TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1; "
+    "exec >/dev/null; "  # what a command prints is in its log; the terminal has a line a job
 )
 
 
 # The table that each figure reads; a figure reads nothing else. Each rule file adds its own.
 TABLE_OF = {
+    "savings": "main",
     "accuracy_tokens": "main",
     "accuracy_n": "curves",
     "samples_drawn": "stops",
@@ -65,12 +67,10 @@ ON_REQUEST = set()
 
 
 def command(name):
-    """Source files that `itscale NAME` depends on."""
     return [os.path.relpath(path) for path in command_files(name)]
 
 
 def modules(*names):
-    """Source files of modules and of all that they import."""
     return [
         os.path.relpath(path)
         for path in files_of(*(f"itscale.{name}" for name in names))
@@ -93,7 +93,6 @@ def pool(benchmark, kind):
 
 
 def samples_of(benchmark, kind):
-    """The samples of a pool: its one shard, or what its shards are gathered into."""
     name = "samples/0" if CHOICES.shards(benchmark, kind) == 1 else "samples"
     return f"{RESULTS}/pools/{benchmark}/{kind}/{name}.parquet"
 
@@ -103,7 +102,6 @@ def samples(wildcards):
 
 
 def both_kinds(name):
-    """A file of each of a benchmark's two pools."""
     return expand(
         f"{RESULTS}/pools/{{{{benchmark}}}}/{{kind}}/{name.replace('{', '{{').replace('}', '}}')}",
         kind=KINDS,
@@ -115,7 +113,6 @@ def both_samples(wildcards):
 
 
 def problems_of(wildcards):
-    """The problems of a pool: imported with it, or the benchmark's."""
     if wildcards.benchmark in config["official"]:
         return (
             f"{RESULTS}/pools/{wildcards.benchmark}/{wildcards.kind}/problems.parquet"
@@ -130,7 +127,6 @@ def shards(wildcards):
 
 
 def other_scores(benchmark):
-    """The scores of a benchmark's other verifiers, of both kinds of pool."""
     return expand(
         f"{RESULTS}/pools/{benchmark}/{{kind}}/scores_{{verifier}}.parquet",
         kind=KINDS,
@@ -139,7 +135,6 @@ def other_scores(benchmark):
 
 
 def predictions(benchmark):
-    """The predictions of a benchmark; none where the configuration has no predictor."""
     if config["predictor"] is None:
         return []
     return f"{RESULTS}/predictions/{benchmark}.parquet"
@@ -150,7 +145,6 @@ def tables(*names):
 
 
 def tables_of(section, *names):
-    """Tables of every benchmark that a section of the configuration compares."""
     return expand(
         f"{RESULTS}/tables/{{benchmark}}/{{name}}.csv",
         benchmark=config[section]["benchmarks"],
@@ -159,7 +153,6 @@ def tables_of(section, *names):
 
 
 def folders_of(section):
-    """Where the tables of every benchmark of a section lie."""
     return [f"{RESULTS}/tables/{name}" for name in config[section]["benchmarks"]]
 
 
@@ -180,11 +173,22 @@ def folders_of_runs(wildcards, input):
     return [os.path.dirname(run) for run in input.runs]
 
 
+# What a job says that begins.
+
+
+def drawing(wildcards):
+    of = config["pools"].get(wildcards.benchmark, {}).get(wildcards.kind, {})
+    count = CHOICES.shards(wildcards.benchmark, wildcards.kind)
+    part = f", shard {int(wildcards.shard) + 1} of {count}" if count > 1 else ""
+    if wildcards.kind == "parallel":
+        return f"{wildcards.benchmark}{part}: {of.get('samples')} samples a question"
+    return f"{wildcards.benchmark}{part}: {of.get('chains')} chains of {of.get('rounds')} rounds a question"
+
+
 # Options of commands.
 
 
 def folder(wildcards, output):
-    """Where a command puts its files."""
     return os.path.dirname(output[0])
 
 
@@ -211,14 +215,12 @@ def more(amount):
 
 
 def of_pool(needed, *least):
-    """An amount that depends on the pool that a rule's wildcards name."""
     return lambda wildcards, attempt: resources.scaled(
         needed(CHOICES, wildcards.benchmark, wildcards.kind, *least), attempt
     )
 
 
 def of_benchmark(needed):
-    """The same of both of a benchmark's pools, one after the other."""
     return lambda wildcards, attempt: resources.scaled(
         sum(needed(CHOICES, wildcards.benchmark, kind) for kind in KINDS), attempt
     )

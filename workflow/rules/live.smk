@@ -6,6 +6,7 @@ localrules:
 
 
 rule live:
+    """Rules that stop a real engine: tables and figures."""
     input:
         f"{RESULTS}/tables/live.csv",
         figures("live_saving", "arrival_order"),
@@ -57,6 +58,8 @@ rule live_run:
         seed=config["seed"],
         out=lambda wildcards, output: os.path.dirname(output.live),
         predictions=predictions_option,
+    message:
+        "Stopping a real engine: every live rule beside its fixed N"
     shell:
         "python -m itscale step live --model {input.model:q} --verifier {input.verifier:q}"
         " --problems {input.problems:q} --calibration {input.calibration:q} --pool {input.pool:q} --options {params.options:q}"

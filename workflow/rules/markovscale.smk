@@ -22,6 +22,7 @@ TABLE_OF |= MARKOV_FIGURES
 
 
 rule markovscale:
+    """MarkovScale: re-answering, its chain and its rules."""
     input:
         f"{RESULTS}/tables/markovscale.md",
         f"{RESULTS}/tables/markovscale_chain_fits.csv",
@@ -55,6 +56,8 @@ rule markovscale_analysis:
         seed=config["seed"],
         predictions=predictions_option,
         out=folder,
+    message:
+        "MarkovScale on {wildcards.benchmark}: chains, forecasts and rules"
     shell:
         "python -m itscale step markovscale --benchmark {wildcards.benchmark} --seed {params.seed}"
         " --calibration {input.calibration:q} --parallel {input.parallel:q} --chain {input.chain:q} --problems {input.problems:q}"
@@ -87,6 +90,8 @@ rule markovscale_tables:
         names=repeated("--name", MARKOV_TABLES),
         folders=[f"{name}/markovscale" for name in folders_of("markovscale")],
         out=folder,
+    message:
+        "Writing the MarkovScale tables"
     shell:
         "(python -m itscale step collect {params.names:q} --prefix markovscale_ --out {params.out:q} {params.folders:q}"
         " && python -m itscale step markovscale-markdown --table {params.out:q}/markovscale_methods.csv --out {output.markdown:q})"

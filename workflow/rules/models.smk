@@ -21,6 +21,8 @@ if TOY:
         params:
             models=config["toy_task"]["models"],
             out=folder,
+        message:
+            "Unpacking the toy models that come with the package"
         shell:
             "python -m itscale step toy-models --models {params.models:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
@@ -61,5 +63,7 @@ else:
                     {key: source[key] for key in ("path", "revision") if key in source}
                 ),
                 what=f"model {name}",
+            message:
+                f"Fetching the model {name}: {source['path']}"
             shell:
                 "python -m itscale fetch-model --source {params.source:q} --what {params.what:q} --out {output:q} 2>&1 | tee {log:q}"

@@ -33,6 +33,8 @@ if config["official"]:
                 else ""
             ),
             out=lambda wildcards, output: os.path.dirname(output.samples),
+        message:
+            "Reading the released pool {wildcards.benchmark}, {wildcards.kind}"
         shell:
             "python -m itscale import-official {input.completions:q} {input.prompts:q} --label {wildcards.benchmark}"
             " --kind {wildcards.kind} {params.skip_bad} --out {params.out:q} 2>&1 | tee {log:q}"

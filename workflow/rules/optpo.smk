@@ -24,6 +24,7 @@ localrules:
 
 
 rule optpo:
+    """OptPO: votes, and test-time training with them."""
     input:
         f"{RESULTS}/tables/optpo/summary.md",
         figures(
@@ -36,6 +37,7 @@ rule optpo:
 
 
 rule optpo_full:
+    """OptPO in full: four algorithms, baselines, every seed, the learning rate."""
     input:
         rules.optpo.input,
         f"{RESULTS}/tables/optpo_full/summary.md",
@@ -59,6 +61,8 @@ rule vote_guarantees:
         runtime=more(15),
     params:
         seed=config["seed"],
+    message:
+        "Simulating what a vote's guarantee is worth"
     shell:
         "python -m itscale step vote-guarantees --seed {params.seed} --out {output:q} 2>&1 | tee {log:q}"
 
@@ -88,6 +92,8 @@ rule vote_study:
         orders=config["compare"]["orders"],
         seed=config["seed"],
         out=folder,
+    message:
+        "Sweeping the vote lead on {params.benchmark}"
     shell:
         "python -m itscale step vote-study --benchmark {params.benchmark} --pool {input.pool:q}"
         " --calibration {input.calibration:q} {params.choices:q} --orders {params.orders} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
@@ -127,6 +133,8 @@ rule train_on_votes:
         engine=json.dumps({**ENGINE, "gpu_memory": TESTTIME["gpu_memory"]}),
         grading=json.dumps(grading_of(CHOICES, TESTTIME["trained"])),
         out=folder,
+    message:
+        "Training on votes: run {wildcards.run}, seed {wildcards.seed}"
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale train-on-votes --name {params.name} --seed {wildcards.seed}"
         " --settings {params.settings:q} --evaluation {params.evaluation:q} --sampling {params.sampling:q}"
@@ -161,6 +169,8 @@ use rule train_on_votes as try_learning_rate with:
         engine=json.dumps({**ENGINE, "gpu_memory": TESTTIME["gpu_memory"]}),
         grading=json.dumps(grading_of(CHOICES, "calibration")),
         out=folder,
+    message:
+        "Trying the learning rate {wildcards.rate} on the calibration problems"
 
 
 rule learning_rate:
@@ -182,6 +192,8 @@ rule learning_rate:
     params:
         used=TESTTIME["settings"]["learning_rate"],
         runs=folders_of_runs,
+    message:
+        "Comparing the learning rates"
     shell:
         "python -m itscale step choose-learning-rate --used {params.used} --out {output:q} {params.runs:q} 2>&1 | tee {log:q}"
 
@@ -213,6 +225,8 @@ rule training_tables:
         baseline=TESTTIME["baseline"],
         runs=folders_of_runs,
         out=folder,
+    message:
+        "Writing the tables of test-time training"
     shell:
         "python -m itscale step training-tables --baseline {params.baseline} --out {params.out:q}"
         " {params.runs:q} 2>&1 | tee {log:q}"

@@ -48,6 +48,8 @@ rule optscale_study:
         published=lambda wildcards: published_on(CHOICES, wildcards.benchmark),
         seed=config["seed"],
         out=folder,
+    message:
+        "OptScale on {wildcards.benchmark}: bounds, confidence, and what the choice of a threshold is worth"
     shell:
         "python -m itscale step optscale --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
         " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions:q} {params.verifiers:q} --main {input.main:q}"
@@ -81,6 +83,8 @@ rule predictor_quality:
         runtime=more(30),
     params:
         out=folder,
+    message:
+        "How good the predictor is on {wildcards.benchmark}"
     shell:
         "python -m itscale step predictor-quality --benchmark {wildcards.benchmark}"
         " --problems {input.problems:q} --parallel {input.parallel:q} --chain {input.chain:q}"
@@ -107,6 +111,8 @@ rule optscale_theory:
         rows=config["compare"]["simulated"],
         seed=config["seed"],
         out=folder,
+    message:
+        "OptScale by simulation: samples needed and confidence reached"
     shell:
         "python -m itscale step optscale-theory --seed {params.seed} --rows {params.rows}"
         " --out {params.out:q} 2>&1 | tee {log:q}"
@@ -130,11 +136,14 @@ rule optscale_tables:
         names=repeated("--name", [*STUDY, *QUALITY]),
         folders=folders_of("compare"),
         out=folder,
+    message:
+        "Writing the OptScale tables"
     shell:
         "python -m itscale step collect {params.names:q} --out {params.out:q} {params.folders:q} 2>&1 | tee {log:q}"
 
 
 rule optscale:
+    """OptScale: its tables, theory and figures."""
     input:
         f"{RESULTS}/tables/main.md",
         tables(*STUDY, *QUALITY, *THEORY),

@@ -21,6 +21,9 @@ rule samples:
             CHOICES, wildcards.benchmark, wildcards.kind
         ),
         engine=json.dumps(ENGINE),
+        said=drawing,
+    message:
+        "Drawing {params.said}"
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale generate --plan {params.plan:q} --shard {wildcards.shard}"
         " --engine {params.engine:q} --model {input.model:q} --problems {input.problems:q} --out {output.table:q} 2>&1 | tee {log:q}"
@@ -42,6 +45,8 @@ rule gather:
     resources:
         mem_mb=more(1000),
         runtime=more(10),
+    message:
+        "Gathering the shards of {wildcards.benchmark}, {wildcards.kind}"
     shell:
         "python -m itscale step gather --out {output.table:q} {input.shards:q} 2>&1 | tee {log:q}"
 
@@ -75,6 +80,8 @@ rule scores:
             *repeated("--samples", input.samples),
             *repeated("--out", output.tables),
         ],
+    message:
+        "Scoring {wildcards.benchmark} with the verifier"
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale score --model {input.model:q} --problems {input.problems:q} {params.files:q}"
         " --batch-size {params.batch_size} --step-break {params.step_break:q} 2>&1 | tee {log:q}"
@@ -94,6 +101,8 @@ use rule scores as other_scores with:
         f"{RESULTS}/logs/scores/{{benchmark}}_{{verifier}}.log",
     benchmark:
         f"{RESULTS}/timings/scores/{{benchmark}}_{{verifier}}.tsv"
+    message:
+        "Scoring {wildcards.benchmark} with the verifier {wildcards.verifier}"
 
 
 rule grades:
@@ -115,6 +124,8 @@ rule grades:
         runtime=more(60),
     params:
         options=lambda wildcards: grading_options(CHOICES, wildcards.benchmark),
+    message:
+        "Grading {wildcards.benchmark}, {wildcards.kind}"
     shell:
         "python -m itscale grade --problems {input.problems:q} --samples {input.samples:q}"
         " {params.options:q} --out {output.table:q} 2>&1 | tee {log:q}"
@@ -138,6 +149,8 @@ rule pool:
     resources:
         mem_mb=more(1000),
         runtime=more(10),
+    message:
+        "Joining {wildcards.benchmark}, {wildcards.kind}: samples, scores and grades"
     shell:
         "python -m itscale pool --samples {input.samples:q} --scores {input.scores:q} --grades {input.grades:q}"
         " --out {output.table:q} 2>&1 | tee {log:q}"

@@ -1,4 +1,5 @@
 rule predictor:
+    """The predictor of a question's difficulty."""
     input:
         command("train-predictor"),
         model=model("language_model") if TOY else model("backbone"),
@@ -25,6 +26,8 @@ rule predictor:
         settings=json.dumps(config["predictor"]),
         seed=config["seed"],
         exclude=lambda wildcards, input: repeated("--exclude", input.exclude),
+    message:
+        "Training the predictor of a question's difficulty"
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale train-predictor --backbone {input.model:q} --problems {input.problems:q}"
         " --parallel {input.parallel:q} --chain {input.chain:q} --validation-problems {input.validation_problems:q}"
@@ -50,6 +53,8 @@ rule predictions:
         mem_mb=more(4000 if TOY else 32000),
         runtime=more(20 if TOY else 60),
         gpu=0 if TOY else 1,
+    message:
+        "Predicting the questions of {wildcards.benchmark}"
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale predict --model {input.model:q} --problems {input.problems:q}"
         " --out {output.table:q} 2>&1 | tee {log:q}"

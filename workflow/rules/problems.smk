@@ -16,6 +16,8 @@ if TOY:
             settings=json.dumps(config["toy_task"]["problems"]),
             seed=config["seed"],
             out=folder,
+        message:
+            "Making the problems of the toy task"
         shell:
             "python -m itscale step problems --seed {params.seed} --settings {params.settings:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
@@ -45,6 +47,8 @@ else:
         params:
             source=lambda wildcards: dataset_source(CHOICES, wildcards.benchmark),
             exclude=lambda wildcards, input: repeated("--exclude", input.exclude),
+        message:
+            "Reading the dataset {wildcards.benchmark}"
         shell:
             "python -m itscale dataset --source {params.source:q} --label {wildcards.benchmark} {params.exclude:q}"
             " --out {output.table:q} 2>&1 | tee {log:q}"

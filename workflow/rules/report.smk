@@ -1,12 +1,39 @@
 localrules:
+    summary,
     page,
+
+
+# Five sentences and a dozen rows: what `make` ends with.
+rule summary:
+    """What the run found, on half a page."""
+    input:
+        command("summary"),
+        main=f"{RESULTS}/tables/main.csv",
+        rounds=f"{RESULTS}/tables/markovscale_methods.csv",
+    output:
+        f"{RESULTS}/SUMMARY.md",
+    log:
+        f"{RESULTS}/logs/summary.log",
+    benchmark:
+        f"{RESULTS}/timings/summary.tsv"
+    conda:
+        ENV
+    params:
+        page=f"{RESULTS}/report.html",
+    message:
+        "Writing the summary"
+    shell:
+        "python -m itscale step summary --main {input.main:q} --rounds {input.rounds:q} --page {params.page:q}"
+        " --out {output:q} 2>&1 | tee {log:q}"
 
 
 # One page about the finished run; included last, since it reads whatever a bare `snakemake` makes.
 rule page:
+    """The run as one page: report.html."""
     input:
         command("report"),
-        rules.all.input,
+        DEFAULT,
+        summary=f"{RESULTS}/SUMMARY.md",
         template="workflow/report/page.html.j2",
         captions=[f"workflow/report/{name}.rst" for name in ("workflow", *TABLE_OF)],
     output:
@@ -27,6 +54,8 @@ rule page:
             f"--configfile {file}"
             for file in [workflow.configfiles[-1], *workflow.configfiles[:-1]]
         ],
+    message:
+        "Writing the page about the run"
     shell:
         "python -m itscale report --figures {params.figures:q} --results {params.results:q} --folder {params.folder:q}"
         " {params.configfiles} --config {params.config:q} --out {output:q} 2>&1 | tee {log:q}"

@@ -2,6 +2,7 @@ COMPARED = ["main", "stops", "curves", "scores"]
 
 
 rule calibration:
+    """Every threshold, chosen on the calibration split."""
     input:
         command("calibrate"),
         parallel=pool("calibration", "parallel"),
@@ -25,6 +26,8 @@ rule calibration:
         verifiers=verifiers_option("calibration"),
         compare=json.dumps(config["compare"]),
         seed=config["seed"],
+    message:
+        "Choosing every threshold on the calibration split"
     shell:
         "python -m itscale calibrate --parallel {input.parallel:q} --chain {input.chain:q} --seed {params.seed}"
         " {params.verifiers:q} {params.predictions:q} --methods {params.methods:q} --compare {params.compare:q} --out {output:q} 2>&1 | tee {log:q}"
@@ -61,6 +64,8 @@ rule replay:
         verifiers=lambda wildcards: verifiers_option(wildcards.benchmark),
         price=price_option(CHOICES),
         out=folder,
+    message:
+        "Replaying every rule over {wildcards.benchmark}"
     shell:
         "python -m itscale replay --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
         " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions:q} {params.verifiers:q}"
@@ -69,6 +74,7 @@ rule replay:
 
 # The tables of all benchmarks, and the main one for people.
 rule tables:
+    """The main tables."""
     input:
         command("collect"),
         command("markdown"),
@@ -92,12 +98,15 @@ rule tables:
         names=repeated("--name", COMPARED),
         folders=folders_of("compare"),
         out=folder,
+    message:
+        "Writing the main tables"
     shell:
         "(python -m itscale step collect {params.names:q} --out {params.out:q} {params.folders:q}"
         " && python -m itscale step markdown --table {params.out:q}/main.csv --out {output.markdown:q}) 2>&1 | tee {log:q}"
 
 
 rule sanity_checks:
+    """Is the toy task worth studying?"""
     input:
         command("sanity-checks"),
         test=pool("test", "parallel"),
@@ -119,6 +128,8 @@ rule sanity_checks:
     resources:
         mem_mb=more(2000),
         runtime=more(5),
+    message:
+        "Checking that the toy task is worth studying"
     shell:
         "python -m itscale step sanity-checks --test {input.test:q} --weak {input.weak:q} --chain {input.chain:q} --shifted {input.shifted:q}"
         " --out {output:q} 2>&1 | tee {log:q}"
@@ -152,6 +163,8 @@ rule toy_trial:
             }
         ),
         folder=lambda wildcards, output: f"{os.path.dirname(output[0])}/partial",
+    message:
+        "Training and measuring the toy models of seed {wildcards.toy_seed}"
     shell:
         "python -m itscale step toy-trial --seed {wildcards.toy_seed} --toy-task {params.toy_task:q}"
         " --pools {params.pools:q} --sampling {params.sampling:q} --engine {params.engine:q} --folder {params.folder:q}"
@@ -159,6 +172,7 @@ rule toy_trial:
 
 
 rule toy_training:
+    """Train and measure toy models of other seeds."""
     input:
         command("concat"),
         tables=expand(
@@ -173,5 +187,7 @@ rule toy_training:
         f"{RESULTS}/timings/toy_training.tsv"
     conda:
         ENV
+    message:
+        "Putting the measurements of all seeds together"
     shell:
         "python -m itscale step concat --out {output:q} {input.tables:q} 2>&1 | tee {log:q}"

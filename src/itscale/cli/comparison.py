@@ -215,7 +215,28 @@ def figure(
     benchmark: Annotated[str, typer.Option(help="The benchmark to show.")],
     out: Out,
 ) -> None:
-    """Draw one figure from one table, as PDF and PNG."""
+    """Draw one figure from one table, as PDF and PNG, with its caption beside it as text."""
+    draw_figure(name, table, benchmark, out)
+
+
+@step.command()
+def figures(
+    drawn: Annotated[list[str], typer.Argument(help="Figures to draw, as NAME=TABLE.")],
+    benchmark: Annotated[str, typer.Option(help="The benchmark to show.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: NAME.pdf, NAME.png and NAME.txt of each.")],
+) -> None:
+    """Draw several figures in one process: most of what one takes is the start."""
+    for each in drawn:
+        name, _, table = each.partition("=")
+        draw_figure(name, Path(table), benchmark, out / f"{name}.pdf")
+
+
+def draw_figure(name: str, table: Path, benchmark: str, out: Path) -> None:
+    """One figure from one table.
+
+    Raises:
+        UserError: there is no such figure, or the table does not have the benchmark.
+    """
     import importlib
     import pkgutil
 

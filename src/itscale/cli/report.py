@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Out, app, parse_json, parse_object
+from itscale.cli.options import Out, app, parse_json, parse_object, step
 
 
 @app.command()
@@ -33,3 +33,19 @@ def report(
     page = build(results, folder=folder, files=files, config=ran, tables_of=parse_json(figures, "--figures")).encode()
     write_atomic(out, page)
     print(f"{out}: {len(page) / 1e6:.1f} MB")
+
+
+@step.command()
+def summary(
+    main: Annotated[Path, typer.Option(help="The main table (CSV).")],
+    page: Annotated[str, typer.Option(help="Where the page about the run is.")],
+    out: Annotated[Path, typer.Option(help="File to write (Markdown).")],
+    rounds: Annotated[Path | None, typer.Option(help="The table of methods over rounds (CSV).")] = None,
+) -> None:
+    """Write what the run found: five sentences and a table of a dozen rows."""
+    from itscale.data.records import write_atomic
+    from itscale.data.tables import read_csv
+    from itscale.studies.headline import headline, markdown
+
+    found = headline(read_csv(main), read_csv(rounds) if rounds is not None else None)
+    write_atomic(out, markdown(found, page).encode())

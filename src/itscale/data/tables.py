@@ -39,10 +39,22 @@ def interval_cells(table: pd.DataFrame, name: str, scale: float, digits: int) ->
     cells = zip(*(scale * table[f"{name}{end}"] for end in ("", "_low", "_high")), strict=True)
 
     def cell(mean: float, low: float, high: float) -> str:
-        ends = "" if isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
-        return "" if isnan(mean) else f"{mean:.{digits}f}{ends}"
+        ends = "" if isnan(low) else f" [{_plain(low, digits)}, {_plain(high, digits)}]"
+        return "" if isnan(mean) else f"{_plain(mean, digits)}{ends}"
 
     return pd.Series([cell(*values) for values in cells])
+
+
+def _plain(value: float, digits: int) -> str:
+    """A number with so many digits, never minus zero."""
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if not text.strip("-0.") else text
+
+
+def saved(main: pd.DataFrame) -> pd.Series:
+    """Share of the completion tokens of its fixed N that each row of the main table saves; NaN for a fixed N."""
+    change = main["completion_tokens_difference"]
+    return (-change / (main["completion_tokens"] - change)).where(change != 0)
 
 
 def readable(main: pd.DataFrame) -> pd.DataFrame:
@@ -52,11 +64,12 @@ def readable(main: pd.DataFrame) -> pd.DataFrame:
             "benchmark": main["benchmark"],
             "method": main["method"],
             "verifier": main["verifier"],
-            "budget": main["budget"].astype(str) + " " + main["unit"] + "s",
+            "limit": [f"{n} {unit}{'s' if n != 1 else ''}" for n, unit in zip(main["budget"], main["unit"], strict=True)],
             "samples drawn": main["samples_drawn"].map("{:.1f}".format),
             "unanswered": main["unanswered"].map("{:.1f}".format),
             "cut off": main["cut_off"].map("{:.1f}".format),
             "accuracy (%)": interval_cells(main, "accuracy", 100, 1),
+            "tokens saved (%)": ["" if isnan(s) else _plain(100 * s, 0) for s in saved(main)],
             "against the fixed N (points)": interval_cells(main, "accuracy_difference", 100, 1),
             "completion tokens": interval_cells(main, "completion_tokens", 1, 0),
             "total tokens": interval_cells(main, "total_tokens", 1, 0),
@@ -65,6 +78,27 @@ def readable(main: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+_LEGEND = """# Every rule and limit
+
+- *verifier*: whose scores the rule reads (`none`: it reads none); thresholds were chosen with each on the calibration split.
+- *limit*: the most samples (or rounds) that the rule may draw; *samples drawn*: how many it drew on average.
+- *tokens saved*: completion tokens, against the fixed N of the same group and limit.
+- *against the fixed N*: paired difference in accuracy to self-consistency for votes, best-of-N for best-scored samples,
+  MR-Thinking for rounds, at the same limit. Brackets: 95 % intervals over questions.
+- *total tokens* add prompts and what the verifier and the predictor read.
+"""
+_GROUPS = {
+    "self_consistency": "Votes",
+    "best_of_n": "Best-scored sample",
+    "mr_thinking": "Rounds of re-answering (against parallel samples of equal tokens: markovscale.md)",
+}
+
+
 def markdown(main: pd.DataFrame) -> str:
-    """The main table as Markdown."""
-    return readable(main).to_markdown(index=False, disable_numparse=True) + "\n"
+    """The main table as Markdown: a legend, and a table for each kind of rule."""
+    parts = [_LEGEND]
+    for family, title in _GROUPS.items():
+        if (of := main[main["family"] == family]).size:
+            shown = readable(of.reset_index(drop=True))
+            parts.append(f"## {title}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n")
+    return "\n".join(parts)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from itscale.figures.style import figure, look
+from itscale.figures.style import COLOURS, figure, look_of
 
 CAPTION = (
     "Accuracy on the {benchmark} benchmark against the number N of parallel samples, expected over every choice of N of each "
@@ -17,9 +17,12 @@ def draw(curves: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`curves`: columns benchmark, method, verifier, n, accuracy, accuracy_low, accuracy_high; writes `out` as PDF and PNG."""
     rows = curves[curves["benchmark"] == benchmark]
     with figure(out, CAPTION.format(benchmark=benchmark)) as (_, (axis,)):
-        for index, ((method, verifier), group) in enumerate(rows.groupby(["method", "verifier"], sort=False)):
+        hollow = dict.fromkeys(rows.loc[rows["verifier"] != "none", "verifier"])
+        for (method, verifier), group in rows.groupby(["method", "verifier"], sort=False):
             group = group.sort_values("n")
-            style = look(index)
+            style = {"color": COLOURS[2], "marker": "^"} if method == "pass@N" else look_of(method)
+            if verifier in list(hollow)[1:]:
+                style |= {"markerfacecolor": "white", "linestyle": "--"}
             label = method if verifier == "none" else f"{method} ({verifier})"
             axis.plot(group["n"], 100 * group["accuracy"], label=label, markersize=4.5, **style)
             axis.fill_between(

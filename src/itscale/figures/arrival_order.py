@@ -10,7 +10,7 @@ from itscale.figures.style import COLOURS, figure
 CAPTION = (
     "The same samples of the {benchmark} benchmark replayed in order of arrival instead of order of submission, each question's "
     "samples running together. Left: the change in accuracy; right: the mean length of the samples that a decision rests on. "
-    "Bars: 95 % intervals over questions, paired. Where the left bar excludes zero, a driver that decides on whatever "
+    "Bars: paired 95 % intervals over questions; {verdict}. Where a left bar excludes 0, a driver that decides on whatever "
     "comes first reports another method than the one it names; the live driver decides in order of submission."
 )
 
@@ -19,7 +19,10 @@ def draw(arrival: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`arrival`: a row per method and budget; writes `out` as PDF and PNG."""
     labels = [f"{m} ({b})" for m, b in zip(arrival["method"], arrival["budget"], strict=True)]
     at = np.arange(len(arrival))[::-1]
-    with figure(out, CAPTION.format(benchmark=benchmark), columns=2, width=9, height=1.2 + 0.32 * len(arrival)) as (_, axes):
+    clear = ((arrival["accuracy_difference_low"] > 0) | (arrival["accuracy_difference_high"] < 0)).sum()
+    verdict = f"{clear} of {len(arrival)} rules change their accuracy beyond noise"
+    caption = CAPTION.format(benchmark=benchmark, verdict=verdict)
+    with figure(out, caption, columns=2, width=9, height=1.2 + 0.32 * len(arrival)) as (_, axes):
         change, length = axes
         mean = 100 * arrival["accuracy_difference"]
         ends = [mean - 100 * arrival["accuracy_difference_low"], 100 * arrival["accuracy_difference_high"] - mean]

@@ -1,18 +1,18 @@
-"""Tokens and accuracy against the budget N, for the fixed N and the rules that stop early."""
+"""What a rule saves and what it pays, against the largest number of samples that it may draw."""
 
 from pathlib import Path
 
 import pandas as pd
 
-from itscale.figures.style import figure, look, under, verifiers
+from itscale.data.tables import saved
+from itscale.figures.style import differences, figure, look_of, under, verifiers
 
 CAPTION = (
-    "Completion tokens (left) and accuracy (right) on the {benchmark} benchmark against the largest number N of samples that a "
-    "rule may draw, with 95 % bands over questions. What a rule saves is its distance below the line of best-of-N on the left; "
-    "what it pays for that is its distance on the right. A row of panels for each verifier."
+    "Completion tokens saved (left) and the paired change in accuracy (right, 95 % intervals over questions) on the {benchmark} "
+    "benchmark against the largest number N of samples that a rule may draw; each rule against its fixed N, which is the line at "
+    "0: best-of-N for rules that return the best-scored sample, self-consistency for ASC. A row of panels for each verifier."
 )
 SHOWN = (
-    "best-of-N",
     "ASC",
     "score threshold",
     "Pandora",
@@ -27,24 +27,28 @@ def draw(frontier: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`frontier`: rows like the main table's; writes `out` as PDF and PNG."""
     rows = frontier[frontier["benchmark"] == benchmark]
     names, methods = verifiers(rows), [m for m in SHOWN if (rows["method"] == m).any()]
-    with figure(out, CAPTION.format(benchmark=benchmark), 2, 10, 0.4 + 3.6 * len(names), len(names)) as (fig, axes):
+    with figure(out, CAPTION.format(benchmark=benchmark), 2, 10, 0.4 + 3.3 * len(names), len(names)) as (fig, axes):
         for place, axis in enumerate(axes):
             shown, left = under(rows, names[place // 2]), place % 2 == 0
-            quantity, scale = ("completion_tokens", 1) if left else ("accuracy", 100)
+            axis.axhline(0, color="0.5", lw=1, zorder=0)
             for index, method in enumerate(methods):
                 group = shown[shown["method"] == method].sort_values("budget")
-                style = look(index)
-                axis.plot(group["budget"], scale * group[quantity], label=method, markersize=4, linewidth=1.1, **style)
-                low, high = scale * group[f"{quantity}_low"], scale * group[f"{quantity}_high"]
-                axis.fill_between(group["budget"], low, high, color=style["color"], alpha=0.08, lw=0)
+                if group.empty:
+                    continue
+                if left:
+                    axis.plot(
+                        group["budget"], 100 * saved(group).fillna(0), label=method, markersize=4.5, lw=1, **look_of(method)
+                    )
+                else:  # beside each other, so that no interval hides another
+                    differences(axis, group, group["budget"] * 1.03 ** (index - len(methods) / 2))
             axis.set_xscale("log", base=2)
             ticks = sorted(rows["budget"].unique())
             axis.set_xticks(ticks, [str(n) for n in ticks])
+            axis.minorticks_off()
+            axis.set_xlim(0.8 * min(rows.loc[rows["method"].isin(methods), "budget"], default=1), 1.2 * max(ticks, default=2))
             axis.set_xlabel("largest number of samples, N (log scale)")
-            axis.set_ylabel("completion tokens per question (log scale)" if left else "accuracy (%)")
-            if left:
-                axis.set_yscale("log")
+            axis.set_ylabel("completion tokens saved (%)" if left else "change in accuracy (points)")
             if len(names) > 1:
                 axis.set_title(f"verifier {names[place // 2]}", fontsize=9)
         handles, labels = axes[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5)
+        fig.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)

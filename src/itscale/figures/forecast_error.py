@@ -35,8 +35,8 @@ def draw(forecasts: pd.DataFrame, benchmark: str, out: Path) -> None:
             axis.set_xlabel("round")
             axis.set_ylabel("forecast minus accuracy (points)" if axis is axes[0] else "")
             axis.set_xticks(sorted(rows["round"].unique()))
-        top = max(abs(v) for axis in axes for v in axis.get_ylim())
+        ends = [axis.get_ylim() for axis in axes]
         for axis in axes:
-            axis.set_ylim(-top, top)
+            axis.set_ylim(min(low for low, _ in ends), max(high for _, high in ends))
         handles, labels = axes[1].get_legend_handles_labels()
         fig.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from itscale.figures.style import figure, look
+from itscale.figures.style import figure, look_of
 
 CAPTION = (
     "Live runs on the {benchmark} benchmark: share of the wall-clock time saved against the share of completion tokens saved, "
@@ -26,10 +26,9 @@ def draw(live: pd.DataFrame, benchmark: str, out: Path) -> None:
         axis.plot(ends, ends, color="0.6", lw=1, zorder=0)
         axis.plot(ends, 0.85 * ends, color="0.6", lw=1, ls=":", zorder=0)
         axis.axhline(0, color="0.8", lw=0.8, zorder=0)
-        methods = list(dict.fromkeys(rows["method"]))
         fills = {name: i == 0 for i, name in enumerate(dict.fromkeys(rows["engine"]))}
         for record in rows.to_dict("records"):
-            style = look(methods.index(record["method"]))
+            style = look_of(record["method"])
             saving = 100 * record["token_saving"]
             spread = [[saving - 100 * record["token_saving_low"]], [100 * record["token_saving_high"] - saving]]
             axis.errorbar(

@@ -26,11 +26,9 @@ def draw(labels: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`labels`: columns benchmark, problem_id, head, prediction, label; writes `out` as PDF and PNG."""
     rows = labels[labels["benchmark"] == benchmark]
     heads = [h for h in NAMES if (rows["head"] == h).any()]
-    with figure(out, CAPTION.format(benchmark=benchmark), columns=len(heads), width=2.5 * max(len(heads), 2), height=2.9) as (
-        _,
-        axes,
-    ):
-        for index, (axis, head) in enumerate(zip(axes, heads, strict=True)):
+    rows_of = max(1, -(-len(heads) // 3))
+    with figure(out, CAPTION.format(benchmark=benchmark), columns=3, width=9, height=3 * rows_of, rows=rows_of) as (_, axes):
+        for index, (axis, head) in enumerate(zip(axes, heads, strict=False)):
             group = rows[rows["head"] == head]
             ends = [min(group["label"].min(), group["prediction"].min()), max(group["label"].max(), group["prediction"].max())]
             axis.plot(ends, ends, color="0.6", lw=1)
@@ -39,4 +37,6 @@ def draw(labels: pd.DataFrame, benchmark: str, out: Path) -> None:
             rho = float("nan") if constant else spearmanr(group["prediction"], group["label"]).statistic
             axis.set_title(f"{NAMES[head]}   rho = {rho:.2f}", fontsize=9)
             axis.set_xlabel("predicted")
-            axis.set_ylabel("label" if index == 0 else "")
+            axis.set_ylabel("label" if index % 3 == 0 else "")
+        for axis in axes[len(heads) :]:
+            axis.set_visible(False)

@@ -38,6 +38,7 @@ def draw(stops: pd.DataFrame, benchmark: str, out: Path) -> None:
             axis.set_title(method, fontsize=9)
             axis.set_xticks(np.arange(1, budget + 1))
             axis.set_ylim(0, 100)
+            axis.grid(False)
             axis.set_xlabel("rounds")
             axis.set_ylabel("share of chains (%)" if index == 0 else "")
         handles, labels = axes[0].get_legend_handles_labels()

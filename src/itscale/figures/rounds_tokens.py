@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from itscale.figures.style import COLOURS, figure, points
+from itscale.figures.style import COLOURS, figure, points, whole_numbers
 
 CAPTION = (
     "Accuracy on the {benchmark} benchmark against all computed tokens per question (prompt, completion, verifier and "
@@ -23,9 +23,10 @@ def draw(methods: pd.DataFrame, benchmark: str, out: Path) -> None:
             x = group["total_tokens"]
             axis.fill_between(x, 100 * group["accuracy_low"], 100 * group["accuracy_high"], color=COLOURS[7], alpha=0.15, lw=0)
             axis.plot(x, 100 * group["accuracy"], style, color="0.4", lw=1.3, label=f"{method} (parallel)")
-        for index, (_, group) in enumerate(rules.groupby("method", sort=False)):
-            points(axis, group.sort_values("total_tokens"), "total_tokens", index, elinewidth=0.7, markersize=5.5)
+        for _, group in rules.groupby("method", sort=False):
+            points(axis, group.sort_values("total_tokens"), "total_tokens", elinewidth=0.7, markersize=5.5)
         axis.set_xscale("log")
+        whole_numbers(axis.xaxis)
         if len(rules):
             axis.set_xlim(0.8 * rules["total_tokens"].min(), 3 * rules["total_tokens"].max())
         axis.set_xlabel("total tokens per question (log scale)")

@@ -1,25 +1,26 @@
-"""How many samples (or rounds) each adaptive method drew before it stopped."""
+"""How many samples each adaptive method drew before it stopped."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from itscale.figures.style import COLOURS, figure, under, verifiers
+from itscale.figures.style import figure, look_of, under, verifiers
 from itscale.policies.protocol import CODE, Reason
 
 CAPTION = (
-    "Distribution of the number of samples (blue) or rounds (orange) drawn before the rule stopped, on the {benchmark} "
-    "benchmark, over all questions and orders, at the largest budget, where the axis ends; black outlines: with the weaker "
-    "verifier, where there is one. The grey line is the mean. A bar at the end means that a rule over samples ran out of "
-    "budget without the confidence it asks for; the gate runs all rounds where it expects a gain."
+    "Number of samples drawn before each rule stopped, on the {benchmark} benchmark, over all questions and orders, at the "
+    "largest limit, where the axis ends; bars that leave the panel are labelled; black outlines: with the other verifier, where "
+    "there is one. The grey line is the mean. A bar at the end: the rule ran out of samples without the confidence that it asks "
+    "for. OptScale^0 (paper) looks once, after its first fit, and DSC is ASC except where it calls a question easy or hard "
+    "beforehand. Rounds of re-answering are in the figure rounds_drawn."
 )
-_COLUMNS = 4
+_COLUMNS, _TOP = 4, 60
 
 
 def draw(stops: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`stops`: columns benchmark, method, verifier, unit, budget, samples, reason, count; writes `out` as PDF and PNG."""
-    table = stops[stops["benchmark"] == benchmark]
+    table = stops[(stops["benchmark"] == benchmark) & (stops["unit"] == "sample")]
     table = table[table["budget"] == table.groupby("method")["budget"].transform("max")]
     methods = [m for m, group in table.groupby("method", sort=False) if (group["reason"] != CODE[Reason.FIXED]).any()]
     names = verifiers(table)
@@ -30,18 +31,21 @@ def draw(stops: pd.DataFrame, benchmark: str, out: Path) -> None:
             counts = group.groupby("samples")["count"].sum()
             share = 100 * counts / counts.sum()
             budget = int(group["budget"].max())
-            by_round = (group["unit"] == "round").all()
             width = 1.0 if budget <= 16 else 2.0
             edges = np.arange(0.5, budget + width + 0.5, width)
-            axis.hist(share.index, bins=edges, weights=share.to_numpy(), color=COLOURS[1 if by_round else 0], alpha=0.85)
+            axis.hist(share.index, bins=edges, weights=share.to_numpy(), color=look_of(method)["color"], alpha=0.85)
             for other in names[1:]:
                 beside = table[(table["method"] == method) & (table["verifier"] == other)].groupby("samples")["count"].sum()
                 if len(beside):
                     weights = (100 * beside / beside.sum()).to_numpy()
                     axis.hist(beside.index, bins=edges, weights=weights, histtype="step", color="black", lw=0.8)
+            top = 100 * np.histogram(counts.index, bins=edges, weights=counts.to_numpy())[0] / counts.sum()
+            axis.set_ylim(0, _TOP)
+            for edge in np.flatnonzero(top > _TOP):
+                axis.annotate(f"{top[edge]:.0f} %", (edges[edge] + width, 0.9 * _TOP), fontsize=7)
             axis.axvline(float(np.average(counts.index, weights=counts)), color="0.4", lw=1)
             axis.set_title(method, fontsize=9)
-            axis.set_xlabel("rounds" if by_round else "samples")
+            axis.set_xlabel("samples")
             axis.set_ylabel("share of\nquestions (%)" if index % _COLUMNS == 0 else "")
         for axis in axes[len(methods) :]:
             axis.set_visible(False)

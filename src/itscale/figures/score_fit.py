@@ -11,7 +11,7 @@ from itscale.theory.truncnormal import density
 CAPTION = (
     "Verifier scores of all samples of three questions of the {benchmark} benchmark (at the lower quartile, median and upper "
     "quartile of the mean score) with the truncated normal fitted by maximum likelihood, a row of panels for each verifier. "
-    "OptScale's guarantee is as good as this fit; the p-value is that of the Kolmogorov-Smirnov distance by parametric "
+    "OptScale's guarantee is as good as this fit. {verdict} The p-value is that of the Kolmogorov-Smirnov distance by parametric "
     "bootstrap: 999 draws from the curve, each fitted anew (0.001 is the smallest there is)."
 )
 
@@ -21,7 +21,11 @@ def draw(scores: pd.DataFrame, benchmark: str, out: Path) -> None:
     rows = scores[scores["benchmark"] == benchmark]
     grid = np.linspace(0, 1, 401)
     names = verifiers(rows)
-    with figure(out, CAPTION.format(benchmark=benchmark), 3, 10, 0.2 + 3.0 * len(names), len(names)) as (fig, axes):
+    found = rows.groupby(["verifier", "problem_id"])["p_value"].first()
+    rejected = int((found < 0.05).sum())
+    verdict = f"The truncated normal is rejected (p below 0.05) for {rejected} of these {len(found)} sets of scores."
+    caption = CAPTION.format(benchmark=benchmark, verdict=verdict)
+    with figure(out, caption, 3, 10, 0.2 + 3.0 * len(names), len(names)) as (fig, axes):
         groups = rows.groupby(["verifier", "problem_id"], sort=False)
         for axis, ((verifier, problem_id), group) in zip(axes, groups, strict=False):
             axis.hist(group["score"], bins=np.linspace(0, 1, 26), density=True, color=COLOURS[5], alpha=0.7, label="samples")

@@ -8,12 +8,12 @@ import pandas as pd
 from itscale.figures.style import COLOURS, figure, under, verifiers
 
 CAPTION = (
-    "Accuracy on the {benchmark} benchmark at the largest budget, by how the rule's hyperparameters were chosen. Published "
-    "protocol: the best cell of the grid on the benchmark itself, in one order of the samples, reported in that order. Same "
-    "cell, all orders: what that choice is worth on the average of all orders. Calibrated: the cell with the fewest tokens "
-    "that keeps the fixed N's accuracy on the calibration split, all orders. Bars: 95 % intervals over questions; a panel for "
-    "each verifier. First minus second: one lucky order; second minus third: choosing on this benchmark, and for accuracy "
-    "alone."
+    "Paired difference in accuracy to the fixed N on the {benchmark} benchmark, at the largest limit, by how the rule's "
+    "hyperparameters were chosen. Published protocol: the best cell of the grid on the benchmark itself, in one order of the "
+    "samples, reported in that order. Same cell, all orders: what that choice is worth on the average of all orders. "
+    "Calibrated: chosen on the calibration split, all orders. Bars: paired 95 % intervals over questions; a panel for each "
+    "verifier. From the first mark to the second is the luck of one order (good or bad), from the second to the third the worth"
+    " of choosing on the benchmark itself."
 )
 PROTOCOLS = {
     "published": "published protocol (chosen on this benchmark, one order)",
@@ -34,9 +34,10 @@ def draw(selection: pd.DataFrame, benchmark: str, out: Path) -> None:
             for index, (protocol, label) in enumerate(PROTOCOLS.items()):
                 group = shown[shown["protocol"] == protocol].set_index("method").reindex(methods)
                 y = np.arange(len(methods)) + 0.22 * (index - 1)
-                error = [100 * (group["accuracy"] - group["accuracy_low"]), 100 * (group["accuracy_high"] - group["accuracy"])]
+                mean, low, high = (100 * group[f"accuracy_difference{end}"] for end in ("", "_low", "_high"))
+                error = [(mean - low).fillna(0), (high - mean).fillna(0)]
                 axis.errorbar(
-                    100 * group["accuracy"],
+                    mean,
                     y,
                     xerr=error,
                     fmt="os^"[index],
@@ -47,7 +48,8 @@ def draw(selection: pd.DataFrame, benchmark: str, out: Path) -> None:
                 )
             axis.set_yticks(range(len(methods)), [f"{m} (N = {rows[rows['method'] == m]['budget'].iloc[0]})" for m in methods])
             axis.invert_yaxis()
-            axis.set_xlabel("accuracy (%)")
+            axis.axvline(0, color="0.5", lw=1, zorder=0)
+            axis.set_xlabel("accuracy minus that of the fixed N (points)")
             if len(names) > 1:
                 axis.set_title(f"verifier {verifier}", fontsize=9)
             if axis is not axes[0]:

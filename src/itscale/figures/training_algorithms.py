@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from itscale.figures.style import figure
+from itscale.figures.style import figure, look
 from itscale.figures.training_curves import plot_run
 
 CAPTION = (
@@ -24,7 +24,7 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
             for index, (run, label) in enumerate(names.items()):
                 rows = table[table["run"] == run]
                 if len(rows):
-                    plot_run(axis, rows, "gain", label, index)
+                    plot_run(axis, rows, "gain", label, look(index))
             axis.set_xlabel("rollout tokens (thousands)")
             axis.set_ylabel("gain in mean@k (points)")
             axis.legend()

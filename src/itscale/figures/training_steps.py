@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from itscale.figures.style import figure, look
+from itscale.figures.style import figure, look_of
+from itscale.figures.training_curves import NAMES
 
 CAPTION = (
     "What each step of the training was like, means over prompts and {window} steps: rollouts that voted (savings are the "
@@ -18,14 +19,15 @@ WINDOW = 5
 
 def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`table`: a row per run and step; writes `out` as PDF and PNG."""
-    with figure(out, CAPTION.format(window=WINDOW), columns=3, width=11, height=3.8) as (fig, axes):
-        for index, (run, rows) in enumerate(table.groupby("run", sort=False)):
+    with figure(out, CAPTION.format(window=WINDOW), columns=3, width=11, height=3.8) as (_, axes):
+        for run, rows in table.groupby("run", sort=False):
+            name, rule = NAMES.get(run, (run, run))
             smooth = rows.set_index("step").rolling(WINDOW, min_periods=1).mean(numeric_only=True)
-            colour = look(index)["color"]
-            axes[0].plot(smooth.index, smooth["votes"], color=colour, label=run)
-            axes[1].plot(smooth.index, 100 * smooth["label_accuracy"], color=colour, label=run)
-            axes[1].plot(smooth.index, 100 * smooth["reward_accuracy"], color=colour, linestyle=":")
-            axes[2].plot(smooth.index, smooth["vote_entropy"], color=colour, label=run)
+            colour = look_of(rule)["color"]
+            axes[0].plot(smooth.index, smooth["votes"], color=colour, label=name)
+            axes[1].plot(smooth.index, 100 * smooth["label_accuracy"], color=colour, label=f"{name}, labels")
+            axes[1].plot(smooth.index, 100 * smooth["reward_accuracy"], color=colour, linestyle=":", label=f"{name}, rewards")
+            axes[2].plot(smooth.index, smooth["vote_entropy"], color=colour, label=name)
         for axis, label in zip(
             axes, ("rollouts per prompt", "right labels, right rewards (%)", "entropy of answers (nats)"), strict=True
         ):
@@ -33,5 +35,5 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
             axis.set_ylabel(label)
         axes[0].set_ylim(bottom=0)
         axes[2].set_ylim(bottom=0)
-        handles, labels = axes[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5)
+        for axis in axes[:2]:
+            axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=7)

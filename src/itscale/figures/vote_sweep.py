@@ -9,7 +9,7 @@ from itscale.figures.style import COLOURS, figure
 CAPTION = (
     "The lead d that stops a vote, {benchmark} benchmark, votes of at most {limit} samples, half of a question's. Left: how "
     "often a vote that stopped before the limit ends on another answer than the plurality of the other half, which it never "
-    "saw, against rollouts; measured (band: 95 % interval over questions), simulated under the model with p0 = {p0:.2f} and "
+    "saw, against rollouts; measured (bars: 95 % intervals over questions), simulated under the model with p0 = {p0:.2f} and "
     "m = {options} from the calibration split, and the bound (m − 1)/(r^d + m − 1) of such stops at the model's rollouts. Right: "
     "accuracy of all votes against the gold answer, which no vote certifies. Measured above the bound: questions differ in p0, "
     "their wrong answers cluster, which the model says they do not, or the plurality of {limit} samples errs where two answers "
@@ -26,18 +26,12 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
     )
     with figure(out, caption, columns=2, width=10) as (_, axes):
         for axis, quantity, label in (
-            (axes[0], "error_of_stopped", "error of votes that stopped (%)"),
+            (axes[0], "error_of_stopped", "error of votes that stopped (%, log above 0.1)"),
             (axes[1], "accuracy", "accuracy (%)"),
         ):
-            axis.plot(rows["rollouts"], 100 * rows[quantity], "o-", color=COLOURS[0], markersize=5, label="measured")
-            axis.fill_between(
-                rows["rollouts"],
-                100 * rows[f"{quantity}_low"],
-                100 * rows[f"{quantity}_high"],
-                color=COLOURS[0],
-                alpha=0.2,
-                linewidth=0,
-            )
+            mean, low, high = (100 * rows[f"{quantity}{end}"] for end in ("", "_low", "_high"))
+            bars = [(mean - low).clip(0), (high - mean).clip(0)]
+            axis.errorbar(rows["rollouts"], mean, bars, fmt="o", color=COLOURS[0], ms=5, elinewidth=0.8, label="measured")
             for _, row in rows.iterrows():
                 axis.annotate(
                     f"{int(row['lead'])}",
@@ -49,9 +43,11 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
             axis.set_xlabel("rollouts per question (numbers: d)")
             axis.set_ylabel(label)
         for quantity, style, colour, label in (
-            ("model_error_of_stopped", "s--", COLOURS[1], "simulated model"),
-            ("bound", "^:", COLOURS[2], "bound of the model"),
+            ("model_error_of_stopped", "s", COLOURS[1], "simulated model"),
+            ("bound", "^", COLOURS[2], "bound of the model"),
         ):
             axes[0].plot(rows["model_rollouts"], 100 * rows[quantity], style, color=colour, markersize=4, label=label)
+        axes[0].set_yscale("symlog", linthresh=0.1)
         axes[0].set_ylim(bottom=0)
+        axes[0].yaxis.set_major_formatter("{x:g}")
         axes[0].legend()

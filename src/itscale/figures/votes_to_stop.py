@@ -9,7 +9,7 @@ from itscale.figures.style import COLOURS, figure
 
 CAPTION = (
     "Votes until each rule stops on the {benchmark} benchmark (limit {limit}), by difficulty: the share of a question's samples "
-    "that are right. Bars: mean with 95 % interval over questions; the number above is how many per cent of the votes "
+    "that are right. Bars: mean with 95 % interval over questions; hatched: the share of the bar's votes that "
     "ended at the limit, where nothing is certified. Easy questions are settled in a few votes. A vote that stops certifies the "
     "consensus, not that it is right. Where p0 is at most 1/2 the heuristic cannot stop on a unanimous vote."
 )
@@ -29,10 +29,7 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
             high = np.where(np.isnan(part["votes_high"]), part["votes"], part["votes_high"])
             error = [part["votes"] - low, high - part["votes"]]
             axis.bar(where, part["votes"], width, yerr=error, color=COLOURS[index], label=rule, error_kw={"elinewidth": 0.8})
-            for x, top, share in zip(where, high, part["at_limit"], strict=True):
-                axis.annotate(
-                    f"{100 * share:.0f}", (x, top), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=6.5
-                )
+            axis.bar(where, part["votes"] * part["at_limit"], width, color="none", edgecolor="white", hatch="////", lw=0)
         counts = rows[rows["rule"] == rules[0]].set_index("from")
         labels = [f"{100 * f:.0f}–{100 * counts['to'][f]:.0f} %\n(n = {counts['problems'][f]})" for f in starts]
         axis.set_xticks(range(len(starts)), labels)

@@ -105,13 +105,13 @@ def markdown(table: pd.DataFrame) -> str:
                 f"{drawn:.1f} of {budget}" for drawn, budget in zip(table["samples_drawn"], table["budget"], strict=True)
             ],
             "accuracy (%)": interval_cells(table, "accuracy", 100, 1),
-            "against the first answer (points)": interval_cells(table, "gain", 100, 1),
-            "total tokens": interval_cells(table, "total_tokens", 1, 0),
-            "completion tokens": interval_cells(table, "completion_tokens", 1, 0),
             **{
                 f"against {name}, equal {kind} tokens (points)": interval_cells(table, f"minus {name}{EQUAL[kind]}", 100, 1)
                 for name, kind in product(PARALLEL, EQUAL)
             },
+            "against the first answer (points)": interval_cells(table, "gain", 100, 1),
+            "total tokens": interval_cells(table, "total_tokens", 1, 0),
+            "completion tokens": interval_cells(table, "completion_tokens", 1, 0),
             "stops by reason": table["stops"],
         }
     )

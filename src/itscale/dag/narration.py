@@ -1,0 +1,94 @@
+"""What a run says on the terminal: one plain line a job, with the share of the work that is done.
+
+Snakemake's log file keeps all that Snakemake says by itself, and so does the terminal with --verbose or in a dry run.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from snakemake.logging import ColorizingTextHandler, DefaultFormatter
+from snakemake_interface_logger_plugins.common import LogEvent
+
+# Seconds of a job of the default run on one core, by rule: what a share of the work is reckoned with. Others count as 2.
+SECONDS: Mapping[str, float] = {
+    "samples": 12,
+    "scores": 15,
+    "other_scores": 20,
+    "grades": 5,
+    "predictor": 60,
+    "predictions": 4,
+    "calibration": 60,
+    "replay": 60,
+    "optscale_study": 40,
+    "optscale_theory": 10,
+    "vote_guarantees": 25,
+    "vote_study": 20,
+    "markovscale_analysis": 50,
+    "train_on_votes": 100,
+    "try_learning_rate": 100,
+    "live_run": 54,
+    "toy_trial": 600,
+    "page": 8,
+    "figures": 20,
+}
+_OTHERS = 2.0
+_KEPT = ("Nothing to be done", "Nothing to unlock", "Unlocking", "Terminating", "Will exit")
+
+
+def weight(rule: str) -> float:
+    """The expected seconds of a job of a rule."""
+    return SECONDS.get("figures" if rule.startswith("figures_") else rule, _OTHERS)
+
+
+class Narrator(logging.Filter):
+    """Lets through one line a job, warnings and errors; counts the work that is done."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self.clock, self.begun = clock, clock()
+        self.total, self.done, self.running = 0.0, 0.0, dict[int, float]()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        event = getattr(record, "event", None)
+        if event == LogEvent.RUN_INFO:
+            jobs = {rule: count for rule, count in record.stats.items() if rule not in ("total", "all")}
+            self.total = sum(weight(rule) * count for rule, count in jobs.items())
+        elif event == LogEvent.JOB_FINISHED:
+            self.done += self.running.pop(record.job_id, 0.0)
+        elif event == LogEvent.JOB_INFO and record.rule_msg:
+            if record.jobid not in self.running:
+                self.running[record.jobid] = weight(record.rule_name)
+            return True
+        if event in (LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR) or record.levelno >= logging.WARNING:
+            return True
+        return event is None and record.getMessage().startswith(_KEPT)
+
+    def line(self, message: str) -> str:
+        """A job's line: the share of the work done, the time since the start, and what begins."""
+        share = min(self.done / self.total, 0.99) if self.total else 0.0
+        minutes, seconds = divmod(int(self.clock() - self.begun), 60)
+        return f"{100 * share:3.0f} % {minutes:3d}:{seconds:02d}  {message}"
+
+
+class Line(DefaultFormatter):
+    """A job's message as its line; errors as Snakemake has them."""
+
+    def __init__(self, narrator: Narrator) -> None:
+        super().__init__(show_failed_logs=True)
+        self.narrator = narrator
+
+    def format(self, record: logging.LogRecord) -> str:
+        if getattr(record, "event", None) == LogEvent.JOB_INFO:
+            return self.narrator.line(record.rule_msg)
+        return super().format(record)
+
+
+def narrate(logger: logging.Logger) -> None:
+    """Have Snakemake's terminal handler say one line a job; its log file stays as it is."""
+    for handler in logger.handlers:
+        if isinstance(handler, ColorizingTextHandler):
+            narrator = Narrator()
+            handler.filters[:] = [narrator]
+            handler.setFormatter(Line(narrator))
+            handler.nocolor, handler.last_msg_was_job_info = True, True
