@@ -79,7 +79,9 @@ def test_pool_tokens_agree_with_the_table(results):
 
 def test_every_figure_is_there_in_both_forms(results):
     names = {p.stem for p in (results / "figures").glob("*.pdf")}
-    assert names == {p.stem for p in (results / "figures").glob("*.png")}
+    for other in ("png", "txt"):  # the caption
+        assert names == {p.stem for p in (results / "figures").glob(f"*.{other}")}
+    assert "paired" in (results / "figures" / "savings.txt").read_text()
     assert {"accuracy_tokens", "accuracy_n", "accuracy_round", "samples_drawn", "score_fit"} <= names
 
 
@@ -93,7 +95,7 @@ def test_one_figure_needs_one_job_even_without_the_pools(folder, results, tmp_pa
     shutil.move(results / "pools", tmp_path / "pools")
     try:
         dry = snakemake(folder, "-n", str(figure.relative_to(folder)))
-        assert jobs(dry.stdout + dry.stderr) == {"figure_accuracy_n": 1, "total": 1}
+        assert jobs(dry.stdout + dry.stderr) == {"figures_comparison": 1, "total": 1}
         snakemake(folder, "--cores", "1", str(figure.relative_to(folder)))
         assert figure.stat().st_size > 1000
     finally:
@@ -104,10 +106,10 @@ def test_one_figure_needs_one_job_even_without_the_pools(folder, results, tmp_pa
 @pytest.mark.parametrize(
     ("module", "rerun"),
     [
-        ("figures/accuracy_n", {"figure_accuracy_n"}),
+        ("figures/accuracy_n", {"figures_comparison", "page"}),
         (
             "studies/votes",
-            {"vote_guarantees", "vote_study", "figure_vote_guarantees", "figure_vote_sweep", "figure_votes_to_stop"},
+            {"vote_guarantees", "vote_study", "figures_votes", "page"},
         ),
     ],
 )
@@ -125,7 +127,7 @@ def test_an_edited_module_reruns_what_depends_on_it(folder, results, module, rer
 def test_report_is_one_self_contained_page(folder, results, tmp_path):
     page = tmp_path / "report.html"
     snakemake(folder, "--report", str(page))
-    assert "Up and to the left" in page.read_text()
+    assert "Accuracy against completion tokens for every rule and limit" in page.read_text()
 
 
 def test_the_page_about_the_run_holds_every_figure_and_opens_offline(folder, results):

@@ -55,6 +55,8 @@ LOOKS = {
     "vote_ratio": ("#8B2F6B", "^"),
     "vote_dirichlet": ("#5B2C83", "P"),
     "vote_doubling": ("#9A86D4", "h"),
+    "vote_bayes": ("#3F51B5", "p"),
+    "vote_certified": ("#3F51B5", "*"),
     "score_threshold": ("#D55E00", "o"),
     "pandora": ("#E69F00", "D"),
     "optscale_paper": ("#009E73", "s"),
@@ -81,6 +83,22 @@ def look_of(method: str) -> dict[str, str]:
     if rule is None or rule.slug not in LOOKS:
         return look(crc32(method.encode()) % (len(COLOURS) * len(MARKERS)))
     return dict(zip(("color", "marker"), LOOKS[rule.slug], strict=True))
+
+
+# Votes as the tables of their studies call them.
+VOTES = {
+    "ratio": "vote_ratio",
+    "posterior": "vote_posterior",
+    "heuristic": "vote_heuristic",
+    "Dirichlet": "vote_dirichlet",
+    "Bayes": "vote_bayes",
+    "certified": "vote_certified",
+}
+
+
+def look_of_vote(rule: str) -> dict[str, str]:
+    """Colour and marker of a vote by its name in the tables of votes (`lead 4`, `posterior`, ...)."""
+    return look_of("vote_lead" if rule.startswith("lead") else VOTES.get(rule, rule))
 
 
 def whole_numbers(axis: Axis, subs: tuple[float, ...] = (1, 2, 5)) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from itscale.figures.style import figure, look
+from itscale.figures.style import figure, look_of_vote
 
 CAPTION = (
     "Simulated votes: error of the votes that stopped before the limit of 64 (left) and rollouts (right), against how "
@@ -19,12 +19,12 @@ CAPTION = (
 def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`table`: rule, model, clustering, error_of_stopped, rollouts, stopped, nominal; writes `out` as PDF and PNG."""
     with figure(out, CAPTION, columns=2, width=10) as (fig, axes):
-        for index, rule in enumerate(table["rule"].unique()):
+        for rule in table["rule"].unique():
             for model, fill in (("told", True), ("estimated", False)):
                 rows = table[(table["rule"] == rule) & (table["model"] == model)]
                 if rows.empty:
                     continue
-                style = look(index)
+                style = look_of_vote(rule)
                 options = {
                     "linestyle": "-" if fill else ":",
                     "markerfacecolor": style["color"] if fill else "white",

@@ -50,4 +50,4 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
         axes[0].set_yscale("symlog", linthresh=0.1)
         axes[0].set_ylim(bottom=0)
         axes[0].yaxis.set_major_formatter("{x:g}")
-        axes[0].legend()
+        axes[0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from itscale.figures.style import COLOURS, figure
+from itscale.figures.style import figure, look_of_vote
 
 CAPTION = (
     "Votes until each rule stops on the {benchmark} benchmark (limit {limit}), by difficulty: the share of a question's samples "
@@ -28,7 +28,15 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
             low = np.where(np.isnan(part["votes_low"]), part["votes"], part["votes_low"])
             high = np.where(np.isnan(part["votes_high"]), part["votes"], part["votes_high"])
             error = [part["votes"] - low, high - part["votes"]]
-            axis.bar(where, part["votes"], width, yerr=error, color=COLOURS[index], label=rule, error_kw={"elinewidth": 0.8})
+            axis.bar(
+                where,
+                part["votes"],
+                width,
+                yerr=error,
+                color=look_of_vote(rule)["color"],
+                label=rule,
+                error_kw={"elinewidth": 0.8},
+            )
             axis.bar(where, part["votes"] * part["at_limit"], width, color="none", edgecolor="white", hatch="////", lw=0)
         counts = rows[rows["rule"] == rules[0]].set_index("from")
         labels = [f"{100 * f:.0f}–{100 * counts['to'][f]:.0f} %\n(n = {counts['problems'][f]})" for f in starts]

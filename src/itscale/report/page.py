@@ -176,7 +176,7 @@ def _graph(files: list[Path], folder: Path, by_rule: pd.DataFrame, missing: list
     except UserError as error:
         missing.append(f"graph of the rules ({error})")
         return ""
-    rules = graph.merged(nx.DiGraph(rules), "figure_", "figures")
+    rules = graph.merged(nx.DiGraph(rules), "figures_", "figures")
     rules.remove_nodes_from([node for node in ("all",) if node in rules])
     notes = {row.Index: f"{row.jobs} job{'s' if row.jobs > 1 else ''}, {row.seconds:.0f} s" for row in by_rule.itertuples()}
     return graph.draw(rules, notes)

@@ -1,0 +1,87 @@
+"""The summary: which rows it shows, what it says of them, and that it also speaks of runs that lack a verifier or chains."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from itscale.cli import app
+from itscale.data.tables import markdown as main_page
+from itscale.data.tables import saved
+from itscale.studies.headline import headline, markdown, table
+
+REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
+
+
+@pytest.fixture(scope="module")
+def main():
+    return pd.read_csv(REFERENCE / "main.csv")
+
+
+@pytest.fixture(scope="module")
+def rounds():
+    return pd.read_csv(REFERENCE / "markovscale_methods.csv")
+
+
+def test_five_sentences_and_a_dozen_rows_of_the_reference_run(main, rounds):
+    found = headline(main, rounds)
+    shown = table(found)
+    assert len(found.sentences) == 5 and len(shown) == 12
+    row = main[(main["slug"] == "asc") & (main["budget"] == main.loc[main["slug"] == "asc", "budget"].max())].iloc[0]
+    fixed = main[(main["slug"] == "self_consistency") & (main["budget"] == row["budget"])].iloc[0]
+    asc = shown[shown["rule"] == "ASC"].iloc[0]
+    assert asc["drawn"] == f"{row['samples_drawn']:.1f} of {row['budget']}"
+    assert int(asc["tokens saved"].removesuffix(" %")) == pytest.approx(
+        100 * (1 - row["completion_tokens"] / fixed["completion_tokens"]), abs=1
+    )
+    assert asc["change in accuracy (points)"].startswith(f"{100 * row['accuracy_difference']:.1f} [")
+    # A rule over rounds is held against votes of as many tokens.
+    assert shown["change in accuracy (points)"].iloc[-1].endswith("votes, equal tokens")
+    assert "| -0.0" not in markdown(found, "report.html")
+
+
+def test_the_rule_it_names_saves_most_among_those_that_lose_nothing(main, rounds):
+    sentence = headline(main, rounds).sentences[1]
+    votes = headline(main, rounds).rows
+    votes = votes[(votes["family"] == "self_consistency") & (votes["accuracy_difference_low"] > -0.01)]
+    best = votes.loc[saved(votes).idxmax()]
+    assert sentence.startswith(f"Without a verifier, {best['method']} draws")
+
+
+def test_runs_without_a_verifier_or_without_chains_have_a_summary(main):
+    votes = main[(main["verifier"] == "none") & (main["unit"] == "sample")]
+    found = headline(votes)
+    assert "No rule with a verifier was compared." in found.sentences
+    assert found.sentences[-1] == "Nothing was re-answered: the run has no chains."
+    assert set(table(found)["needs"]) == {"–"}
+    scored = headline(main[main["slug"].isin(["best_of_n", "score_threshold"])])
+    assert len(table(scored)) == 2
+    fixed = headline(main[main["slug"] == "self_consistency"])
+    assert "no rule stopped early" in " ".join(fixed.sentences)
+
+
+def test_the_main_table_has_a_legend_what_is_saved_and_a_part_a_kind_of_rule(main):
+    page = main_page(main)
+    assert page.index("tokens saved") < page.index("## Votes") < page.index("## Best-scored") < page.index("## Rounds")
+    row = next(line for line in page.splitlines() if "| ASC " in line and "64 samples" in line)
+    assert "1 samples" not in page and "1 rounds" not in page
+    value = main[(main["slug"] == "asc") & (main["budget"] == 64)]
+    assert f"{100 * saved(value).item():.0f} " in row
+
+
+def test_the_command_writes_the_page_for_people(tmp_path):
+    out = tmp_path / "SUMMARY.md"
+    given = [
+        "--main",
+        REFERENCE / "main.csv",
+        "--rounds",
+        REFERENCE / "markovscale_methods.csv",
+        "--page",
+        "r.html",
+        "--out",
+        out,
+    ]
+    done = CliRunner().invoke(app, ["step", "summary", *map(str, given)])
+    assert done.exit_code == 0, done.output
+    assert "Open r.html" in out.read_text()
