@@ -8,16 +8,16 @@ export PYTHON
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := run
-.PHONY: run env report test check lock clean help
+.PHONY: run env targets test check lock clean help
 
-run: env  ## (default) run the workflow; SNAKEFLAGS="--cores 1 -n" is passed on to snakemake
+run: env  ## (default) run the workflow, then say what it found; SNAKEFLAGS="-n --quiet rules" lists its jobs
 	.venv/bin/snakemake $(SNAKEFLAGS)
 
 env:  ## install the run environment into .venv; PYTHON=python3.11 picks the interpreter
 	@envs/install.sh run
 
-report: env  ## the run, then all of it as one page: results/report.html
-	.venv/bin/snakemake $(SNAKEFLAGS) page
+targets: env  ## what can be made with `snakemake NAME`; those with a sentence are for people
+	@.venv/bin/snakemake --list-rules
 
 test:  ## install the test environment into .venv and run the tests; PYTESTFLAGS="-k voting" picks some
 	@envs/install.sh test

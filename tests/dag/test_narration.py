@@ -12,9 +12,8 @@ def said(records, monkeypatch):
     logger = logging.Logger("snakemake")
     handler = ColorizingTextHandler()
     lines = []
-    monkeypatch.setattr(
-        handler, "stream", type("Out", (), {"write": lambda _, text: lines.append(text), "flush": lambda _: None})()
-    )
+    out = type("Out", (), {"write": lambda _, text: lines.append(text), "flush": lambda _: None})()
+    monkeypatch.setattr(handler, "stream", out)
     logger.addHandler(handler)
     narrate(logger)
     for level, message, extra in records:

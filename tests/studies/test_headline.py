@@ -72,16 +72,7 @@ def test_the_main_table_has_a_legend_what_is_saved_and_a_part_a_kind_of_rule(mai
 
 def test_the_command_writes_the_page_for_people(tmp_path):
     out = tmp_path / "SUMMARY.md"
-    given = [
-        "--main",
-        REFERENCE / "main.csv",
-        "--rounds",
-        REFERENCE / "markovscale_methods.csv",
-        "--page",
-        "r.html",
-        "--out",
-        out,
-    ]
-    done = CliRunner().invoke(app, ["step", "summary", *map(str, given)])
+    tables = ["--main", REFERENCE / "main.csv", "--rounds", REFERENCE / "markovscale_methods.csv"]
+    done = CliRunner().invoke(app, ["step", "summary", *map(str, tables), "--page", "r.html", "--out", str(out)])
     assert done.exit_code == 0, done.output
     assert "Open r.html" in out.read_text()

@@ -180,9 +180,9 @@ def drawing(wildcards):
     of = config["pools"].get(wildcards.benchmark, {}).get(wildcards.kind, {})
     count = CHOICES.shards(wildcards.benchmark, wildcards.kind)
     part = f", shard {int(wildcards.shard) + 1} of {count}" if count > 1 else ""
-    if wildcards.kind == "parallel":
-        return f"{wildcards.benchmark}{part}: {of.get('samples')} samples a question"
-    return f"{wildcards.benchmark}{part}: {of.get('chains')} chains of {of.get('rounds')} rounds a question"
+    names = ("samples",) if wildcards.kind == "parallel" else ("chains", "rounds")
+    counts = [f"{of.get(n)} {n if of.get(n) != 1 else n[:-1]}" for n in names]
+    return f"{wildcards.benchmark}{part}: {' of '.join(counts)} a question"
 
 
 # Options of commands.

@@ -27,13 +27,13 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
             where = np.array([starts.index(f) for f in part["from"]]) + (index - (len(rules) - 1) / 2) * width
             low = np.where(np.isnan(part["votes_low"]), part["votes"], part["votes_low"])
             high = np.where(np.isnan(part["votes_high"]), part["votes"], part["votes_high"])
-            error = [part["votes"] - low, high - part["votes"]]
+            error, colour = [part["votes"] - low, high - part["votes"]], look_of_vote(rule)["color"]
             axis.bar(
                 where,
                 part["votes"],
                 width,
                 yerr=error,
-                color=look_of_vote(rule)["color"],
+                color=colour,
                 label=rule,
                 error_kw={"elinewidth": 0.8},
             )
