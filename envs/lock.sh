@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 uv="${UV:-uv}"
 compile() { # compile OUTPUT ARGUMENT... : torch is locked without its build tag, install.sh picks the build
   local out=$1; shift
-  "$uv" pip compile pyproject.toml "$@" --python-version 3.11 --no-annotate --no-header -q -o "$out.new"
+  "$uv" pip compile pyproject.toml --extra slurm --override envs/overrides.txt "$@" --python-version 3.11 --no-annotate --no-header -q -o "$out.new"
   sed -e 's/^\(torch==[0-9.]*\)+cpu/\1/' -e '/^--/d' "$out.new" >"$out" && rm "$out.new"
 }
 conda() { # conda NAME LOCK : a conda environment with every pin of LOCK
@@ -15,7 +15,8 @@ conda() { # conda NAME LOCK : a conda environment with every pin of LOCK
     printf 'name: itscale-%s\nchannels:\n  - conda-forge\n  - nodefaults\ndependencies:\n  - python=3.11\n  - pip\n  - pip:\n' "$1"
     # Snakemake solves this with pip: the CPU build of torch exists only on PyTorch's index.
     if [ "$1" = cpu ]; then echo '      - --extra-index-url https://download.pytorch.org/whl/cpu'; fi
-    sed -e 's/^/      - /' "$2"
+    # pip would refuse the SLURM plug-in (envs/overrides.txt), which a job has no use for.
+    sed -e '/^snakemake-executor-plugin-slurm==/d' -e 's/^/      - /' "$2"
   } >"envs/$1.yaml"
 }
 # The run environment takes the test environment's versions, so that the second serves for the first.
