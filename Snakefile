@@ -13,14 +13,17 @@ configfile: "config/config.yaml"
 # Rules ask this repository's package, wherever Snakemake runs and whatever is installed there.
 sys.path.insert(0, str(Path(workflow.basedir, "src")))
 
-from itscale.dag.checking import check
 from itscale.dag.configuration import refuse_renamed
 from itscale.dag.narration import narrate
 from itscale.errors import UserError
 
 try:
     refuse_renamed(config)
-    check(config, Path(workflow.basedir, "workflow/schemas/config.schema.yaml"))
+    # The Snakemake inside a job of a cluster reads what was checked where the job came from.
+    if workflow.is_main_process:
+        from itscale.dag.checking import check
+
+        check(config, Path(workflow.basedir, "workflow/schemas/config.schema.yaml"))
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -80,3 +83,19 @@ include: "workflow/rules/report.smk"
 onsuccess:
     if workflow.is_main_process and Path(RESULTS, "SUMMARY.md").exists():
         print(f"\n{Path(RESULTS, 'SUMMARY.md').read_text()}")
+
+
+# Rules that are submitted nowhere have no tasks: by this `itscale plan --cluster` tells them in a dry run.
+for made in workflow.rules:
+    if made.norun or made.name in workflow._localrules:
+        made.resources["tasks"] = 0
+
+
+onstart:
+    if on_slurm():
+        prepare_cluster()
+
+
+onerror:
+    if on_slurm():
+        explain_failures()

@@ -1,6 +1,7 @@
 """What follows from a configuration and what jobs ask for, against numbers worked out by hand."""
 
 import json
+import math
 
 import pytest
 
@@ -15,7 +16,19 @@ from itscale.dag.choices import (
     rate_settings,
     read_choices,
 )
-from itscale.dag.resources import minutes_at, minutes_to_draw, minutes_to_score, minutes_to_train, scaled, stated_tokens, text_mb
+from itscale.dag.resources import (
+    doubled,
+    minutes_at,
+    minutes_to_copy,
+    minutes_to_draw,
+    minutes_to_grade,
+    minutes_to_run_live,
+    minutes_to_score,
+    minutes_to_train,
+    minutes_to_train_predictor,
+    stated_tokens,
+    text_mb,
+)
 from itscale.errors import UserError
 
 CONFIG = {
@@ -114,20 +127,37 @@ def test_training_keeps_clear_of_what_is_evaluated_and_of_the_training_before_it
 
 def test_minutes_and_memory_by_hand():
     choices = read_choices(CONFIG)
-    assert [scaled(30, attempt) for attempt in (1, 2, 3)] == [30, 60, 120]
     assert stated_tokens(choices, "math", "parallel") == 500 * 64 * 3000 == 96_000_000
     assert stated_tokens(choices, "math", "chain") == 500 * 16 * 3000
     assert stated_tokens(choices, "predictor_train", "parallel") == 0  # says nothing of its length
-    # A quarter of 96 million tokens at 1,000 a second are 400 minutes, twice over.
-    assert minutes_to_draw(choices, "math", "parallel") == 800
-    assert minutes_to_draw(choices, "math", "chain") == 800
-    assert minutes_to_score(choices, "math", "parallel") == 720  # 320 would do: the least is more
-    assert minutes_to_score(choices, "gpqa", "parallel") == 720
-    assert minutes_at(96_000_000, {"tokens_per_second": 10000}, 5) == 320
+    # A quarter of 96 million tokens at 1,000 a second are 400 minutes; twice over, and half an hour to load the model.
+    assert minutes_to_draw(choices, "math", "parallel") == 2 * 400 + 30
+    assert minutes_to_draw(choices, "math", "chain") == 2 * 400 + 30  # in one shard
+    # The verifier reads 32,000 questions of 200 tokens besides, 10,000 tokens a second: 170.7 minutes.
+    assert minutes_to_score(choices, "math", "parallel") == 342 + 30
+    assert minutes_at(96_000_000, {"tokens_per_second": 10000}) == 2 * 160 + 30
+    assert minutes_at(0, {"tokens_per_second": 10000}) == minutes_at(96_000_000, {}) == 720  # not stated
+    assert minutes_to_grade(choices, "math", "parallel") == 16 + 30
+    assert minutes_to_copy(choices, "math", "parallel") == 9 + 10
     assert text_mb(choices, "math", "parallel", 2000) == 2000 + 1536
     # 80 steps of 8 prompts with 64 votes and 10 evaluations of 198 x 16 of 4,000 tokens; 10 of 500 x 16 of 3,000; twice over.
     tokens = (80 * 8 * 64 + 10 * 198 * 16) * 4000 + 10 * 500 * 16 * 3000
-    assert minutes_to_train(choices) == 2 * 2 * tokens // 1000 // 60
+    assert minutes_to_train(choices) == math.ceil(2 * 2 * tokens / 1000 / 60) + 30
+    # 10 epochs of 600 questions, each read three times: 3.6 million tokens at 500 a second are 120 minutes.
+    config = changed("predictor", value={"epochs": 10}) | {
+        "datasets": {**CONFIG["datasets"], "predictor_train": {"questions": 600}}
+    }
+    config["models"] = {**CONFIG["models"], "backbone": {"path": "b", "tokens_per_second": 500}}
+    assert minutes_to_train_predictor(read_choices(config)) == 2 * 120 + 30
+    # 20 questions by two methods and their fixed N of 16, by one engine: 3.84 million tokens at 1,000 a second are 64 minutes.
+    config["live"] = {"problems": 20, "budget": 16, "methods": ["a", "b"], "engines": ["vllm"]}
+    assert minutes_to_run_live(read_choices(config)) == 2 * 64 + 30
+
+
+def test_amounts_double_up_to_what_a_partition_gives():
+    assert [doubled(30, times) for times in (0, 1, 2)] == [30, 60, 120]
+    assert [doubled(30, times, 100) for times in (0, 1, 2)] == [30, 60, 100]
+    assert doubled(300, 1, 100) == 300  # which no partition takes: refused before it is queued
 
 
 @pytest.mark.parametrize(
@@ -156,7 +186,7 @@ def test_without_datasets_it_is_the_toy_task():
     assert choices.toy and choices.results == "out" and choices.generator == {}
     assert choices.evaluated == ("test", "calibration", "shifted")
     assert published_on(choices, "test") == ["--published-on=MATH500"]
-    assert minutes_to_draw(choices, "test", "parallel") == 120 and minutes_to_score(choices, "test", "parallel") == 60
+    assert minutes_to_draw(choices, "test", "parallel") == 60 and minutes_to_score(choices, "test", "parallel") == 60
 
 
 def test_a_stated_price_is_an_option_of_the_replay_and_a_setting_of_the_engine():

@@ -10,7 +10,7 @@ if [ "$mine" ] && [ -s "$state/slurmctld.pid" ]; then
   for _ in $(seq 50); do [ -z "$(timeout 10 squeue -h -t R,CG 2>/dev/null)" ] && break; sleep 0.2; done
 fi
 runs() { tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null | grep -q "$2"; } # a zombie's command line is empty
-for file in "$state"/slurmd-*.pid "$state"/slurmctld.pid "$state"/munged.pid; do
+for file in "$state"/slurmd-*.pid "$state"/slurmctld.pid "$state"/slurmdbd.pid "$state"/mariadbd.pid "$state"/munged.pid; do
   pid=$(cat "$file" 2>/dev/null) || continue
   name=$(basename "${file%.pid}"); name=${name%%-*}
   runs "$pid" "$name" && kill -TERM "$pid"
@@ -19,7 +19,7 @@ for file in "$state"/slurmd-*.pid "$state"/slurmctld.pid "$state"/munged.pid; do
   rm -f "$file"
 done
 # A configuration without a controller would slow down every later Slurm command and Snakemake's plug-in.
-for f in slurm.conf gres.conf; do
+for f in slurm.conf gres.conf slurmdbd.conf; do
   [ "$(readlink "/etc/slurm/$f" 2>/dev/null)" = "$state/$f" ] && rm -f "/etc/slurm/$f"
 done
 [ -w /etc/hosts ] && grep -q '# itscale slurm test$' /etc/hosts && { kept=$(grep -v '# itscale slurm test$' /etc/hosts); echo "$kept" >/etc/hosts; }

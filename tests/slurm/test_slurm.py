@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from checkout import checkout
 from itscale.data.records import SAMPLES, read_problems, read_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +27,15 @@ def unavailable() -> str | None:
     if Path("/etc/slurm/slurm.conf").exists():
         return "this machine has a Slurm of its own"
     return None
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A copy of the repository, with the partitions that the test's cluster has; its path has what breaks an unquoted word."""
+    folder = checkout(tmp_path_factory.mktemp("home") / "über all" / "it scale")
+    limits = "{max_runtime: 10080, max_mem_mb: 16000}", "{max_runtime: 1440, max_mem_mb: 16000, max_gpu: 2, max_tasks: 0}"
+    (folder / "profiles/slurm/partitions.yaml").write_text(f"partitions:\n  cpu: {limits[0]}\n  gpu: {limits[1]}\n")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -98,28 +108,113 @@ def keys(path: Path) -> list[tuple[str, int]]:
     return sorted(zip(samples["problem_id"], samples["sample"], strict=True))
 
 
-HUNGRY = """
-configfile: "config/config.yaml"
-include: "workflow/rules/common.smk"
+SMALL = """
+include: "Snakefile"
+rule short:
+    output: "short/{name}.txt"
+    resources: mem_mb=more(600), runtime=longer(5), gpu=0
+    shell: "sleep {wildcards.name}; touch {output:q}"
 rule hungry:
     output: "hungry.txt"
-    resources: mem_mb=more(900), runtime=5, gpu=0
-    shell: "python -c 'import time; block = bytes(1 << 8) * (1100 << 12); time.sleep(8)' && echo {resources.mem_mb} > {output}"
+    resources: mem_mb=more(900), runtime=longer(5), gpu=0
+    shell: "python -c 'import time; block = bytes(1 << 8) * (1100 << 12); time.sleep(8)' && touch {output:q}"
+rule pair:
+    output: "pair.txt"
+    resources: mem_mb=more(600), runtime=longer(5), **on_gpus(2)
+    shell: "echo $CUDA_VISIBLE_DEVICES > {output:q}"
+rule silent:
+    output: "silent.txt"
+    log: "silent.log"
+    resources: mem_mb=more(600), runtime=longer(5), gpu=0
+    shell: ": > {log:q}; echo the cause >&2; false"
 """
 
 
-def test_a_job_over_its_memory_comes_back_with_more(cluster, home):
-    (home / "hungry.smk").write_text(HUNGRY)
-    run = snakemake(home, QUEUE, "--snakefile", "hungry.smk", "--", "hungry.txt")
-    assert run.returncode == 0, (run.stdout + run.stderr)[-4000:]
-    assert (home / "hungry.txt").read_text().strip() == "1800"
-    mine = [job for job in known_jobs() if rule_of(job) == "hungry"]
-    assert len(mine) == 2 and {job["JobState"] for job in mine} >= {"COMPLETED"}
+def small(home: Path, *rest: str) -> list[str]:
+    """The command of a run of small jobs beside the workflow's own rules, with its checks."""
+    (home / "small.smk").write_text(SMALL)
+    return command(*QUEUE, "--snakefile", "small.smk", *rest)
+
+
+def done(home: Path, *rest: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        small(home, *rest), cwd=home, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600
+    )
+
+
+def queued() -> list[str]:
+    return subprocess.run(["squeue", "-h", "-o", "%i"], capture_output=True, text=True, check=True).stdout.split()
+
+
+@pytest.fixture
+def account(home):
+    """Name an account in the profile."""
+    profile = home / "profiles/slurm/config.yaml"
+    shipped = profile.read_text()
+    yield lambda name: profile.write_text(shipped.replace('# slurm_account: "your_account"', f'slurm_account: "{name}"'))
+    profile.write_text(shipped)
+
+
+def test_what_cannot_run_is_refused_before_anything_is_queued(cluster, home, account):
+    account("cii")
+    refused = done(home, "--set-resources", "short:runtime=20000", "--", "short/1.txt", "pair.txt")
+    said = refused.stdout + refused.stderr
+    assert refused.returncode != 0 and "Traceback" not in said
+    assert "slurm_account is 'cii', and the accounts that you have are ci, few" in said
+    assert "short asks for 20000 minutes, and cpu, the largest partition without GPUs" in said and "allows 10080" in said
+    account("ci")
+    refused = done(home, "--set-resources", "short:slurm_partition=scavenge", "--", "short/1.txt")
+    assert refused.returncode != 0 and "partition scavenge cancels jobs that others preempt" in refused.stdout + refused.stderr
+    assert queued() == []
+
+
+def test_ctrl_c_leaves_nothing_in_the_queue(cluster, home, tmp_path):
+    with (tmp_path / "log").open("w") as out:
+        targets = [f"short/{100 + i}.txt" for i in range(20)]
+        run = subprocess.Popen(small(home, "--", *targets), cwd=home, env=ENVIRONMENT, stdout=out, stderr=subprocess.STDOUT)
+        while len(queued()) < 3 and run.poll() is None:
+            time.sleep(0.05)
+        run.send_signal(signal.SIGINT)
+        run.wait(timeout=300)
+    said = (tmp_path / "log").read_text()
+    assert run.returncode != 0 and "Traceback" not in said, said[-4000:]
+    time.sleep(3)
+    assert queued() == [], said[-4000:]
+
+
+def test_limits_are_kept_and_a_retry_raises_what_was_too_little(cluster, home, account):
+    account("few")  # which may have four jobs in the queue
+    before = {job["JobId"] for job in known_jobs()}
+    targets = [f"short/{i}.txt" for i in range(1, 6)]
+    run = done(home, "--", "hungry.txt", "pair.txt", *targets)
+    said = run.stdout + run.stderr
+    assert run.returncode == 0, said[-4000:]
+    assert "no more are in the queue at a time" in said and "sbatch failed" not in said
+    assert (home / "pair.txt").read_text().strip() == "0,1"
+    jobs = {}
+    for job in known_jobs():
+        if job["JobId"] not in before:
+            jobs.setdefault(rule_of(job), []).append(job)
+    (pair,) = jobs.pop("pair")
+    assert (pair["Partition"], pair["NumNodes"], pair["NumCPUs"]) == ("gpu", "1", "4")
+    assert {job["Partition"] for made in jobs.values() for job in made} == {"cpu"}
+    assert [(job["MinMemoryNode"], job["TimeLimit"]) for job in jobs.pop("hungry")] == [
+        ("900M", "00:05:00"),
+        ("1800M", "00:05:00"),
+    ]
+    assert len(jobs.pop("short")) == 5 and not jobs
+
+
+def test_the_cause_of_a_failure_is_on_the_screen(cluster, home):
+    run = done(home, "--retries", "0", "--", "silent.txt")
+    said = run.stdout + run.stderr
+    assert run.returncode != 0 and "The end of " in said and "the cause" in said.splitlines(), said[-4000:]
 
 
 def test_the_queue_loses_nothing_when_a_job_is_cancelled_and_the_controller_killed(cluster, home, tmp_path_factory):
     log = tmp_path_factory.mktemp("log") / "snakemake.log"
     table = "results/slurm/tables/test/main.csv"
+    before = {job["JobId"] for job in known_jobs()}
     with log.open("w") as out:
         run = subprocess.Popen(
             command(*QUEUE, "--configfile", *CONFIG, "--", table),
@@ -134,14 +229,14 @@ def test_the_queue_loses_nothing_when_a_job_is_cancelled_and_the_controller_kill
         subprocess.run(["slurmctld"], check=True, env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"})
         assert run.wait(timeout=900) == 0, log.read_text()[-4000:]
 
-    jobs = known_jobs()
-    states = {job["JobId"]: job["JobState"] for job in jobs if rule_of(job) != "hungry"}
+    jobs = [job for job in known_jobs() if job["JobId"] not in before]
+    states = {job["JobId"]: job["JobState"] for job in jobs}
     assert states.pop(cancelled) == "CANCELLED" and set(states.values()) == {"COMPLETED"}
     partitions = {}
-    for job in (job for job in jobs if rule_of(job) != "hungry"):
+    for job in jobs:
         partitions.setdefault(rule_of(job), set()).add(job["Partition"])
     assert partitions.pop("samples") == {"gpu"}
-    assert set(partitions) >= {"problems", "toy_models", "scores", "other_scores", "calibration", "replay"}
+    assert set(partitions) >= {"scores", "other_scores", "calibration", "replay"}
     assert set().union(*partitions.values()) == {"cpu"}
 
     results = home / "results" / "slurm"

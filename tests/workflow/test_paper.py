@@ -1,6 +1,7 @@
 """The paper's configuration without the network: local folders with the hub's files and columns, and models of each family."""
 
 import json
+import math
 import os
 import re
 import shlex
@@ -84,23 +85,42 @@ def test_jobs_ask_for_what_their_texts_and_answers_need(home):
     def needs(rule, **wildcards):
         wanted = ", ".join(f"{name}={value}" for name, value in wildcards.items())
         job = next(j for j in said.split("\n\n") if re.search(rf"^rule {rule}:", j, re.M) and wanted in j)
-        return {name: int(value) for name, value in re.findall(r"(mem_mb|runtime|gpu)=(\d+)", job)}
+        return {name: int(value) for name, value in re.findall(r"(mem_mb|runtime|gpu|cpus_per_task|work_minutes)=(\d+)", job)}
 
-    # 4,000 questions x 16 samples x 3,500 tokens, which are gathered a block at a time; the verifier reads 15,000 a second.
-    tokens = 4000 * 16 * 3500
+    # 4,000 questions x 16 samples x 3,500 tokens, which are gathered a block at a time; the verifier reads 15,000 a second, the
+    # questions' 200 too. Everything is taken twice, and half an hour to load a model.
+    tokens = 4000 * 16 * (3500 + 200)
     assert needs("gather", benchmark="predictor_train", kind="parallel")["mem_mb"] == 1000
-    assert needs("scores", benchmark="predictor_train")["runtime"] == 2 * max(720, 2 * tokens // 15000 // 60)  # both pools
+    both = 2 * (30 + math.ceil(2 * tokens / 15000 / 60))
+    assert needs("scores", benchmark="predictor_train")["runtime"] == both
     drawn = needs("samples", benchmark="math500", kind="parallel", shard=0)
-    assert drawn == {"mem_mb": 64000, "runtime": 120, "gpu": 1}  # 93 minutes of drawing, two hours at least
+    minutes = 30 + math.ceil(2 * 500 * 64 * 3500 / 16 / 2500 / 60)
+    assert drawn == {"mem_mb": 64000, "runtime": minutes, "work_minutes": minutes, "gpu": 1, "cpus_per_task": 3}
     # 80 steps of 8 prompts with up to 64 rollouts, and ten evaluations of 30 + 40 questions x 16; as long again for updates.
     rollouts = 80 * 8 * 64 + 10 * 16 * (30 + 40)
     training = needs("train_on_votes", run="optpo", seed=1)
-    assert training["runtime"] == 2 * 2 * rollouts * 3072 // 2500 // 60 and training["mem_mb"] == 128000
+    assert training["runtime"] == 30 + math.ceil(2 * 2 * rollouts * 3072 / 2500 / 60) and training["mem_mb"] == 128000
     # Published figures stand beside ours where there are any; four options are m = 4.
     studies = re.findall(r"itscale step optscale --benchmark (\w+) .*", said)
     lines = dict(zip(studies, re.findall(r".*itscale step optscale --benchmark \w+ .*", said), strict=True))
     assert "--published-on=AIME24 --same" in lines["aime24"] and "--published-on" not in lines["gpqa"]
     assert "--choices=4" in lines["gpqa"] and "--choices" not in lines["math500"]
+
+
+def test_the_documented_table_is_what_jobs_ask_for(home):
+    cluster = pytest.importorskip("itscale.dag.cluster")
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    profile = Path("profiles/slurm")
+    partitions = cluster.read_partitions(home / cluster.read_settings(home / profile).partitions)
+    targets = ["optscale", "markovscale", "optpo_full", "live"]
+    requests = cluster.planned([home / f for f in PAPER], home, profile, targets, None)
+    assert cluster.problems(requests, cluster.read_settings(home / profile), partitions, None) == []
+    text = (ROOT / "docs/cluster.md").read_text()
+    said = {
+        row[0]: row[1:] for row in re.findall(r"^\| `(\w+)` \| " + r" \| ".join(["([^|]+)"] * 6) + r" \|$", text, re.MULTILINE)
+    }
+    rows = (list(row.values()) for row in cluster.table(requests, partitions))
+    assert said == {rule: tuple(f"{v:g}" if isinstance(v, float) else str(v) for v in rest) for rule, *rest in rows}
 
 
 def test_everything_of_the_hub_is_pinned_to_a_commit():

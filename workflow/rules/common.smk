@@ -1,8 +1,12 @@
 """Names that every rule file uses. What follows from the configuration is worked out and tested in src/itscale/dag/."""
 
 import json
+import math
+import shlex
+import time
+from functools import cache, partial
 
-from itscale.dag import resources
+from itscale.dag import attempts, cluster, resources
 from itscale.dag.choices import (
     SPLITS,
     dataset_source,
@@ -20,6 +24,8 @@ from itscale.dag.choices import (
     verifiers_of,
 )
 from itscale.dag.rerun import command_files, files_of
+
+from snakemake.logging import logger
 
 try:
     CHOICES = read_choices(config)
@@ -43,10 +49,13 @@ wildcard_constraints:
     shard="[0-9]+",
 
 
+SOURCES = shlex.quote(f"{workflow.basedir}/src")
+
+
 # Rules that run under --use-conda find the package here without an installation. A rule is one process of one thread, unless
 # it sets more.
 shell.prefix(
-    f"set -euo pipefail; export PYTHONPATH={workflow.basedir}/src TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1; "
+    f"set -euo pipefail; export PYTHONPATH={SOURCES} TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1; "
     "exec >/dev/null; "  # what a command prints is in its log; the terminal has a line a job
 )
 
@@ -209,18 +218,118 @@ def verifiers_option(benchmark):
 
 # What jobs ask for, where it is not the profile's default.
 
+STARTED = time.time()
 
-def more(amount):
-    return lambda wildcards, attempt: resources.scaled(amount, attempt)
+
+def on_slurm():
+    return "slurm" in type(workflow.executor_settings).__module__
+
+
+@cache
+def partitions():
+    """The partitions that the executor chooses from; none where it chooses none."""
+    file = getattr(
+        workflow.executor_settings, "partition_config", None
+    ) or os.environ.get("SNAKEMAKE_SLURM_PARTITIONS")
+    try:
+        return cluster.read_partitions(file) if file else []
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def limit(what, rulename):
+    """The most memory or time that a partition gives to a job with the GPUs of a rule."""
+    if not partitions():
+        return math.inf
+    most = cluster.largest if what == "memory" else cluster.longest
+    return most(partitions(), workflow.get_rule(rulename).resources["gpu"].value)
+
+
+def raised(what, needed):
+    """An amount of memory or time, or a function of the wildcards: doubled when a job comes back that had too little of it."""
+
+    def amount(wildcards, attempt, rulename):
+        first = needed(wildcards) if callable(needed) else needed
+        if attempt == 1:
+            return first
+        failed = attempts.Failures(attempt - 1, attempt - 1)
+        if on_slurm():
+            failed = attempts.failures_in(
+                attempts.folder_of(rulename, wildcards), STARTED
+            )
+        return resources.doubled(first, getattr(failed, what), limit(what, rulename))
+
+    return amount
+
+
+more, longer = partial(raised, "memory"), partial(raised, "time")
+
+
+def in_pieces(needed):
+    """Minutes of a job that goes on where it was killed: as many as its partition gives at once. `work_minutes` are all of them."""
+
+    def runtime(wildcards, attempt, rulename):
+        first = min(needed(wildcards), limit("time", rulename))
+        return raised("time", first)(wildcards, attempt, rulename)
+
+    return dict(runtime=runtime, work_minutes=needed)
+
+
+def on_gpus(count):
+    """GPUs of one node, and cores for the engine's processes (vLLM: two, and one for each GPU).
+
+    Partitions tell jobs without GPUs by their `tasks`, of which these have none (profiles/slurm/partitions.yaml).
+    """
+    return dict(gpu=count, tasks=0, cpus_per_task=2 + count) if count else dict(gpu=0)
 
 
 def of_pool(needed, *least):
-    return lambda wildcards, attempt: resources.scaled(
-        needed(CHOICES, wildcards.benchmark, wildcards.kind, *least), attempt
+    """An amount that depends on the pool that a rule's wildcards name."""
+    return lambda wildcards: needed(
+        CHOICES, wildcards.benchmark, wildcards.kind, *least
     )
 
 
 def of_benchmark(needed):
-    return lambda wildcards, attempt: resources.scaled(
-        sum(needed(CHOICES, wildcards.benchmark, kind) for kind in KINDS), attempt
+    """The same of all of a benchmark's pools, one after the other."""
+    return lambda wildcards: sum(
+        needed(CHOICES, wildcards.benchmark, kind) for kind in KINDS
     )
+
+
+# A cluster is asked before anything is queued, and says why jobs failed.
+
+
+def prepare_cluster():
+    """Refuse what cannot run, and submit no more jobs at once than the cluster takes."""
+    asked = [
+        cluster.Request(job.rule.name, dict(job.resources.items()), job.threads)
+        for job in workflow.dag.needrun_jobs()
+        if not job.is_local
+    ]
+    said = workflow.executor_settings
+    settings = cluster.Settings(
+        said.partition_config,
+        workflow.nodes,
+        workflow.execution_settings.retries,
+        said.status_command,
+    )
+    there = cluster.read_cluster()
+    if found := cluster.problems(asked, settings, partitions(), there):
+        raise WorkflowError("\n".join(found))
+    jobs = cluster.submitted_at_once(asked, settings, there)
+    if jobs < settings.jobs:
+        logger.info(
+            f"The cluster takes {jobs} more jobs of yours: no more are in the queue at a time (jobs: {settings.jobs})."
+        )
+        for available in (
+            workflow.scheduler.global_resources,
+            workflow.scheduler.resources,
+        ):
+            available["_nodes"] = jobs
+
+
+def explain_failures():
+    """The end of each failed job's log: what SLURM and the command said last."""
+    for log, lines in attempts.last_lines(attempts.LOGS, STARTED):
+        logger.error("\n".join([f"The end of {log}:", *lines]))

@@ -43,8 +43,7 @@ for part, members in FIGURES_OF_SET.items():
                 f"{RESULTS}/logs/figures/{part}.log",
             benchmark:
                 f"{RESULTS}/timings/figures/{part}.tsv"
-            group:
-                "figures"
+            localrule: True
             conda:
                 ENV
             params:

@@ -41,13 +41,13 @@ rule live_run:
         ENV
     threads: workflow.resource_settings.cores or 2  # a cluster job has cores of its own
     resources:
-        mem_mb=more(6000 if TOY else LIVE_MEMORY),
-        runtime=more(60 if TOY else 720),
-        gpu=(
+        **on_gpus(
             0
             if TOY and config["live"]["engines"] == ["transformers"]
             else max(GPUS, 1)
         ),
+        mem_mb=more(6000 if TOY else LIVE_MEMORY),
+        runtime=longer(resources.minutes_to_run_live(CHOICES)),
     params:
         options=json.dumps(config["live"]),
         choices=options_of(CHOICES, config["compare"]["benchmarks"][0]),

@@ -50,7 +50,7 @@ rule markovscale_analysis:
         ENV
     resources:
         mem_mb=more(1000),
-        runtime=more(30),
+        runtime=longer(30),
     params:
         settings=config["markovscale"],
         seed=config["seed"],
@@ -82,8 +82,7 @@ rule markovscale_tables:
         f"{RESULTS}/logs/markovscale_tables.log",
     benchmark:
         f"{RESULTS}/timings/markovscale_tables.tsv"
-    group:
-        "tables"
+    localrule: True
     conda:
         ENV
     params:

@@ -16,6 +16,7 @@ if TOY:
             f"{RESULTS}/logs/toy_models.log",
         benchmark:
             f"{RESULTS}/timings/toy_models.tsv"
+        localrule: True
         conda:
             ENV
         params:
@@ -57,7 +58,7 @@ else:
                 ENV
             resources:
                 mem_mb=more(2000),
-                runtime=more(240),
+                runtime=longer(240),
             params:
                 source=json.dumps(
                     {key: source[key] for key in ("path", "revision") if key in source}

@@ -25,7 +25,7 @@ if config["official"]:
             ENV
         resources:
             mem_mb=more(8000),
-            runtime=more(30),
+            runtime=longer(30),
         params:
             skip_bad=lambda wildcards: (
                 "--skip-bad"

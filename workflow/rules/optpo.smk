@@ -58,7 +58,7 @@ rule vote_guarantees:
         ENV
     resources:
         mem_mb=more(1000),
-        runtime=more(15),
+        runtime=longer(15),
     params:
         seed=config["seed"],
     message:
@@ -85,7 +85,7 @@ rule vote_study:
         ENV
     resources:
         mem_mb=more(1000),
-        runtime=more(15),
+        runtime=longer(15),
     params:
         benchmark=config["compare"]["benchmarks"][0],
         choices=options_of(CHOICES, config["compare"]["benchmarks"][0]),
@@ -119,11 +119,9 @@ rule train_on_votes:
     conda:
         ENV
     resources:
+        **in_pieces(lambda wildcards: resources.minutes_to_train(CHOICES)),
+        **on_gpus(0 if config["engine"]["name"] == "transformers" else 1),
         mem_mb=more(4000 if TOY else 2 * GENERATOR.get("mem_mb", 4000)),
-        runtime=lambda wildcards, attempt: resources.scaled(
-            resources.minutes_to_train(CHOICES), attempt
-        ),
-        gpu=0 if config["engine"]["name"] == "transformers" else 1,
     params:
         name=lambda wildcards: wildcards.run,
         choices=options_of(CHOICES, TESTTIME["trained"]),
@@ -187,6 +185,7 @@ rule learning_rate:
         f"{RESULTS}/logs/optpo/learning_rate.log",
     benchmark:
         f"{RESULTS}/timings/optpo/learning_rate.tsv"
+    localrule: True
     conda:
         ENV
     params:
@@ -216,11 +215,12 @@ rule training_tables:
         f"{RESULTS}/logs/optpo/{{set}}.log",
     benchmark:
         f"{RESULTS}/timings/optpo/{{set}}.tsv"
+    localrule: True
     conda:
         ENV
     resources:
         mem_mb=more(2000),
-        runtime=more(10),
+        runtime=longer(10),
     params:
         baseline=TESTTIME["baseline"],
         runs=folders_of_runs,

@@ -39,7 +39,7 @@ rule optscale_study:
         ENV
     resources:
         mem_mb=more(1000),
-        runtime=more(60),
+        runtime=longer(60),
     params:
         orders=config["compare"]["orders"],
         choices=lambda wildcards: options_of(CHOICES, wildcards.benchmark),
@@ -80,7 +80,7 @@ rule predictor_quality:
         ENV
     resources:
         mem_mb=more(4000),
-        runtime=more(30),
+        runtime=longer(30),
     params:
         out=folder,
     message:
@@ -106,7 +106,7 @@ rule optscale_theory:
         ENV
     resources:
         mem_mb=more(2000),
-        runtime=more(20),
+        runtime=longer(20),
     params:
         rows=config["compare"]["simulated"],
         seed=config["seed"],
@@ -128,8 +128,7 @@ rule optscale_tables:
         f"{RESULTS}/logs/optscale_tables.log",
     benchmark:
         f"{RESULTS}/timings/optscale_tables.tsv"
-    group:
-        "tables"
+    localrule: True
     conda:
         ENV
     params:

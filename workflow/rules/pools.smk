@@ -13,9 +13,9 @@ rule samples:
     conda:
         ENV
     resources:
+        **in_pieces(of_pool(resources.minutes_to_draw)),
+        **on_gpus(GPUS),
         mem_mb=more(GENERATOR.get("mem_mb", 4000)),
-        runtime=of_pool(resources.minutes_to_draw),
-        gpu=GPUS,
     params:
         plan=lambda wildcards: drawing_plan(
             CHOICES, wildcards.benchmark, wildcards.kind
@@ -44,7 +44,7 @@ rule gather:
         ENV
     resources:
         mem_mb=more(1000),
-        runtime=more(10),
+        runtime=longer(of_pool(resources.minutes_to_copy)),
     message:
         "Gathering the shards of {wildcards.benchmark}, {wildcards.kind}"
     shell:
@@ -70,9 +70,9 @@ rule scores:
     conda:
         ENV
     resources:
+        **in_pieces(of_benchmark(resources.minutes_to_score)),
+        **on_gpus(0 if TOY else 1),
         mem_mb=more(VERIFIER.get("mem_mb", 4000)),
-        runtime=of_benchmark(resources.minutes_to_score),
-        gpu=0 if TOY else 1,
     params:
         batch_size=config["verifier"]["batch_size"],
         step_break=json.dumps(config["verifier"]["step_break"]),
@@ -120,8 +120,8 @@ rule grades:
     conda:
         ENV
     resources:
-        mem_mb=of_pool(resources.text_mb, 4000),
-        runtime=more(60),
+        mem_mb=more(of_pool(resources.text_mb, 4000)),
+        runtime=longer(of_pool(resources.minutes_to_grade)),
     params:
         options=lambda wildcards: grading_options(CHOICES, wildcards.benchmark),
     message:
@@ -148,7 +148,7 @@ rule pool:
         ENV
     resources:
         mem_mb=more(1000),
-        runtime=more(10),
+        runtime=longer(of_pool(resources.minutes_to_copy)),
     message:
         "Joining {wildcards.benchmark}, {wildcards.kind}: samples, scores and grades"
     shell:

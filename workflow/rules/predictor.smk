@@ -19,9 +19,9 @@ rule predictor:
     conda:
         ENV
     resources:
+        **on_gpus(0 if TOY else 1),
         mem_mb=more(4000 if TOY else 32000),
-        runtime=more(60 if TOY else 600),
-        gpu=0 if TOY else 1,
+        runtime=longer(resources.minutes_to_train_predictor(CHOICES)),
     params:
         settings=json.dumps(config["predictor"]),
         seed=config["seed"],
@@ -50,9 +50,9 @@ rule predictions:
     conda:
         ENV
     resources:
+        **on_gpus(0 if TOY else 1),
         mem_mb=more(4000 if TOY else 32000),
-        runtime=more(20 if TOY else 60),
-        gpu=0 if TOY else 1,
+        runtime=longer(20 if TOY else 60),
     message:
         "Predicting the questions of {wildcards.benchmark}"
     shell:

@@ -10,6 +10,7 @@ if TOY:
             f"{RESULTS}/logs/problems.log",
         benchmark:
             f"{RESULTS}/timings/problems.tsv"
+        localrule: True
         conda:
             ENV
         params:
@@ -43,7 +44,7 @@ else:
             ENV
         resources:
             mem_mb=more(2000),
-            runtime=more(30),
+            runtime=longer(30),
         params:
             source=lambda wildcards: dataset_source(CHOICES, wildcards.benchmark),
             exclude=lambda wildcards, input: repeated("--exclude", input.exclude),

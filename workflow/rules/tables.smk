@@ -19,7 +19,7 @@ rule calibration:
         ENV
     resources:
         mem_mb=more(1000),
-        runtime=more(30),
+        runtime=longer(30),
     params:
         methods=json.dumps(config["methods"]),
         predictions=predictions_option,
@@ -54,7 +54,7 @@ rule replay:
         ENV
     resources:
         mem_mb=more(1000),
-        runtime=more(30),
+        runtime=longer(30),
     params:
         orders=config["compare"]["orders"],
         choices=lambda wildcards: options_of(CHOICES, wildcards.benchmark),
@@ -90,8 +90,7 @@ rule tables:
         f"{RESULTS}/logs/tables.log",
     benchmark:
         f"{RESULTS}/timings/tables.tsv"
-    group:
-        "tables"
+    localrule: True
     conda:
         ENV
     params:
@@ -123,11 +122,12 @@ rule sanity_checks:
         f"{RESULTS}/logs/sanity_checks.log",
     benchmark:
         f"{RESULTS}/timings/sanity_checks.tsv"
+    localrule: True
     conda:
         ENV
     resources:
         mem_mb=more(2000),
-        runtime=more(5),
+        runtime=longer(5),
     message:
         "Checking that the toy task is worth studying"
     shell:
@@ -150,7 +150,7 @@ rule toy_trial:
         ENV
     resources:
         mem_mb=more(4000),
-        runtime=more(120),
+        runtime=longer(120),
     params:
         **{
             section: json.dumps(config[section])
@@ -185,6 +185,7 @@ rule toy_training:
         f"{RESULTS}/logs/toy_training.log",
     benchmark:
         f"{RESULTS}/timings/toy_training.tsv"
+    localrule: True
     conda:
         ENV
     message:

@@ -39,7 +39,7 @@ GROUPS = {
         "predict",
     ),
     "Train": ("train-on-votes",),
-    "Workflow": ("step",),
+    "Workflow": ("partitions", "step"),
 }
 
 

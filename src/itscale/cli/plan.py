@@ -1,5 +1,6 @@
 """The command that says what a configuration will cost before anything runs."""
 
+import sys
 from collections import Counter
 from pathlib import Path
 from textwrap import fill
@@ -22,6 +23,12 @@ def plan(
         Path | None, typer.Option(help="Folder of the Snakefile; without it, the folder here or the one that itscale runs from.")
     ] = None,
     generator: Annotated[str | None, typer.Option(help="Another of the configuration's generators.")] = None,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="What SLURM jobs ask for, where they go, and what cannot run.")
+    ] = False,
+    profile: Annotated[Path, typer.Option(help="With --cluster: the profile, in the folder of the Snakefile.")] = Path(
+        "profiles/slurm"
+    ),
 ) -> None:
     """Print jobs, tokens, GPU-hours and disk of a configuration, from the lengths and speeds that it states; run nothing."""
     from itscale.dag.planning import disk_gb, job_counts, pool_costs, read_configuration, workflow_folder
@@ -30,6 +37,9 @@ def plan(
     default = folder / "config" / "config.yaml"
     given = [file if file.exists() or file.is_absolute() else folder / file for file in configfile or []]
     files = [default, *(f for f in given if f.resolve() != default.resolve())]
+    if cluster:
+        _print_cluster(files, folder, targets, generator, profile)
+        return
     config = read_configuration(files)
     counts = job_counts(files, folder, targets, generator)
     jobs: Counter[str] = Counter()
@@ -66,3 +76,38 @@ def plan(
         )
     if counts.get("live_run"):
         print(f"Live: {config['live']['problems']} questions by {len(config['live']['methods'])} methods and their fixed N.")
+
+
+def _print_cluster(files: list[Path], folder: Path, targets: list[str] | None, generator: str | None, profile: Path) -> None:
+    """A table of the jobs and a sentence for each thing that cannot run; then the exit status is 1."""
+    from tabulate import tabulate
+
+    from itscale.dag.cluster import planned, problems, read_cluster, read_partitions, read_settings, submitted_at_once, table
+
+    settings = read_settings(folder / profile)
+    partitions = read_partitions(folder / settings.partitions)
+    requests, there = planned(files, folder, profile, targets, generator), read_cluster()
+    print(tabulate(table(requests, partitions), headers="keys", floatfmt="g"))
+    jobs = submitted_at_once(requests, settings, there)
+    print(f"\n{len(requests)} jobs, at most {jobs} in the queue at a time; rules of seconds run where Snakemake does.")
+    if there is None:
+        print("No SLURM answers here: partitions, accounts and limits of the cluster were not looked at.")
+    found = problems(requests, settings, partitions, there)
+    for sentence in found:
+        print(f"- {sentence}", file=sys.stderr)
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command()
+def partitions(
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("profiles/slurm/partitions.yaml"),
+) -> None:
+    """Write the partitions of the SLURM cluster that this machine belongs to, with their limits, for the profile."""
+    from itscale.dag.cluster import partitions_file, read_cluster
+    from itscale.errors import UserError
+
+    if (there := read_cluster()) is None:
+        raise UserError("no SLURM answers here (sinfo, scontrol): call this on a login node of the cluster.")
+    out.write_text(partitions_file(there))
+    print(f"{out}: {', '.join(there.offers)}; take out those that are not for you.")

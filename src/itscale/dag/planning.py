@@ -4,6 +4,7 @@ Nothing here is measured: the mean length of an answer and the tokens a second o
 (`datasets.{name}.questions`, `.answer_tokens`; `models.*.tokens_per_second`, `.size_gb`), and the plan is as good as they are.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from itscale.errors import UserError
 
 # A sample's text lies in a shard, in the gathered samples and in the pool, zstd-compressed: about 1.5 bytes a token each.
 _BYTES_PER_TOKEN = 3 * 1.5
-_PROMPT_TOKENS = 200
+PROMPT_TOKENS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def pool_costs(config: dict[str, Any]) -> list[PoolCost]:
             of = _of(_of(config["pools"], name, "pools"), kind, f"pools.{name}")
             samples = samples_of(of, questions)
             tokens = float(samples * length)
-            read = tokens + samples * _PROMPT_TOKENS
+            read = tokens + samples * PROMPT_TOKENS
             hours = tokens / speed * generator.get("gpus", 1) / 3600, read / verifying / 3600
             costs.append(PoolCost(name, kind, samples, tokens, *hours))
     return costs
@@ -108,7 +109,7 @@ def job_counts(files: list[Path], folder: Path, targets: list[str] | None = None
         UserError: the dry run fails; the message is its last line.
     """
     chosen = [] if generator is None else ["--config", f"models={{generator: {generator}}}"]
-    done = _snakemake(files, folder, "--dry-run", "--quiet", "rules", *chosen, targets=targets or [])
+    done = call_snakemake(files, folder, "--dry-run", "--quiet", "rules", *chosen, targets=targets or [])
     lines = (done.stdout + done.stderr).splitlines()
     if "Job stats:" not in lines:
         return {}
@@ -127,12 +128,18 @@ def rule_graph(files: list[Path], folder: Path) -> list[tuple[str, str]]:
     Raises:
         UserError: the workflow cannot be planned; the message is Snakemake's last line.
     """
-    dot = _snakemake(files, folder, "--rulegraph", "dot").stdout
+    dot = call_snakemake(files, folder, "--rulegraph", "dot").stdout
     names = dict(re.findall(r'^\s*(\d+)\[label = "([^"]+)"', dot, re.MULTILINE))
     return [(names[maker], names[reader]) for maker, reader in re.findall(r"^\s*(\d+) -> (\d+)", dot, re.MULTILINE)]
 
 
-def _snakemake(files: list[Path], folder: Path, *options: str, targets: list[str] | None = None) -> subprocess.CompletedProcess:
+def call_snakemake(
+    files: list[Path],
+    folder: Path,
+    *options: str,
+    targets: list[str] | None = None,
+    environment: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess:
     """A call of Snakemake that runs no job; a UserError holds the last line of one that fails."""
     command = [
         sys.executable,
@@ -144,7 +151,8 @@ def _snakemake(files: list[Path], folder: Path, *options: str, targets: list[str
         "--",
         *(targets or []),
     ]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    variables = {**os.environ, **(environment or {})}
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise UserError(f"the workflow cannot be planned: {_reason(done.stdout + done.stderr)}")
     return done

@@ -1,6 +1,7 @@
-"""What jobs ask for: minutes and MB from the configuration's sizes, lengths and speeds.
+"""What jobs ask for: minutes and MB from the configuration's sizes, lengths and speeds, as `itscale plan` reckons with them.
 
-Amounts double with each attempt, so that a job which broke its limit comes back with more.
+Work at the stated speed is taken twice, since lengths and speeds are guesses, and half an hour is added in which a model is
+loaded. Where a configuration states no lengths or speeds, jobs of a model ask for half a day.
 """
 
 import math
@@ -8,39 +9,82 @@ from collections.abc import Mapping
 from typing import Any
 
 from itscale.dag.choices import Choices
-from itscale.dag.planning import samples_of
+from itscale.dag.planning import PROMPT_TOKENS, samples_of
 
 # Four bytes a token; Arrow, pandas and Python each have a copy.
 _BYTES_PER_TOKEN = 16
+# Minutes: to load a model from a slow file system; where nothing is stated; of the toy task on a slow core.
+_LOADING, _UNSTATED, _TOY = 30, 720, 60
 
 
-def scaled(amount: int, attempt: int) -> int:
-    """An amount of a resource at an attempt, the first being 1."""
-    return amount * 2 ** (attempt - 1)
+def doubled(amount: int, times: int, limit: float = math.inf) -> int:
+    """An amount doubled some times, to what a partition gives at most; never less than at first."""
+    return int(max(amount, min(amount * 2**times, limit)))
+
+
+def stated_samples(choices: Choices, benchmark: str, kind: str) -> int:
+    """Samples of a pool as the configuration states them; 0 where it does not."""
+    of, source = choices.config["pools"].get(benchmark, {}).get(kind), choices.config["datasets"].get(benchmark, {})
+    return 0 if of is None else samples_of(of, source.get("questions", 0))
 
 
 def stated_tokens(choices: Choices, benchmark: str, kind: str) -> int:
     """Completion tokens of a pool as the configuration states them; 0 where it does not."""
-    of, source = choices.config["pools"].get(benchmark), choices.config["datasets"].get(benchmark, {})
-    if of is None or not {"questions", "answer_tokens"} <= source.keys():
-        return 0
-    return samples_of(of[kind], source["questions"]) * source["answer_tokens"]
+    source = choices.config["datasets"].get(benchmark, {})
+    return stated_samples(choices, benchmark, kind) * source.get("answer_tokens", 0)
 
 
-def minutes_at(tokens: float, model: Mapping[str, Any], least: int) -> int:
-    """Minutes that a model needs for tokens at its stated speed (tokens/s), twice over for safety."""
-    return max(least, int(2 * tokens / model.get("tokens_per_second", math.inf) / 60))
+def minutes_at(tokens: float, model: Mapping[str, Any]) -> int:
+    """Minutes that a model needs for tokens at its stated speed (tokens/s), twice over, and to be loaded."""
+    speed = model.get("tokens_per_second")
+    if not speed or not tokens:
+        return _UNSTATED
+    return _LOADING + math.ceil(2 * tokens / speed / 60)
 
 
 def minutes_to_draw(choices: Choices, benchmark: str, kind: str) -> int:
-    """Run time of a shard, at least two hours."""
+    """Run time of a shard."""
+    if choices.toy:
+        return _TOY
     shards = choices.config["pools"][benchmark][kind]["shards"]
-    return minutes_at(stated_tokens(choices, benchmark, kind) / shards, choices.generator, 120)
+    return minutes_at(stated_tokens(choices, benchmark, kind) / shards, choices.generator)
 
 
 def minutes_to_score(choices: Choices, benchmark: str, kind: str) -> int:
     """Run time of scoring a pool; the verifier reads each answer and its question."""
-    return minutes_at(stated_tokens(choices, benchmark, kind), choices.verifier, 60 if choices.toy else 720)
+    if choices.toy:
+        return _TOY
+    read = stated_tokens(choices, benchmark, kind) + stated_samples(choices, benchmark, kind) * PROMPT_TOKENS
+    return minutes_at(read, choices.verifier)
+
+
+def minutes_to_grade(choices: Choices, benchmark: str, kind: str) -> int:
+    """Run time of grading a pool: 2,000 answers a minute are graded by one core, hard ones included."""
+    return _LOADING + stated_samples(choices, benchmark, kind) // 2000
+
+
+def minutes_to_copy(choices: Choices, benchmark: str, kind: str) -> int:
+    """Run time of a rule that reads and writes all texts of a pool once."""
+    return 10 + stated_tokens(choices, benchmark, kind) // 10**7
+
+
+def minutes_to_train_predictor(choices: Choices) -> int:
+    """Run time of the predictor's training: in each epoch every question is read, and read again twice for the gradients."""
+    if choices.toy:
+        return _TOY
+    questions = choices.config["datasets"].get("predictor_train", {}).get("questions", 0)
+    read = 3 * questions * PROMPT_TOKENS * (choices.config["predictor"] or {}).get("epochs", 0)
+    return minutes_at(read, choices.config["models"].get("backbone", choices.generator))
+
+
+def minutes_to_run_live(choices: Choices) -> int:
+    """Run time of the live study: each method and its fixed N draw the whole budget, by every engine."""
+    if choices.toy:
+        return _TOY
+    live, benchmark = choices.config["live"], choices.config["compare"]["benchmarks"][0]
+    answers = live["problems"] * live["budget"] * 2 * len(live["methods"]) * len(live["engines"])
+    length = choices.config["datasets"].get(benchmark, {}).get("answer_tokens", 0)
+    return minutes_at(answers * length, choices.generator)
 
 
 def text_mb(choices: Choices, benchmark: str, kind: str, least: int) -> int:
@@ -49,7 +93,9 @@ def text_mb(choices: Choices, benchmark: str, kind: str, least: int) -> int:
 
 
 def minutes_to_train(choices: Choices) -> int:
-    """Run time of test-time training: votes and evaluations, and as long again for updates; at least four hours."""
+    """Run time of test-time training: votes and evaluations, and as long again for updates."""
+    if choices.toy:
+        return _TOY
     testtime = choices.config["testtime"]
     settings, evaluation = testtime["settings"], testtime["evaluation"]
     limits = [{"vote": {}, **settings, **run}["vote"] for run in testtime["runs"].values()]
@@ -61,4 +107,4 @@ def minutes_to_train(choices: Choices) -> int:
         if name == "trained":
             answers += settings["steps"] * settings["prompts"] * votes
         tokens += answers * min(source.get("answer_tokens", 0), testtime["sampling"]["max_tokens"])
-    return minutes_at(2 * tokens, choices.generator, 240)
+    return minutes_at(2 * tokens, choices.generator)
