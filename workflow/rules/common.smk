@@ -319,7 +319,7 @@ def prepare_cluster():
         raise WorkflowError("\n".join(found))
     jobs = cluster.submitted_at_once(asked, settings, there)
     if jobs < settings.jobs:
-        logger.info(
+        logger.warning(
             f"The cluster takes {jobs} more jobs of yours: no more are in the queue at a time (jobs: {settings.jobs})."
         )
         for available in (

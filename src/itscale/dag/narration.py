@@ -33,6 +33,8 @@ SECONDS: Mapping[str, float] = {
     "figures": 20,
 }
 _OTHERS = 2.0
+# What the SLURM plug-in says where no account is given, and the cluster takes the user's own.
+_NOISE = ("No SLURM account given", "No account was given", "Guessed SLURM account", "Unable to guess SLURM account")
 _KEPT = ("Nothing to be done", "Nothing to unlock", "Unlocking", "Terminating", "Will exit")
 
 
@@ -61,7 +63,7 @@ class Narrator(logging.Filter):
                 self.running[record.jobid] = weight(record.rule_name)
             return True
         if event in (LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR) or record.levelno >= logging.WARNING:
-            return True
+            return not record.getMessage().startswith(_NOISE)
         return event is None and record.getMessage().startswith(_KEPT)
 
     def line(self, message: str) -> str:
