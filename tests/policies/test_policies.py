@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 
 from itscale.data.records import Problem, Unit, join_by_key, make_pool
 from itscale.drivers.replay import replay
@@ -27,12 +27,16 @@ SETTINGS = {
     "best_of_n": {"n": 8},
     "weighted_best_of_n": {"n": 8},
     "self_consistency": {"n": 8},
+    "cisc": {"n": 8, "temperature": 0.1},
+    "deepconf": {"n": 12, "keep": 0.25},
+    "asc_conf": {"n_max": 16, "share": 0.7},
     "esc": {"n_max": 16, "window": 3},
     "asc": {"n_max": 16, "threshold": 0.9},
     "dsc": {"n_max": 16, "threshold": 0.9, "sample_window": 3},
     "dsc_oracle": {"n_max": 16, "threshold": 0.9, "sample_window": 3},
     "score_threshold": {"s_min": 0.75, "n_max": 16},
     "pandora": {"cost": 0.02, "n_max": 16},
+    "pandora_by_data": {"cost": 0.005, "n_max": 16, "n0": 2.0, "bonus": 0.5},
     "optscale": {"s_min": 0.8, "alpha": 0.9, "n_max": 16},
     "vote_lead": {"lead": 3, "n_max": 16},
     "vote_ratio": {"ratio": 50.0, "n_max": 16},
@@ -69,6 +73,8 @@ XS = np.linspace(0, 60, 3001)
 FIXED = {
     "best_of_n": "best",
     "weighted_best_of_n": "weighted",
+    "cisc": "softmax",
+    "deepconf": "surest",
     "self_consistency": "votes",
     "first_answer": "last",
     "mr_thinking": "last",
@@ -178,6 +184,21 @@ def weighted(cluster, score, n):
     return cluster.tolist().index(max(weight, key=weight.get)) if weight else -1
 
 
+def softmax_vote(cluster, score, n, temperature):
+    usable = [i for i in range(n) if cluster[i] >= 0 and not np.isnan(score[i])]
+    if not usable:
+        return weighted(cluster, np.zeros(n), n)
+    share = np.full(n, np.nan)
+    share[usable] = special.softmax(score[usable] / temperature)
+    return weighted(cluster, share, n)
+
+
+def surest(cluster, score, n, keep):
+    usable = sorted((i for i in range(n) if cluster[i] >= 0 and not np.isnan(score[i])), key=lambda i: -score[i])
+    kept = usable[: int(np.ceil(keep * len(usable) - 1e-9))]
+    return weighted(np.array([c if i in kept else -1 for i, c in enumerate(cluster[:n])]), score, n)
+
+
 def asc(cluster, threshold, n_max):
     """Samples until the beta posterior is sure, and whether it is."""
     for n in range(1, n_max + 1):
@@ -271,6 +292,8 @@ def plain(name, options, cluster, score, predicted):
         column = {
             "best": best(cluster, score, n),
             "weighted": weighted(cluster, score, n),
+            "softmax": softmax_vote(cluster, score, n, options.get("temperature", 1.0)),
+            "surest": surest(cluster, score, n, options.get("keep", 0.1)),
             "votes": majority(cluster, n),
             "last": n - 1 if cluster[n - 1] >= 0 else -1,
         }
@@ -300,6 +323,28 @@ def plain(name, options, cluster, score, predicted):
         for n in range(1, n_max + 1):
             if cluster[n - 1] >= 0 and score[n - 1] >= options["s_min"]:
                 return n, best(cluster, score, n), Reason.THRESHOLD
+        return n_max, best(cluster, score, n_max), Reason.LIMIT
+    if name == "asc_conf":
+        for n in range(options.get("n_min", 3), n_max + 1):
+            weight = Counter()
+            for c, s in zip(cluster[:n].tolist(), score[:n], strict=True):
+                weight[c] += 0.0 if np.isnan(s) else s
+            if max((w for c, w in weight.items() if c >= 0), default=0) >= options["share"] * weight.total() > 0:
+                return n, weighted(cluster, score, n), Reason.SHARE
+        return n_max, weighted(cluster, score, n_max), Reason.LIMIT
+    if name == "pandora_by_data":
+        for n in range(1, n_max + 1):
+            column = best(cluster, score, n)
+            if column < 0:
+                continue
+            seen = int((~np.isnan(score[:n])).sum())
+            excess = np.maximum(KNOWN.scores - score[column], 0.0)
+            values = np.concatenate([excess, np.zeros(seen)])
+            weight = np.concatenate([np.full(len(excess), options["n0"] / len(excess)), np.ones(seen)])
+            mean = np.average(values, weights=weight)
+            spread = np.sqrt(np.average((values - mean) ** 2, weights=weight) / weight.sum())
+            if mean + options["bonus"] * spread <= options["cost"]:
+                return n, column, Reason.RESERVATION
         return n_max, best(cluster, score, n_max), Reason.LIMIT
     if name == "vote_doubling":
         n = min(options.get("n_min", 2), n_max)
@@ -516,6 +561,11 @@ def test_map_without_a_prediction_is_zero_with_bayes_first_score():
         ("asc", {"n_max": 4, "threshold": 0.5}, "threshold of asc"),
         ("vote_doubling", {"n_max": 4, "share": 1.5}, "share of vote_doubling"),
         ("vote_bayes", {"n_max": 4, "eps": 0.0}, "eps of vote_bayes"),
+        ("cisc", {"temperature": 0.0}, "temperature of cisc"),
+        ("deepconf", {"keep": 0.0}, "keep of deepconf"),
+        ("asc_conf", {"share": 1.1}, "share of asc_conf"),
+        ("asc_conf", {"n_max": 4, "n_min": 9}, "n_min <= n_max"),
+        ("pandora_by_data", {"cost": 0.0}, "cost of pandora_by_data"),
         ("vote_certified", {"n_max": 4, "delta": 5.0}, "delta of vote_certified"),
         ("optscale", {"s_min": 0.5, "alpha": 0.5, "n_max": 4, "n0": -1.0}, "n0 of optscale"),
         ("markovscale_zero", {"rounds": 4, "cost": -1.0}, "cost of markovscale_zero"),
@@ -545,8 +595,43 @@ COUNTS = [
     ("vote_lead", {"n_max": 8}, "lead"),
     *(("asc", {"n_max": 8}, setting) for setting in ("n_min", "chunk")),
     ("vote_doubling", {}, "n_max"),
+    ("cisc", {}, "n"),
+    ("deepconf", {}, "n"),
+    ("asc_conf", {"n_max": 8}, "n_min"),
+    ("pandora_by_data", {}, "n_max"),
     *((name, {}, "rounds") for name in ("markovscale_gate", "markovscale_zero", "markovscale_map", "markovscale_filter")),
 ]
+
+
+ANY_SCALE = ("best_of_n", "cisc", "score_threshold", "pandora_by_data", "best_scored_round")
+UNIT = ("optscale", "pandora", "markovscale_map", "markovscale_filter")
+WEIGHTS = ("weighted_best_of_n", "deepconf", "asc_conf")
+
+
+@pytest.mark.parametrize("name", [*ANY_SCALE, *UNIT, *WEIGHTS])
+def test_scores_of_another_scale_do_the_same_or_are_refused_in_a_sentence(name):
+    """Logits in place of probabilities: what compares scores does not mind, what computes with them says so."""
+    pool = random_pool(14, rows=30)
+    options = {**SETTINGS[name]}
+    if name in ANY_SCALE:
+        moved = replace(pool, score=8 * pool.score - 6)
+        one = run(name, options, pool)
+        for setting in {"s_min"} & set(options):
+            options[setting] = 8 * options[setting] - 6
+        for setting in {"cost", "temperature"} & set(options):
+            options[setting] *= 8
+        policy = make_policy(name, **options).bind(replace(KNOWN, scores=8 * KNOWN.scores - 6))
+        two = replay(policy, replace(moved, unit=policy.unit), orders=1)
+        assert (one.drawn == two.drawn).all() and (one.column == two.column).all()
+        return
+    with pytest.raises(UserError, match="takes scores for "):
+        run(name, options, replace(pool, score=pool.score - 0.9))
+    larger = replace(pool, score=3 * pool.score)
+    if name in UNIT:
+        with pytest.raises(UserError, match="numbers from 0 to 1"):
+            run(name, options, larger)
+    else:
+        assert (run(name, options, larger).column == run(name, options, pool).column).all()
 
 
 @pytest.mark.parametrize("value", [0, -3, 2.5])

@@ -9,6 +9,7 @@ from functools import cache, partial
 from itscale.dag import attempts, cluster, resources
 from itscale.dag.choices import (
     SPLITS,
+    compared_scores,
     dataset_source,
     drawing_plan,
     grading_of,
@@ -213,7 +214,7 @@ def predictions_option(wildcards, input):
 
 
 def verifiers_option(benchmark):
-    return [f"--verifier={name}" for name in verifiers_of(CHOICES, benchmark)]
+    return [f"--verifier={name}" for name in compared_scores(CHOICES, benchmark)]
 
 
 # What jobs ask for, where it is not the profile's default.

@@ -20,7 +20,7 @@ Verifiers = Annotated[
     typer.Option(
         "--verifier",
         help="Name of the verifier whose scores the pools hold, for the tables. Given again: of another, whose scores lie beside "
-        "each pool as scores_NAME.parquet.",
+        "each pool as scores_NAME.parquet, or the name of a confidence (conf_tail, logprob_mean, ...), a column of the pools.",
     ),
 ]
 
@@ -28,15 +28,19 @@ Verifiers = Annotated[
 def read_pools(parallel: Path, chain: Path, predictions: Path | None, verifier: str | None = None) -> dict:
     """Both pools of a benchmark by their unit, with predicted features where there are any.
 
-    With the scores of another `verifier` what is predicted of the pools' own scores is left out.
+    With the scores of another `verifier` what is predicted of the pools' own scores is left out. It may be the name of a
+    confidence, a column of the pools, which then is the score as it stands.
     """
     from dataclasses import replace
 
-    from itscale.data.records import PREDICTIONS, Unit, read_pool, read_table, with_predictions
+    from itscale.data.records import CONFIDENCE, PREDICTIONS, Unit, read_pool, read_table, with_predictions
 
     files = {Unit.SAMPLE: parallel, Unit.ROUND: chain}
-    others = {unit: None if verifier is None else path.with_name(f"scores_{verifier}.parquet") for unit, path in files.items()}
-    pools = {unit: read_pool(path, unit, others[unit]) for unit, path in files.items()}
+    if verifier in CONFIDENCE:
+        pools = {unit: read_pool(path, unit, confidence=verifier) for unit, path in files.items()}
+    else:
+        others = {u: None if verifier is None else path.with_name(f"scores_{verifier}.parquet") for u, path in files.items()}
+        pools = {unit: read_pool(path, unit, others[unit]) for unit, path in files.items()}
     if predictions is not None:
         table = read_table(predictions, PREDICTIONS)
         pools = {unit: with_predictions(pool, table) for unit, pool in pools.items()}
@@ -59,13 +63,21 @@ def conditions(
     verifiers: list[str] | None, frozen: dict[str, Any], parallel: Path, chain: Path, predictions: Path | None
 ) -> list[Condition]:
     """One condition a verifier, that of the pools' own scores first."""
-    from itscale.studies.calibrate import of_verifier
+    from itscale.studies.calibrate import known_from_json, of_verifier
     from itscale.studies.compare import OWN
+    from itscale.studies.confidence import mapped
 
     first, *others = verifiers or [OWN]
     return [
         Condition(first, frozen, read_pools(parallel, chain, predictions)),
-        *(Condition(name, of_verifier(frozen, name), read_pools(parallel, chain, predictions, name)) for name in others),
+        *(
+            Condition(
+                name,
+                known := of_verifier(frozen, name),
+                mapped(read_pools(parallel, chain, predictions, name), known_from_json(known["known"]).score_map),
+            )
+            for name in others
+        ),
     ]
 
 
@@ -81,16 +93,21 @@ def calibrate(
     verifier: Verifiers = None,
 ) -> None:
     """Choose every hyperparameter on the calibration split and write down what was tried."""
-    from itscale.data.records import write_json
+    import dataclasses
+
+    from itscale.data.records import CONFIDENCE, write_json
+    from itscale.policies.calibration import ScoreMap
     from itscale.studies import calibrate as stage
     from itscale.studies.compare import OWN
+    from itscale.studies.confidence import map_of, mapped
     from itscale.studies.methods import read_methods
 
     options = parse_object(compare, "--compare", "strata", "strength", "calibration_orders")
     wanted = read_methods(parse_object(methods, "--methods"))
 
-    def calibrated(pools: dict, methods: list) -> dict[str, Any]:
+    def calibrated(pools: dict, methods: list, score_map: ScoreMap | None = None) -> dict[str, Any]:
         known = stage.known_from_pools(pools, strata=options["strata"], strength=options["strength"])
+        known = dataclasses.replace(known, score_map=score_map)
         chosen = stage.calibrate(methods, pools, known, orders=options["calibration_orders"], seed=seed)
         return {"known": stage.known_to_json(known), "methods": chosen}
 
@@ -99,7 +116,9 @@ def calibrate(
     others = {}
     for name in names:
         pools = read_pools(parallel, chain, predictions, name)
-        others[name] = calibrated(pools, stage.for_verifier(wanted, pools))
+        score_map = map_of(pools) if name in CONFIDENCE else None
+        pools = mapped(pools, score_map)
+        others[name] = calibrated(pools, stage.for_verifier(wanted, pools), score_map)
     write_json(out, {**record, "others": others})
 
 

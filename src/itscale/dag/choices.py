@@ -121,6 +121,20 @@ def verifiers_of(choices: Choices, benchmark: str) -> tuple[str, ...]:
     return choices.verifiers[:1] if "calibration" in official else choices.verifiers
 
 
+def compared_scores(choices: Choices, benchmark: str) -> tuple[str, ...]:
+    """Names of all that samples are compared by: verifiers, and the model's confidences in `compare.confidence`.
+
+    Raises:
+        UserError: confidences are compared and not kept with the samples.
+    """
+    confidences = tuple(choices.config["compare"].get("confidence", ()))
+    if confidences and not choices.config["sampling"].get("confidence", False):
+        raise UserError("compare.confidence names confidences that sampling.confidence does not keep: set it to true.")
+    if benchmark in choices.config["official"]:
+        return ()
+    return (*verifiers_of(choices, benchmark), *confidences)
+
+
 def drawing_plan(choices: Choices, benchmark: str, kind: str) -> str:
     """The plan of a pool for `itscale generate`, as JSON."""
     config, of = choices.config, choices.config["pools"][benchmark]

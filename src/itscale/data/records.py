@@ -440,14 +440,21 @@ def make_pool(frame: pd.DataFrame, unit: Unit) -> Pool:
     )
 
 
-def read_pool(path: Path, unit: Unit, scores: Path | None = None) -> Pool:
+def read_pool(path: Path, unit: Unit, scores: Path | None = None, *, confidence: str | None = None) -> Pool:
     """Read a pool table as dense arrays; its texts and answers stay on disk.
 
     `scores`: another verifier's scores of the same samples (schema SCORES), which take the place of the pool's own.
+    `confidence`: one of the columns CONFIDENCE, which does; it costs no verifier tokens.
 
     Raises:
-        UserError: as `read_table`, `make_pool` and, of the scores, `join_by_key`.
+        UserError: as `read_table`, `make_pool` and, of the scores, `join_by_key`; or there is no such confidence.
     """
+    if confidence is not None:
+        columns = [name for name in _DENSE if name not in ("score_mean", "verifier_tokens")]
+        table = read_table(path, pa.schema([POOL.field(name) for name in [*columns, confidence]]))
+        if table[confidence].isna().all():
+            raise UserError(f"{path} holds no {confidence}: draw its samples with `sampling.confidence: true`.")
+        return make_pool(table.rename(columns={confidence: "score_mean"}).assign(verifier_tokens=0), unit)
     own = [name for name in _DENSE if scores is None or name not in SCORES.names or name in KEY]
     table = read_table(path, pa.schema([POOL.field(name) for name in own]))
     if scores is not None:

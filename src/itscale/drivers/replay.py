@@ -82,6 +82,15 @@ def refuse_misfit(policy: Policy, pool: Pool) -> None:
         raise UserError(
             f"the rule {name} reads verifier scores and the pool has none: score the samples, or take rules that count votes."
         )
+    scale = getattr(policy, "scale", None)
+    if scale and pool.score.size:
+        low, high = np.nanmin(pool.score, initial=np.inf), np.nanmax(pool.score, initial=-np.inf)
+        if low < 0 or (scale == "unit" and high > 1):
+            wanted = "numbers from 0 to 1" if scale == "unit" else "weights of 0 or more"
+            raise UserError(
+                f"the rule {name} takes scores for {wanted} and the pool has {low if low < 0 else high:g}: import them with "
+                "--score sigmoid or rank, or take best-of-N, score threshold, CISC or Pandora by data, which need no scale."
+            )
 
 
 def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0, block: int = _BLOCK) -> Outcomes:

@@ -9,11 +9,12 @@ from typing import Any
 
 from itscale.data.records import Unit
 from itscale.errors import UserError
+from itscale.policies.confidence import Cisc, ConfidentShare, DeepConf
 from itscale.policies.consistency import DifficultyAdaptive, DifficultyOracle, EarlyStopping
 from itscale.policies.fixed import BestOfN, MultiRoundThinking, SelfConsistency, WeightedBestOfN
 from itscale.policies.markovscale import Gate, Map, Zero
 from itscale.policies.optpo import VoteDirichlet, VoteHeuristic, VoteLead, VotePosterior, VoteRatio
-from itscale.policies.optscale import OptScale, Pandora, ScoreThreshold
+from itscale.policies.optscale import OptScale, Pandora, PandoraByData, ScoreThreshold
 from itscale.policies.protocol import Policy
 from itscale.policies.rounds import BestScoredRound, Filter, MajorityOverRounds
 from itscale.policies.votes import Adaptive, Bayes, Certified, Doubling
@@ -75,6 +76,30 @@ POLICIES: dict[str, Rule] = {
             usual=_N,
         ),
         Rule(
+            "cisc",
+            "CISC",
+            Cisc,
+            "N samples, votes weighted by a softmax of the scores within the question.",
+            "Taubenfeld et al. 2025, arXiv 2502.06233",
+            usual=_N,
+        ),
+        Rule(
+            "deepconf",
+            "DeepConf",
+            DeepConf,
+            "N samples, of which the tenth with the highest scores votes, by scores.",
+            "Fu et al. 2025, arXiv 2508.15260",
+            usual={"keep": 0.1, **_N},
+        ),
+        Rule(
+            "asc_conf",
+            "ASC by confidence",
+            ConfidentShare,
+            "Stop when one answer has a given share of the summed scores.",
+            "Huang et al. 2025, arXiv 2503.00031",
+            usual=_MOST,
+        ),
+        Rule(
             "self_consistency",
             "self-consistency",
             SelfConsistency,
@@ -131,6 +156,15 @@ POLICIES: dict[str, Rule] = {
             "Go on while another sample is worth more than its price.",
             "Weitzman 1979, doi 10.2307/1910412",
             usual={"cost": 0.01, **_MOST},
+            calibrated=True,
+        ),
+        Rule(
+            "pandora_by_data",
+            "Pandora by data",
+            PandoraByData,
+            "The same with the worth of another sample read off scores, of any scale.",
+            "ours",
+            usual={"cost": 0.02, **_MOST},
             calibrated=True,
         ),
         Rule(

@@ -57,6 +57,18 @@ class FirstScore:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreMap:
+    """A rising map of a score of any scale to P(correct), through (knots, value), each [M]; level beyond them."""
+
+    knots: np.ndarray
+    value: np.ndarray
+
+    def of(self, score: np.ndarray) -> np.ndarray:
+        """Scores of any shape mapped to [0, 1]; NaN stays."""
+        return np.interp(score, self.knots, self.value)
+
+
+@dataclass(frozen=True, slots=True)
 class Rounds:
     """What the filter over rounds knows of chains: log score densities on the emission grid [G], and how often things happen."""
 
@@ -86,6 +98,8 @@ class Calibration:
     first_score: FirstScore | None = None
     rounds: Rounds | None = None
     types: AnswerTypes | None = None
+    score_map: ScoreMap | None = None  # of a confidence, which is no score from 0 to 1
+    scores: np.ndarray | None = None  # quantiles of all scores, evenly spaced
 
 
 def known_of_votes(cluster: np.ndarray, options: int | None = None) -> Calibration:

@@ -50,10 +50,11 @@ class BestOfN(_Fixed):
 class WeightedBestOfN(_Fixed):
     """The answer whose samples have the highest summed verifier score; ties go to the answer seen first.
 
-    Unanswered samples never count, a sample without a score adds nothing to its answer.
+    Unanswered samples never count, a sample without a score adds nothing to its answer. Scores are weights: 0 or more.
     """
 
     n: int
+    scale: ClassVar[str] = "weights"
     unit: ClassVar[Unit] = Unit.SAMPLE
     needs_scores: ClassVar[bool] = True
     needs_features: ClassVar[tuple[str, ...]] = ()

@@ -13,7 +13,7 @@ from scipy.optimize import isotonic_regression
 
 from itscale.data.records import Pool, Unit
 from itscale.errors import UserError
-from itscale.policies.calibration import Calibration, FirstScore, Rounds, Strata
+from itscale.policies.calibration import Calibration, FirstScore, Rounds, ScoreMap, Strata
 from itscale.policies.fixed import last_round
 from itscale.policies.protocol import CODE, Batch, Decision, NoState, Reason, check_counts
 from itscale.theory import markov
@@ -104,6 +104,7 @@ class Map(_Chain):
     cost: float = 0.0
     strength: float = 100.0
     known: Rounds | None = None
+    scale: ClassVar[str] = "unit"
     needs_features: ClassVar[tuple[str, ...]] = ("p0", "a", "b")
 
     def __post_init__(self) -> None:
@@ -165,6 +166,25 @@ def rising(x: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     begins = isotonic_regression(right / count, weights=count).blocks[:-1]
     size = np.add.reduceat(count, begins)
     return np.add.reduceat(point * count, begins) / size, np.add.reduceat(right, begins) / size, size
+
+
+def fit_score_map(pool: Pool) -> ScoreMap:
+    """Isotonic regression of the correctness of a pool's answers on their scores, made strictly rising between its ends.
+
+    The map goes through the middle of each step, and at the lowest and the highest score through what its step says with one
+    wrong, or one right, answer more: two scores within them never become equal.
+    """
+    known = (pool.cluster >= 0) & ~np.isnan(pool.score)
+    score = pool.score[known]
+    middle, share, size = rising(score, pool.correct[known])
+    if share[0] == 0:  # none right, or below none wrong: half an answer keeps the ends apart
+        share[0] = min(0.5 / (size[0] + 1), share[1] / 2 if len(share) > 1 else 1.0)
+    if share[-1] == 1:
+        share[-1] = max(1 - 0.5 / (size[-1] + 1), (1 + share[-2]) / 2 if len(share) > 1 else 0.0)
+    low, high = share[0] * size[0] / (size[0] + 1), (share[-1] * size[-1] + 1) / (size[-1] + 1)
+    knots = np.concatenate([[score.min()], middle, [score.max()]])
+    kept = np.append(True, np.diff(knots) > 0)
+    return ScoreMap(knots[kept], np.concatenate([[low], share, [high]])[kept])
 
 
 def fit_first_score(pool: Pool, strength: float) -> FirstScore:

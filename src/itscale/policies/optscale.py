@@ -101,6 +101,7 @@ class _Fitted:
     prior: Moments | None = None
     unit: ClassVar[Unit] = Unit.SAMPLE
     needs_scores: ClassVar[bool] = True
+    scale: ClassVar[str] = "unit"
     family: ClassVar[str] = "best_of_n"
 
     @property
@@ -249,6 +250,72 @@ class Pandora(_Fitted):
         best = np.clip(state.best, 0.0, 1.0)
         gain = np.exp(truncnormal.log_excess(best, fit.e1, fit.e2))
         return np.where(fit.degenerate, np.maximum(fit.mean - best, 0.0), gain)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PandoraByData:
+    """The reservation rule without a distribution (ours): the expected excess over the best score is read off scores.
+
+    They are those of the calibration split, with the weight of n0 samples, and those seen, which never exceed the best. Go on
+    while mean + bonus * sd / sqrt(n0 + n) of the excess is above `cost`, which is in units of the score: any scale will do.
+    Before the first answered sample it goes on.
+    """
+
+    n_max: int
+    cost: float
+    n0: float = 4.0
+    bonus: float = 0.0
+    scores: np.ndarray | None = None
+    unit: ClassVar[Unit] = Unit.SAMPLE
+    needs_scores: ClassVar[bool] = True
+    needs_features: ClassVar[tuple[str, ...]] = ()
+    family: ClassVar[str] = "best_of_n"
+
+    def __post_init__(self) -> None:
+        check_counts("pandora_by_data", n_max=self.n_max)
+        for name, least in (("cost", 0.0), ("n0", 0.0)):
+            if getattr(self, name) <= least:
+                raise UserError(f"{name} of pandora_by_data is {getattr(self, name)}: choose more than 0.")
+        if self.bonus < 0:
+            raise UserError(f"bonus of pandora_by_data is {self.bonus}: it is a number of standard errors, 0 or more.")
+
+    @property
+    def limit(self) -> int:
+        return self.n_max
+
+    def bind(self, known: Calibration) -> Self:
+        return replace(self, scores=known.scores)
+
+    def init(self, rows: int) -> NoState:
+        return NoState()
+
+    def step(self, state: NoState, batch: Batch, seen: np.ndarray) -> tuple[NoState, Decision]:
+        best = usable_scores(batch).max(axis=1, initial=-np.inf)
+        met = np.isfinite(best)
+        met[met] = self.gain(best[met], (~np.isnan(batch.score[met])).sum(axis=1)) <= self.cost
+        return state, stop_or_limit(batch.n, np.where(met, batch.n, batch.n + 1), self.n_max, Reason.RESERVATION, met)
+
+    def gain(self, best: np.ndarray, scored: np.ndarray) -> np.ndarray:
+        """Upper bound [B] of the expected excess over the best score [B] of so many scored samples [B]."""
+        if self.scores is None:
+            raise ValueError("bind the policy to a calibration first")
+        known = np.sort(self.scores)
+        # Sums over the scores above each: of ones, of scores, of their squares.
+        above = [np.append(np.cumsum((known**power)[::-1])[::-1], 0.0) for power in range(3)]
+        count, total, square = (sums[np.searchsorted(known, best, side="right")] / len(known) for sums in above)
+        weight = self.n0 / (self.n0 + scored)
+        mean = weight * (total - count * best)
+        mean_square = weight * (square - 2 * best * total + count * best**2)
+        return mean + self.bonus * np.sqrt(np.maximum(mean_square - mean**2, 0.0) / (self.n0 + scored))
+
+    def select(self, state: NoState, batch: Batch) -> np.ndarray:
+        return best_scored(batch)
+
+
+def score_quantiles(pool: Pool, number: int = 201) -> np.ndarray | None:
+    """Quantiles [number] of all scores of a pool, questions alike; None without any."""
+    score = pool.score[~np.isnan(pool.score)]
+    return np.quantile(score, np.linspace(0, 1, number)) if len(score) else None
 
 
 def average_moments(pool: Pool) -> Moments:

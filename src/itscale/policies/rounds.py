@@ -57,6 +57,7 @@ class Filter:
     known: Rounds | None = None
     unit: ClassVar[Unit] = Unit.ROUND
     needs_scores: ClassVar[bool] = True
+    scale: ClassVar[str] = "unit"
     needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "mr_thinking"
 

@@ -17,7 +17,7 @@ from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration, known_of_votes
 from itscale.policies.consistency import measure_difficulty
 from itscale.policies.markovscale import fit_first_score, fit_strata
-from itscale.policies.optscale import average_moments
+from itscale.policies.optscale import average_moments, score_quantiles
 from itscale.policies.protocol import Policy, depends_on_verifier
 from itscale.policies.rounds import fit_rounds
 from itscale.studies.methods import Method
@@ -101,6 +101,7 @@ def known_from_pools(pools: dict[Unit, Pool], *, strata: int, strength: float) -
     return replace(
         voted,
         moments=average_moments(samples) if samples else None,
+        scores=score_quantiles(samples) if samples else None,
         difficulty=measure_difficulty(samples) if samples else None,
         strata=fit_strata(rounds, strata) if rounds else None,
         first_score=fit_first_score(rounds, strength) if rounds else None,
@@ -157,6 +158,8 @@ def known_from_json(values: dict[str, Any]) -> Calibration:
     def part(kind: type, content: dict[str, Any] | None) -> Any:
         if content is None:
             return None
+        if np.ndarray in get_args(kind):
+            return np.asarray(content, float)
         cls = next(c for c in get_args(kind) if c is not type(None))
         types = get_type_hints(cls)
         if strange := sorted(set(content) ^ {f.name for f in fields(cls)}):

@@ -1,0 +1,74 @@
+"""A model's confidence in the place of a verifier: the map to [0, 1], and rows of its own in the tables."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.isotonic import IsotonicRegression
+from typer.testing import CliRunner
+
+from itscale.cli import app
+from itscale.data.records import POOL, Unit, read_pool, write_table
+from itscale.errors import UserError
+from itscale.policies.markovscale import fit_score_map
+from pools import random_pool
+from studies.test_verifiers import COMPARE, frame
+
+METHODS = {
+    "best_of_n": {"sweep": {"n": [8]}},
+    "self_consistency": {"sweep": {"n": [8]}},
+    "cisc": {"settings": {"n": 8}, "grid": {"temperature": [0.1, 1.0]}},
+    "deepconf": {"settings": {"n": 8}},
+    "optscale": {"settings": {"n_max": 8, "s_min": 0.7, "alpha": 0.8}},
+}
+
+
+def test_the_map_is_isotonic_in_the_middle_of_its_steps_and_strictly_rising_within_its_ends():
+    pool = random_pool(3, rows=200)
+    pool = replace(pool, score=12 + 30 * pool.score)
+    found = fit_score_map(pool)
+    known = (pool.cluster >= 0) & ~np.isnan(pool.score)
+    score, correct = pool.score[known], pool.correct[known]
+    reference = IsotonicRegression().fit(score, correct)
+    middle = found.knots[2:-2]
+    assert found.of(middle) == pytest.approx(reference.predict(middle), abs=1e-9)
+    x = np.linspace(score.min(), score.max(), 500)
+    assert (np.diff(found.of(x)) > 0).all() and 0 <= found.of(x).min() and found.of(x).max() <= 1
+    assert found.of(np.array([-1e9, 1e9])).tolist() == found.of(x)[[0, -1]].tolist() and np.isnan(found.of(np.array([np.nan])))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Pools whose confidence rises with their score."""
+    for kind, pool in {"parallel": random_pool(1, 30, 8), "chain": random_pool(2, 24, 4, Unit.ROUND, 2)}.items():
+        table = frame(pool)
+        write_table(tmp_path / kind / "pool.parquet", table.assign(conf_tail=20 * table["score_mean"] ** 3 + 5), POOL)
+    return tmp_path
+
+
+def run(*arguments):
+    done = CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+
+
+def test_a_confidence_has_rows_of_its_own_and_costs_no_verifier(folder):
+    pools = ["--parallel", folder / "parallel" / "pool.parquet", "--chain", folder / "chain" / "pool.parquet", "--seed", 0]
+    names = ["--verifier", "own", "--verifier", "conf_tail"]
+    calibration = folder / "calibration.json"
+    run("calibrate", *pools, *names, "--methods", json.dumps(METHODS), "--compare", json.dumps(COMPARE), "--out", calibration)
+    assert len(json.loads(calibration.read_text())["others"]["conf_tail"]["known"]["score_map"]["knots"]) > 2
+    run("replay", "--benchmark", "b", "--calibration", calibration, *pools, *names, "--orders", 4, "--out", folder / "tables")
+    main = pd.read_csv(folder / "tables" / "main.csv").set_index(["slug", "verifier"])
+    assert set(main.index) == {("self_consistency", "none"), *((s, v) for s in METHODS for v in ("own", "conf_tail"))} - {
+        ("self_consistency", v) for v in ("own", "conf_tail")
+    }
+    for column in ("accuracy", "completion_tokens"):  # the same order of samples, so that the best is the same
+        assert main.loc[("best_of_n", "own"), column] == pytest.approx(main.loc[("best_of_n", "conf_tail"), column])
+    assert main.loc[("best_of_n", "own"), "verifier_tokens"] > 0 == main.loc[("best_of_n", "conf_tail"), "verifier_tokens"]
+
+
+def test_a_confidence_that_was_not_kept_is_said_in_a_sentence(folder):
+    with pytest.raises(UserError, match="holds no conf_min: draw its samples with"):
+        read_pool(folder / "parallel" / "pool.parquet", Unit.SAMPLE, confidence="conf_min")
