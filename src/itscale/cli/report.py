@@ -30,7 +30,7 @@ def report(
 
     files = configfile or [folder / "config" / "config.yaml"]
     ran = read_configuration(files) if config is None else parse_object(config, "--config")
-    page = build(results, folder=folder, files=files, config=ran, tables_of=parse_json(figures, "--figures")).encode()
+    page = build(results, folder=folder, configfiles=files, config=ran, tables_of=parse_json(figures, "--figures")).encode()
     write_atomic(out, page)
     print(f"{out}: {len(page) / 1e6:.1f} MB")
 

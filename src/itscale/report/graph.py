@@ -39,7 +39,7 @@ def draw(graph: nx.DiGraph, notes: dict[str, str]) -> str:
     width = max(p.x + p.width / 2 for p in places.values())
     height = len(layers) * (_BOX[1] + _GAP[1]) - _GAP[1]
     size = f'viewBox="-4 -4 {width + 8:.0f} {height + 8}" style="max-width: {width + 8:.0f}px"'
-    parts = [f'<svg {size} role="img" aria-label="rules of the workflow">']
+    parts = [f'<svg class="rules" {size} role="img" aria-label="rules of the workflow">']
     parts += [_edge([places[node] for node in chain]) for chain in chains]
     for node in graph:
         place, note = places[node], notes.get(node, "")

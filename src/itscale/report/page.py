@@ -1,9 +1,12 @@
 """The page itself: what is there is shown, what is not is named; one HTML file that needs nothing else."""
 
 import base64
+import json
 import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +14,21 @@ import jinja2
 import networkx as nx
 import pandas as pd
 import yaml
+from PIL import Image
 
 from itscale.dag.planning import rule_graph
+from itscale.data.records import read_json
 from itscale.data.tables import read_csv, readable
 from itscale.errors import UserError
 from itscale.report import evidence, graph
+from itscale.report.choices import points
+from itscale.report.questions import questions
+from itscale.studies.headline import Headline, headline, table
 
 MAX_ROWS = 500
-_FIRST = ("frontier", "accuracy_tokens")  # figures of the main comparison
+_FIRST = ("savings",)  # the figure of the summary
+_ASSETS = ("dataTables.dataTables.min.css", "plotly-basic.min.js", "dataTables.min.js", "dataTables.buttons.min.js")
+_WIDTH = 1400  # pixels of a picture in the page; the files are larger
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +52,12 @@ class Table:
     path: str = ""
 
 
-def build(results: Path, *, folder: Path, files: list[Path], config: dict[str, Any], tables_of: dict[str, str]) -> str:
+def build(results: Path, *, folder: Path, configfiles: list[Path], config: dict[str, Any], tables_of: dict[str, str]) -> str:
     """The page about the run in `results`.
 
     Args:
         folder: of the Snakefile; its workflow/report holds the captions (NAME.rst) and the page's template.
-        files: configuration files of the run, from which the graph of its rules is made.
+        configfiles: configuration files of the run, from which the graph of its rules is made.
         config: what they say together.
         tables_of: the table (without .csv) that each figure reads.
 
@@ -66,6 +76,11 @@ def build(results: Path, *, folder: Path, files: list[Path], config: dict[str, A
     path = results / "tables" / "main.csv"
     main = read_csv(path) if path.exists() else None
     jobs = evidence.job_times(results / "timings")
+    calibration = results / "calibration.json"
+    record = read_json(calibration) if calibration.exists() else None
+    chains = results / "tables" / "markovscale_methods.csv"
+    found = headline(main, read_csv(chains) if chains.exists() else None) if main is not None else None
+    browsed = questions(results, main["benchmark"].iloc[0], record, found.rows) if main is not None else {}
     by_rule = evidence.by_rule(jobs) if len(jobs) else pd.DataFrame()
     if by_rule.empty:
         missing.append("times by rule (benchmarks/)")
@@ -82,9 +97,13 @@ def build(results: Path, *, folder: Path, files: list[Path], config: dict[str, A
         introduction=_caption(captions, "workflow"),
         facts=_facts(main, by_rule, tokens, config, folder),
         missing=missing,
-        graph=_graph(files, folder, by_rule, missing),
+        graph=_graph(configfiles, folder, by_rule, missing),
         first=[f for f in figures if f.name in _FIRST],
         main=_as_text("comparison-main", readable(main), "tables/main.csv") if main is not None else None,
+        summary=_summary(found),
+        points=_json(points(main, record) if main is not None else []),
+        questions=_json(browsed),
+        assets={name: _asset(name) for name in _ASSETS},
         figures=[f for f in figures if f.name not in _FIRST],
         tables=tables,
         times=_as_text("cost-times", by_rule.reset_index()),
@@ -92,7 +111,7 @@ def build(results: Path, *, folder: Path, files: list[Path], config: dict[str, A
         manifests=_as_text("provenance-manifests", manifests),
         environment=evidence.environment(),
         configuration=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=120),
-        configfiles=[str(f) for f in files],
+        configfiles=[str(f) for f in configfiles],
         max_rows=MAX_ROWS,
     )
 
@@ -102,8 +121,37 @@ def _figure(results: Path, name: str, captions: Path, table: str, missing: list[
     if not path.exists():
         missing.append(f"figure {name} (snakemake {results}/figures/{name}.pdf makes it)")
         return None
-    uri = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-    return Figure(name, _caption(captions, name), uri, f"tables/{table}.csv")
+    uri = "data:image/png;base64," + base64.b64encode(_smaller(path)).decode()
+    text = path.with_suffix(".txt")
+    caption = " ".join(text.read_text().split()) if text.exists() else _caption(captions, name)
+    return Figure(name, caption, uri, f"tables/{table}.csv")
+
+
+def _smaller(path: Path) -> bytes:
+    """A picture with at most 256 colours and _WIDTH pixels across, as PNG."""
+    with Image.open(path) as picture:
+        drawn = picture.convert("RGB")
+    if drawn.width > _WIDTH:
+        drawn = drawn.resize((_WIDTH, round(drawn.height * _WIDTH / drawn.width)), Image.Resampling.LANCZOS)
+    buffer = BytesIO()
+    drawn.quantize(256).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _asset(name: str) -> str:
+    return (files("itscale.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _json(value: Any) -> str:
+    """JSON that can stand in a script element: nothing in it ends the element or begins a comment."""
+    return json.dumps(value, ensure_ascii=True).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _summary(found: Headline | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    shown = table(found)
+    return {"sentences": found.sentences, "columns": list(shown.columns), "rows": shown.to_numpy().tolist()}
 
 
 def _caption(folder: Path, name: str) -> str:
@@ -169,10 +217,10 @@ def _facts(
     return facts
 
 
-def _graph(files: list[Path], folder: Path, by_rule: pd.DataFrame, missing: list[str]) -> str:
+def _graph(configfiles: list[Path], folder: Path, by_rule: pd.DataFrame, missing: list[str]) -> str:
     """The rules with the time of each; named as missing where the workflow cannot be read."""
     try:
-        rules = rule_graph(files, folder)
+        rules = rule_graph(configfiles, folder)
     except UserError as error:
         missing.append(f"graph of the rules ({error})")
         return ""

@@ -1,0 +1,81 @@
+"""What the page's frontier shows: every rule and limit of a run, and the command that runs each."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from itscale.data.tables import saved
+from itscale.figures.style import look_of
+from itscale.policies import POLICIES
+from itscale.studies.compare import NONE
+
+_SYMBOLS = {
+    "o": "circle",
+    "s": "square",
+    "^": "triangle-up",
+    "v": "triangle-down",
+    ">": "triangle-right",
+    "D": "diamond",
+    "P": "cross",
+    "X": "x",
+    "x": "x-thin-open",
+    "*": "star",
+    "h": "hexagon",
+    "p": "pentagon",
+}
+_KINDS = {"self_consistency": "votes", "best_of_n": "best-scored sample", "mr_thinking": "rounds"}
+_QUANTITIES = ("accuracy", "accuracy_difference", "completion_tokens", "total_tokens", "dollars")
+
+
+def points(main: pd.DataFrame, calibration: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """A point a row of the main table, JSON-ready; `calibration` is what `itscale calibrate` wrote, for the settings."""
+    found = []
+    for row, share in zip(main.to_dict("records"), saved(main), strict=True):
+        style, rule = look_of(row["method"]), POLICIES.get(row.get("slug", ""))
+        point = {name: row[name] for name in ("benchmark", "method", "verifier", "budget", "samples_drawn")}
+        point |= {"kind": _KINDS.get(row["family"], row["family"]), "color": style["color"]}
+        point |= {"symbol": _SYMBOLS.get(style["marker"], "circle"), "saved": _number(share)}
+        point |= {"needs": [n for n in rule.needs if n != "calibration"] if rule else [], "command": command(row, calibration)}
+        for name in _QUANTITIES:
+            if name in row:
+                point[name] = [_number(row.get(f"{name}{end}")) for end in ("", "_low", "_high")]
+        found.append(point)
+    return found
+
+
+def command(row: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> str:
+    """The `itscale solve` line of a row of the main table; empty for a rule that exists in a replay only."""
+    rule = POLICIES.get(row.get("slug", ""))
+    if rule is None or getattr(rule.policy, "replay_only", False):
+        return ""
+    settings = _settings(row, calibration)
+    words = ["itscale", "solve", "--policy", rule.slug]
+    words += [word for key, value in settings.items() for word in ("--set", f"{key}={_plain(value)}")]
+    words += ["--calibration", "results/calibration.json"] * rule.calibrated
+    words += ["--verifier", "PRM"] * ("verifier" in rule.needs)
+    words += ["--predictions", "PREDICTIONS"] * ("predictor" in rule.needs)
+    return shlex.join([*words, "--model", "MODEL", "--problems", "questions.jsonl"])
+
+
+def _settings(row: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Settings and chosen hyperparameters of a row; only its limit where there is no calibration."""
+    records = [calibration, *calibration.get("others", {}).values()] if calibration else []
+    names = [calibration.get("verifier"), *calibration.get("others", {})] if calibration else []
+    chosen = [r for r, name in zip(records, names, strict=True) if row["verifier"] in (name, NONE)] or records
+    for record in chosen[:1]:
+        for entry in record["methods"]:
+            values = {**entry["settings"], **entry["hyperparameters"]}
+            if entry["method"] == row["method"] and row["budget"] in (values.get(k, 1) for k in ("n", "n_max", "rounds")):
+                return values
+    return {}
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or value != value else float(f"{value:.6g}")

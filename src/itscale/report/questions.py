@@ -1,0 +1,95 @@
+"""Single questions of a run: their samples in order, and where each rule stopped."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from itscale.data.records import POOL, Unit, read_blocks, read_pool, read_problems
+from itscale.drivers.replay import Outcomes, replay
+from itscale.errors import UserError
+from itscale.policies.protocol import Reason
+from itscale.studies.calibrate import frozen_policies
+
+# Texts are of so many questions, from the easiest to the hardest, so many samples each, cut after so many letters.
+_TEXTS, _SAMPLES, _LETTERS = 30, 16, 1200
+_COLUMNS = ("problem_id", "sample", "text", "answer", "verdict", "score_mean", "completion_tokens")
+
+
+def questions(results: Path, benchmark: str, calibration: Mapping[str, Any] | None, shown: pd.DataFrame) -> dict[str, Any]:
+    """The questions of a benchmark, JSON-ready: numbers of all, texts of some; empty where the run has no such pool.
+
+    Args:
+        calibration: what `itscale calibrate` wrote, with which the rules are run again in the order of submission.
+        shown: methods and budgets of the rules to show, rows of the main table.
+    """
+    path, asked = results / "pools" / benchmark / "parallel" / "pool.parquet", results / "problems" / f"{benchmark}.parquet"
+    if not path.exists() or not asked.exists():
+        return {}
+    try:
+        pool, problems = read_pool(path, Unit.SAMPLE), {p.problem_id: p for p in read_problems(asked)}
+    except UserError:  # ragged, or of another version: the page goes without
+        return {}
+    right = pool.correct.mean(axis=1)
+    order = np.argsort(-right, kind="stable")
+    with_text = {pool.problem_ids[pool.problem[row]] for row in order[np.linspace(0, pool.rows - 1, _TEXTS).round().astype(int)]}
+    texts, rules = _samples(path, with_text), _stops(pool, calibration, shown)
+    found = []
+    for row in order:
+        name = pool.problem_ids[pool.problem[row]]
+        problem = problems.get(name)
+        found.append(
+            {
+                "id": name,
+                "level": problem.level if problem else "",
+                "question": problem.question[:_LETTERS] if problem and name in with_text else None,
+                "gold": problem.answer if problem else "",
+                "right": round(float(right[row]), 4),
+                "tokens": int(pool.completion_tokens[row].sum()),
+                "samples": texts.get(name, []),
+                "stops": [
+                    {
+                        "rule": rule,
+                        "drawn": int(outcomes.drawn[row]),
+                        "chosen": int(outcomes.column[row]),
+                        "correct": bool(outcomes.correct[row]),
+                        "reason": str(list(Reason)[outcomes.reason[row]]),
+                    }
+                    for rule, outcomes in rules.items()
+                ],
+            }
+        )
+    return {"benchmark": benchmark, "questions": found, "with_text": len(with_text), "samples": pool.size}
+
+
+def _stops(pool: Any, calibration: Mapping[str, Any] | None, shown: pd.DataFrame) -> dict[str, Outcomes]:
+    """What each rule did in the order of submission."""
+    if calibration is None:
+        return {}
+    wanted = {(row["method"], row["budget"]) for row in shown.to_dict("records")}
+    policies = [(name, p) for name, p in frozen_policies(dict(calibration)) if (name, p.limit) in wanted]
+    usable = [(n, p) for n, p in policies if p.unit is Unit.SAMPLE and p.limit <= pool.size and not p.needs_features]
+    scored = not np.isnan(pool.score).all()
+    return {f"{n}, {p.limit}": replay(p, pool, orders=1) for n, p in usable if scored or not p.needs_scores}
+
+
+def _samples(path: Path, wanted: set[str]) -> dict[str, list[dict[str, Any]]]:
+    """The first samples of some questions in order, read block by block."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in wanted}
+    for block in read_blocks(path, pa.schema([POOL.field(name) for name in _COLUMNS])):
+        for row in block[block["problem_id"].isin(wanted)].sort_values(["problem_id", "sample"]).to_dict("records"):
+            if len(found[row["problem_id"]]) < _SAMPLES:
+                score = row["score_mean"]
+                found[row["problem_id"]].append(
+                    {
+                        "text": (row["text"] or "")[:_LETTERS],
+                        "answer": row["answer"],
+                        "verdict": row["verdict"],
+                        "score": None if score is None or score != score else round(float(score), 3),
+                        "tokens": int(row["completion_tokens"]),
+                    }
+                )
+    return found
