@@ -2,13 +2,14 @@
 PYTHON ?= python3
 SNAKEFLAGS ?=
 PYTESTFLAGS ?=
+GPUPYTHON ?= python3
 
 export PYTHON
 # The rules call `python`: it must be the environment's.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := run
-.PHONY: run env targets test check lock clean help
+.PHONY: run env targets test check gpu lock clean help
 
 run: env  ## (default) run the workflow, then say what it found; SNAKEFLAGS="-n --quiet rules" lists its jobs
 	.venv/bin/snakemake $(SNAKEFLAGS)
@@ -30,6 +31,9 @@ check:  ## (at each save) style, floors and the tests that start nothing: no eng
 	.venv/bin/snakefmt --check Snakefile workflow
 	.venv/bin/lint-imports
 	.venv/bin/python -m pytest -n 2 --dist load -q -m "not slow and not gpu"
+
+gpu:  ## everything that needs a GPU, and one table; works with the python3 that has torch (GPUPYTHON=...), without network
+	$(GPUPYTHON) benchmarks/gpu.py
 
 lock:  ## resolve pyproject.toml into envs/*.lock and envs/*.yaml anew (needs uv)
 	@envs/lock.sh

@@ -612,13 +612,20 @@ def test_no_training_is_an_evaluation(toy, tmp_path):
     [{"algorithm": "ppo", "updates": 2, "retain": "all"}, {"algorithm": "grpo", "steps": 5, "checkpoint_every": 3}],
     ids=["ppo", "grpo, steps between checkpoints"],
 )
-def test_a_killed_run_ends_with_the_same_curve(toy, settings, tmp_path_factory, tmp_path):
-    job, whole = job_of(toy, settings), tmp_path_factory.mktemp("whole")
+def test_a_killed_run_ends_with_the_same_curve(toy, settings, tmp_path):
+    one, two = killed_and_resumed(job_of(toy, settings), tmp_path)
+    assert one[0] == two[0]
+    assert one[1:] == two[1:]
+
+
+def killed_and_resumed(job, folder):
+    """Results of a run, and of the same run killed twice."""
+    whole, out = folder / "whole", folder / "killed"
     train(job, whole)
-    journal, rng = tmp_path / "partial" / "journal.jsonl", random.Random(0)
+    journal, rng = out / "partial" / "journal.jsonl", random.Random(0)
 
     def start():
-        process = FORKS.Process(target=run_in_child, args=(job, tmp_path, torch.get_num_threads()))
+        process = FORKS.Process(target=run_in_child, args=(job, out, torch.get_num_threads()))
         process.start()
         return process
 
@@ -632,13 +639,11 @@ def test_a_killed_run_ends_with_the_same_curve(toy, settings, tmp_path_factory, 
         assert process.is_alive()
         process.kill()
         process.join()
-        assert process.exitcode == -signal.SIGKILL and not (tmp_path / "run.json").exists()
+        assert process.exitcode == -signal.SIGKILL and not (out / "run.json").exists()
     process = start()
     process.join(timeout=300)
     assert process.exitcode == 0
-    one, two = results(whole), results(tmp_path)
-    assert one[0] == two[0]
-    assert one[1:] == two[1:]
+    return results(whole), results(out)
 
 
 def test_a_second_run_waits_and_touches_nothing(toy, tmp_path):

@@ -101,7 +101,9 @@ class TransformersEngine:
         return cut
 
     def reload(self, folder: Path) -> None:
-        self._model = self._load(folder, self._model.dtype)
+        # Into the weights that are there, so that no second model lies beside them.
+        fresh = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype=self._model.dtype)
+        self._model.load_state_dict(fresh.state_dict())
 
     def under_way(self) -> int:
         return sum(len(row.ids) for row in self._rows)
@@ -223,6 +225,8 @@ class TransformersEngine:
         self._forget([self._rows[i].request for i in rows])
         order = self._cache.drop(rows)
         self._rows = [self._rows[i] for i in order]
+        if not (self._rows or self._waiting):
+            self._cache = None  # its memory is others' until there is more to draw
         self._ruled()
 
     def _forget(self, requests: Sequence[Request]) -> None:

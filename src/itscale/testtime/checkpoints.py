@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # An engine takes every safetensors file beside the weights for more of them: what only training needs lies apart.
 TRAINING, STATE = "training", "state.json"
 MOMENTS, CRITIC = f"{TRAINING}/optimizer.safetensors", f"{TRAINING}/critic.safetensors"
+ADAPTER = f"{TRAINING}/adapter.safetensors"
 
 
 def save_checkpoint(
@@ -26,16 +27,19 @@ def save_checkpoint(
     critic: "torch.nn.Module | None",
     state: dict[str, Any],
 ) -> None:
-    """Write model, tokenizer, optimiser, critic and `state` (JSON values) as one folder."""
+    """Write model (LoRA merged, and its adapter alone), tokenizer, optimiser, critic and `state` (JSON values) as one folder."""
     from safetensors.torch import save_file
 
     from itscale.models.checkpoints import moments
+    from itscale.testtime.weights import adapter, write_model
 
     with write_folder(folder) as fresh:
-        model.save_pretrained(fresh)
+        write_model(model, fresh)
         tokenizer.save_pretrained(fresh)
         (fresh / TRAINING).mkdir()
         save_file(moments(optimizer), fresh / MOMENTS)
+        if learnt := adapter(model):
+            save_file({name: tensor.contiguous() for name, tensor in learnt.items()}, fresh / ADAPTER)
         if critic is not None:
             save_file({name: tensor.contiguous() for name, tensor in critic.state_dict().items()}, fresh / CRITIC)
         write_json(fresh / STATE, state)
@@ -63,6 +67,11 @@ def keep_only(folder: Path, steps: set[int]) -> None:
 
 
 def load_weights(model: Any, folder: Path) -> None:
-    """Copy a checkpoint's weights into a model of the same shape."""
+    """Copy a checkpoint's weights into a model of the same shape; of one with LoRA, the adapter's."""
+    if (folder / ADAPTER).exists():
+        from safetensors.torch import load_file
+
+        model.load_state_dict(load_file(folder / ADAPTER), strict=False)
+        return
     saved = type(model).from_pretrained(folder, use_safetensors=True)
     model.load_state_dict(saved.state_dict())

@@ -16,9 +16,11 @@ from itscale.testtime.trainers import VoteGRPO
 class Critic(torch.nn.Module):
     """Expected reward before every completion token: a transformer of its own, begun from the policy's, a linear head at 0."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, gradient_checkpointing: bool = False) -> None:
         super().__init__()
-        self.body = AutoModel.from_pretrained(model, use_safetensors=True)
+        self.body = AutoModel.from_pretrained(model, use_safetensors=True, dtype=torch.float32)
+        if gradient_checkpointing:
+            self.body.gradient_checkpointing_enable({"use_reentrant": False})
         self.head = torch.nn.Linear(self.body.config.hidden_size, 1)
         torch.nn.init.zeros_(self.head.weight)
         torch.nn.init.zeros_(self.head.bias)
@@ -26,7 +28,7 @@ class Critic(torch.nn.Module):
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, completion: int) -> torch.Tensor:
         """Values [B, T] of the last T = `completion` positions, each read before its token."""
         hidden = self.body(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
-        return self.head(hidden[:, -completion - 1 : -1])[..., 0]
+        return self.head(hidden[:, -completion - 1 : -1])[..., 0].to(self.head.weight.dtype)
 
 
 def advantages_and_returns(
@@ -104,7 +106,8 @@ class VotePPO(VoteGRPO):
     def _values(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-        return self.critic(ids, mask, batch["completion_ids"].shape[1])
+        with self.accelerator.autocast():
+            return self.critic(ids, mask, batch["completion_ids"].shape[1])
 
     def _compute_loss(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         policy = super()._compute_loss(model, inputs)

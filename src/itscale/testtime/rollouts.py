@@ -10,11 +10,9 @@ TRL (1.16) marks `rollout_func` experimental; what is relied on, and tested agai
   mask 0 and no reward.
 """
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -105,13 +103,13 @@ class Roller:
         reads: int = 1,
         agreeing: bool = False,
         prefetch: int = 0,
-        save: Callable[[Path], None],
+        hand_over: Callable[[], None],
     ) -> None:
         """`schedule`: the problems of every step. The first `group` rollouts train, or all (`retain`). `reads` and `agreeing` say
-        how the trainer reads them, for the tokens' count. `save` writes the model's present weights to a folder."""
+        how the trainer reads them, for the tokens' count. `hand_over` gives the engine the model's present weights."""
         self.engine, self.policy, self.comparer, self.schedule = engine, policy, comparer, schedule
         self.sampling, self.seed, self.reward, self.prefetch = sampling, seed, reward, prefetch
-        self._kept, self._group, self._save = (group if retain == "first" else None), group, save
+        self._kept, self._group, self._hand_over = (group if retain == "first" else None), group, hand_over
         self._reads, self._agreeing = reads, agreeing
         self._loaded: int | None = None
         self.last: Rollouts | None = None
@@ -127,9 +125,7 @@ class Roller:
         if self._loaded == updates:
             return
         began = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            self._save(Path(folder))
-            self.engine.reload(Path(folder))
+        self._hand_over()
         self._loaded = updates
         self.seconds_reload += time.perf_counter() - began
 

@@ -7,16 +7,39 @@ from typing import Any
 import numpy as np
 
 from itscale.data.records import Unit
-from itscale.errors import UserError
+from itscale.errors import UserError, refuse_below
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import Batch, Policy
 
 ALGORITHMS = ("grpo", "rloo", "ppo", "sft")
+PRECISIONS = ("float32", "mixed")
 
 
 def _ttrl() -> dict[str, Any]:
     return {"policy": "self_consistency", "n": 32}
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """Low-rank adapters (Hu et al. 2021): W + alpha / rank B A, with A and B trained, in the linear layers named `targets`.
+
+    Without targets in all of them but the output layer; alpha is twice the rank where it is not said.
+    """
+
+    rank: int
+    targets: tuple[str, ...] = ()
+    alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        refuse_below(1, self, "rank")
+        if self.alpha is not None and self.alpha <= 0:
+            raise UserError(f"lora.alpha of a test-time training run must be positive, not {self.alpha}.")
+
+    @property
+    def scale(self) -> float:
+        """The alpha that is used."""
+        return 2.0 * self.rank if self.alpha is None else self.alpha
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +48,12 @@ class RunSettings:
 
     `vote` names the stopping rule and its settings, `group` the size of the training group with `retain: first` (with
     `all`, every vote trains). `reward: gold` is the upper bound that reads the answers. `updates` are optimiser steps per draw;
-    `rows_per_pass` splits an update into forward passes of so many rows. `kl` is the weight of the low-variance KL term,
+    `rows_per_pass` splits an update into forward passes of so many rows; where memory runs out, it halves itself. `kl` is the weight of the low-variance KL term,
     `clip` the range of the probability ratio. `gae_lambda`, `value_clip` and `critic_learning_rate` are PPO's.
+
+    `precision: mixed` computes in bfloat16 (autocast) with float32 weights and moments. `gradient_checkpointing` computes
+    activations twice in place of keeping them. `lora` trains adapters in place of all weights. `weights_folder` is where weights
+    pass from the trainer to the engine; memory (/dev/shm) where that has room, if it is not said.
     """
 
     algorithm: str = "grpo"
@@ -42,6 +69,10 @@ class RunSettings:
     kl: float = 1e-3
     clip: float = 0.2
     rows_per_pass: int | None = None
+    precision: str = "float32"
+    gradient_checkpointing: bool = False
+    lora: Lora | None = None
+    weights_folder: str | None = None
     gae_lambda: float = 0.95
     value_clip: float = 0.2
     critic_learning_rate: float = 3e-4
@@ -53,6 +84,7 @@ class RunSettings:
             ("algorithm", self.algorithm, ALGORITHMS),
             ("reward", self.reward, ("votes", "gold")),
             ("retain", self.retain, ("first", "all")),
+            ("precision", self.precision, PRECISIONS),
         ):
             if value not in known:
                 raise UserError(f"{name} of a test-time training run is {value!r}: choose one of {', '.join(known)}.")

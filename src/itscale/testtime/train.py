@@ -12,14 +12,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback, set_seed
+from transformers import AutoTokenizer, PrinterCallback, TrainerCallback, set_seed
 from transformers.utils.logging import disable_progress_bar
 from trl import GRPOConfig, RLOOConfig, SFTConfig
 
@@ -34,6 +34,7 @@ from itscale.grading.comparison import Comparer
 from itscale.grading.settings import Grading
 from itscale.models.checkpoints import restore_moments
 from itscale.models.hub import model_files
+from itscale.models.memory import halved, out_of_memory
 from itscale.policies.calibration import Calibration
 from itscale.progress import progress
 from itscale.testtime import checkpoints
@@ -42,6 +43,7 @@ from itscale.testtime.ppo import Critic, CriticGradient, VotePPO
 from itscale.testtime.rollouts import Roller, make_schedule, rollout_func, vote_reward
 from itscale.testtime.settings import RunSettings
 from itscale.testtime.trainers import VoteGRPO, VoteRLOO, VoteSFT
+from itscale.testtime.weights import base_of, engine_dtype, passing_folder, read_model, write_model
 
 # What is kept of a trainer's own log.
 _LOGGED = ("loss", "grad_norm", "learning_rate", "entropy", "kl", "clip_ratio/region_mean", "value_loss")
@@ -71,21 +73,44 @@ def train(job: Job, out: Path) -> None:
     disable_progress_bar()  # loading and saving weights at every step is not worth a bar
     for name in ("grpo", "rloo"):  # they warn at every step that an unused slot has no reward
         logging.getLogger(f"trl.trainer.{name}_trainer").setLevel(logging.ERROR)
+    if torch.cuda.device_count() > 1:
+        raise UserError(
+            f"{torch.cuda.device_count()} GPUs are visible, and a test-time training run takes one: set CUDA_VISIBLE_DEVICES=0 "
+            "(one run on each GPU is as good)."
+        )
     if job.sampling.max_tokens is None:
         raise UserError("test-time training pads its rollouts to max_tokens, which is not set: set it in testtime.sampling.")
     identity = _identity(job)
     with ExitStack() as stack:
         partial = stack.enter_context(scratch_folder(out / "partial", identity))
-        state = checkpoints.newest(partial) or {"step": 0}
+        state = checkpoints.newest(partial) or {}
         engine = stack.enter_context(open_engine(job.engine))
         if not hasattr(engine, "reload"):
             raise UserError(f"engine.name is {job.engine.name}, which cannot take new weights: train with transformers or vllm.")
         comparer = stack.enter_context(Comparer(job.grading))
-        journal = _resume_journal(partial / "journal.jsonl", identity, state["step"])
-        stack.callback(journal.close)
-        run = Run(job, partial, journal, engine, comparer, state["step"])
-        run.loop()
+        rows = state.get("rows_per_pass")
+        while rows := _from_the_last_checkpoint(job, partial, identity, engine, comparer, rows, out):
+            rows = halved(rows, "rows of a training pass")
+
+
+def _from_the_last_checkpoint(
+    job: Job, partial: Path, identity: str, engine: ReloadingEngine, comparer: Comparer, rows: int | None, out: Path
+) -> int | None:
+    """Train from the newest checkpoint to the end, in passes of `rows`; the rows that did not fit into memory, if so.
+
+    A step may break off between its optimiser steps, so that what it left is given up.
+    """
+    step = (checkpoints.newest(partial) or {"step": 0})["step"]
+    with closing(_resume_journal(partial / "journal.jsonl", identity, step)) as journal:
+        run = Run(job, partial, journal, engine, comparer, step, rows)
+        try:
+            run.loop()
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            return run.rows_per_pass
         run.finish(out)
+    return None
 
 
 def _identity(job: Job) -> str:
@@ -114,7 +139,17 @@ def _resume_journal(path: Path, identity: str, step: int) -> Journal:
 class Run:
     """A run under way: `step` counts finished steps; rows of the journal are steps or evaluations."""
 
-    def __init__(self, job: Job, folder: Path, journal: Journal, engine: ReloadingEngine, comparer: Comparer, step: int) -> None:
+    def __init__(
+        self,
+        job: Job,
+        folder: Path,
+        journal: Journal,
+        engine: ReloadingEngine,
+        comparer: Comparer,
+        step: int,
+        rows_per_pass: int | None = None,
+    ) -> None:
+        """`rows_per_pass` in place of the settings', where those did not fit into memory."""
         self.job, self.folder, self.journal, self.engine, self.comparer = job, folder, journal, engine, comparer
         self.first = self.step = step
         self.rows: list[dict[str, Any]] = list(journal.rows())
@@ -122,9 +157,9 @@ class Run:
         with model_files(job.model):
             self.tokenizer = AutoTokenizer.from_pretrained(job.model)
             set_seed(job.seed)
-            self.model = AutoModelForCausalLM.from_pretrained(job.model, use_safetensors=True, dtype=torch.float32)
-        self.critic = Critic(job.model) if settings.algorithm == "ppo" else None
-        groups = [{"params": list(self.model.parameters()), "lr": settings.learning_rate}]
+            self.model = read_model(job.model, settings)
+        self.critic = Critic(job.model, settings.gradient_checkpointing) if settings.algorithm == "ppo" else None
+        groups = [{"params": [p for p in self.model.parameters() if p.requires_grad], "lr": settings.learning_rate}]
         if self.critic is not None:
             groups.append({"params": list(self.critic.parameters()), "lr": settings.critic_learning_rate})
         self.optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
@@ -149,11 +184,24 @@ class Run:
             reads=settings.updates,
             agreeing=settings.algorithm == "sft",
             prefetch=settings.prefetch,
-            save=self._save,
+            hand_over=self._hand_over,
         )
+        self._most_rows = rows_per_pass or settings.rows_per_pass
 
-    def _save(self, folder: Path) -> None:
-        self.model.save_pretrained(folder)
+    @property
+    def rows_per_pass(self) -> int:
+        """Rows of a forward pass: those of a step in equal parts."""
+        rows = self.job.settings.prompts * self.roller.slots
+        most = min(self._most_rows or rows, rows)
+        return most if rows % most == 0 else math.gcd(rows, most)
+
+    def _hand_over(self) -> None:
+        """Give the engine the model's present weights, in the engine's precision."""
+        dtype = engine_dtype(self.job.model, self.job.engine.dtype)
+        need = sum(p.numel() for p in base_of(self.model).parameters()) * dtype.itemsize
+        with passing_folder(self.job.settings.weights_folder, need) as folder:
+            write_model(self.model, folder, dtype)
+            self.engine.reload(folder)
 
     def loop(self) -> None:
         """Evaluate the model as it is, then train what is left of the steps."""
@@ -200,9 +248,8 @@ class Run:
             self.evaluate(self.step, "trained", self.job.trained)
         if look or self.step % settings.checkpoint_every == 0:
             folder = checkpoints.step_folder(self.folder, self.step)
-            checkpoints.save_checkpoint(
-                folder, self.model, self.tokenizer, self.optimizer, self.critic, {"step": self.step, "best": self.best}
-            )
+            state = {"step": self.step, "best": self.best, "rows_per_pass": self.rows_per_pass}
+            checkpoints.save_checkpoint(folder, self.model, self.tokenizer, self.optimizer, self.critic, state)
             checkpoints.keep_only(self.folder, {self.step, self.best})
 
     def finish(self, out: Path) -> None:
@@ -241,10 +288,7 @@ class Run:
 
     def _trainer(self, scratch: str, callback: TrainerCallback) -> Any:
         settings, roller = self.job.settings, self.roller
-        rows = settings.prompts * roller.slots
-        per_pass = min(settings.rows_per_pass or rows, rows)
-        if rows % per_pass:
-            per_pass = math.gcd(rows, per_pass)
+        rows, per_pass = settings.prompts * roller.slots, self.rows_per_pass
         left = (settings.steps - self.first) * settings.updates
         common: dict[str, Any] = {
             "output_dir": scratch,
@@ -256,8 +300,10 @@ class Run:
             "disable_tqdm": True,
             "dataloader_pin_memory": False,
             "remove_unused_columns": False,
-            "bf16": False,
-            "gradient_checkpointing": False,
+            "use_cpu": not torch.cuda.is_available(),
+            "bf16": settings.precision == "mixed",
+            "gradient_checkpointing": settings.gradient_checkpointing,
+            "gradient_checkpointing_kwargs": {"use_reentrant": False},
             "seed": self.job.seed,
             "run_name": f"{self.job.name}-{self.job.seed}",
         }
@@ -268,7 +314,7 @@ class Run:
             arguments = SFTConfig(**common, per_device_train_batch_size=1, dataset_kwargs={"skip_prepare_dataset": True})
             data = Dataset.from_dict({"input_ids": [[0]] * left, "labels": [[0]] * left})
             trainer = VoteSFT(**{**given, "args": arguments}, train_dataset=data, data_collator=lambda batch: {})
-            trainer.rows_per_pass = settings.rows_per_pass
+            trainer.rows_per_pass = self.rows_per_pass
         else:
             questions = [p.question for step in roller.schedule[self.first :] for p in step]
             data = Dataset.from_dict({"prompt": questions})
@@ -293,6 +339,11 @@ class Run:
                 draw = rollout_func(roller, self.first, settings.updates)
                 trainer = kind(**{**given, "args": arguments}, rollout_func=draw)
         trainer.roller, trainer.first_step, trainer.updates = roller, self.first, settings.updates
+        if settings.lora is not None and "ref" in self.model.peft_config:
+            # TRL's reference is a copy of the adapter as it is now; a run that goes on means the model that it began with.
+            self.model.delete_adapter("ref")
+        if settings.precision == "mixed" and getattr(trainer, "ref_model", None) is not None:
+            trainer.ref_model.bfloat16()  # which autocast computes in: half the memory
         if settings.algorithm == "ppo":
             trainer.critic, trainer.gae_lambda, trainer.value_clip = self.critic, settings.gae_lambda, settings.value_clip
             trainer.add_callback(CriticGradient(self.critic))

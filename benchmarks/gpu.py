@@ -1,0 +1,225 @@
+"""Everything that needs a GPU, in pieces of at most ten minutes, and one table: `make gpu`.
+
+Needs torch and transformers and no network; ITSCALE_REAL_MODEL names the folder of a real model. What is not installed or not
+there is left out and named. Pieces: `tests` (pytest -m gpu), `sampling` (tokens per second and peak memory of the transformers
+engine with 1 to 1,024 in flight), `memory` (peaks of training steps beside what `itscale plan` states), `training` (one OptPO
+run: seconds and memory of a step). Writes OUT/gpu.md and OUT/gpu.json.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LIMIT = 600  # seconds of a piece
+BATCHES = (1, 16, 64, 256, 1024)
+TOKENS = 256
+Row = tuple[str, str]
+
+
+def tests(model: str, out: Path) -> list[Row]:
+    """The tests that need CUDA; those of what is not installed skip themselves and say so."""
+    if importlib.util.find_spec("pytest") is None:
+        return [("tests", "left out: pytest is not installed")]
+    folders = ["tests/engines", "tests/testtime", "tests/drivers", "tests/models"]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *folders]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    (out / "gpu_tests.log").write_text(done.stdout + done.stderr)
+    print(done.stdout[-3000:])
+    skipped = sorted(set(re.findall(r"could not import '(\w+)'", done.stdout)))
+    why = f" (not installed: {', '.join(skipped)})" if skipped else ""
+    return [("tests that need a GPU", done.stdout.strip().splitlines()[-1].strip("= ") + why)]
+
+
+def sampling(model: str, out: Path) -> list[Row]:
+    """The engine's speed by batch."""
+    import torch
+
+    from itscale.engines import EngineSettings, open_engine
+    from itscale.engines.protocol import Request, Sampling
+
+    question = (
+        "A shop sells {} pens at 3 dollars each and gives back 7 dollars. How many dollars does it keep? Explain each step."
+    )
+    rows = []
+    for batch in BATCHES:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        with open_engine(EngineSettings(model, "transformers", batch)) as engine:
+
+            def draw(number: int, tokens: int, engine=engine) -> float:
+                sampled = Sampling(1.0, 1.0, tokens)
+                asked = [
+                    Request(f"{tokens}-{i}", engine.encode(question.format(7 + i % 8), None), sampled, i) for i in range(number)
+                ]
+                torch.cuda.synchronize()
+                begun, before = time.perf_counter(), engine.usage().completion
+                engine.submit(asked)
+                while engine.outstanding:
+                    engine.poll()
+                torch.cuda.synchronize()
+                return (engine.usage().completion - before) / (time.perf_counter() - begun)
+
+            draw(batch, 8)  # warm up
+            rate = draw(batch, TOKENS)
+        peak = torch.cuda.max_memory_allocated() / 1e9
+        rows.append((f"transformers engine, {batch} in flight", f"{rate:,.0f} tokens/s, peak {peak:.1f} GB"))
+    return rows
+
+
+def memory(model: str, out: Path) -> list[Row]:
+    """Peaks of training steps beside what is stated."""
+    from training_memory import ON_GPU, measured, predicted
+
+    rows = []
+    for case in ON_GPU:
+        parts, peak = predicted(case), measured(case)
+        total = sum(parts.values())
+        shown = ", ".join(f"{part} {size:.1f}" for part, size in parts.items())
+        found = "not measured" if peak is None else f"measured {peak:.1f} GB ({total / peak - 1:+.0%})"
+        rows.append((f"training step: {case.name}", f"stated {total:.1f} GB, {found}: {shown}"))
+        print(*rows[-1], flush=True)
+    return rows
+
+
+def training(model: str, out: Path) -> list[Row]:
+    """One OptPO run on word problems that are made here: bfloat16 with float32 weights, checkpointing, votes of 16 to 32."""
+    import tempfile
+
+    import numpy as np
+    import torch
+
+    from itscale.data.records import Problem
+    from itscale.engines import EngineSettings
+    from itscale.engines.protocol import Sampling
+    from itscale.models.prompts import BOX
+    from itscale.policies.calibration import Calibration
+    from itscale.testtime.evaluation import EvaluationSettings
+    from itscale.testtime.settings import Lora, RunSettings
+    from itscale.testtime.train import Job, train
+    from itscale.theory.voting import VoteModel
+
+    rng = np.random.default_rng(0)
+
+    def problem(i: int) -> Problem:
+        a, b, c, d = (int(v) for v in rng.integers((12, 3, 5, 2), (60, 12, 40, 9)))
+        text = (
+            f"A shop sells {a} boxes of {b} pens at {d} dollars a box and {c} pens alone at 1 dollar each. It pays {2 * c + d} "
+        )
+        return Problem(f"w{i}", f"{text}dollars of rent. How many dollars are left?", str(a * d + c - 2 * c - d))
+
+    problems = [problem(i) for i in range(24)]
+    vote = {"policy": "vote_posterior", "eps": 0.05, "n_min": 16, "n_max": 32, "chunk": 4}
+    shared = {"vote": vote, "prompts": 8, "group": 16, "precision": "mixed", "gradient_checkpointing": True, "rows_per_pass": 32}
+    rows = []
+    for name, own in (
+        ("all weights", {"steps": 6, "learning_rate": 1e-6}),
+        ("LoRA 16", {"steps": 2, "learning_rate": 1e-5, "lora": Lora(16)}),
+    ):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        job = Job(
+            model=Path(model),
+            trained=problems,
+            untouched=[],
+            settings=RunSettings(**shared, **own),
+            evaluation=EvaluationSettings(samples=8, every=own["steps"]),
+            sampling=Sampling(1.0, 1.0, 384),
+            engine=EngineSettings(model, "transformers", 256, instruction=BOX),
+            known=Calibration(votes=VoteModel(0.4, 10)),
+            seed=1,
+            name=name,
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            begun = time.perf_counter()
+            train(job, Path(folder))
+            took = time.perf_counter() - begun
+            steps = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+            (out / f"gpu_{name.replace(' ', '_')}.jsonl").write_text((Path(folder) / "metrics.jsonl").read_text())
+            table = [line.split(",") for line in (Path(folder) / "evaluation.csv").read_text().splitlines()[1:]]
+        means = {s: np.mean([float(r[3]) for r in table if r[0] == s]) for s in ("0", str(own["steps"]))}
+
+        def mean(key: str, steps=steps) -> float:
+            return float(np.mean([row[key] for row in steps]))
+
+        votes = np.mean([v for row in steps for v in row["votes"]])
+        rate = sum(r["completion_tokens"] for r in steps) / sum(r["seconds_sampling"] for r in steps)
+        rows.append(
+            (
+                f"OptPO, {name}: a step of 8 prompts",
+                f"{mean('seconds'):.1f} s: votes {mean('seconds_sampling'):.1f} ({votes:.1f} a prompt, {rate:,.0f} tokens/s), update "
+                f"{mean('seconds_update'):.1f}, weights to the engine {mean('seconds_reload'):.1f}; peak "
+                f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB; {own['steps']} steps and two evaluations in {took:.0f} s; mean@8 "
+                f"{means['0']:.2f} before, {means[str(own['steps'])]:.2f} after; label accuracy {mean('label_accuracy'):.2f}",
+            )
+        )
+        print(*rows[-1], flush=True)
+    return rows
+
+
+PIECES = {"tests": tests, "sampling": sampling, "memory": memory, "training": training}
+
+
+def card() -> str:
+    """The GPU and what computes on it, in words."""
+    import torch
+    import transformers
+
+    device = torch.cuda.get_device_properties(0)
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}, Python {sys.version.split()[0]}"
+    return f"{device.name}, {device.total_memory / 2**30:.0f} GiB; {versions}"
+
+
+def piece(name: str, model: str, out: Path, limit: int) -> list[Row]:
+    """A piece in a process of its own, so that one that hangs or fails takes no other with it."""
+    command = [sys.executable, __file__, "--only", name, "--out", str(out)]
+    environment = {**os.environ, "ITSCALE_REAL_MODEL": model, "PYTHONPATH": f"{ROOT / 'src'}:{os.environ.get('PYTHONPATH', '')}"}
+    result = out / f"gpu_{name}.json"
+    result.unlink(missing_ok=True)
+    try:
+        status = subprocess.run(command, env=environment, timeout=limit, check=False).returncode
+    except subprocess.TimeoutExpired:
+        return [(name, f"broken off after {limit} s")]
+    return json.loads(result.read_text()) if result.exists() else [(name, f"failed with status {status}")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pieces", nargs="*", help=f"some of {', '.join(PIECES)}; all without")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "timings", help="folder of gpu.md and gpu.json")
+    parser.add_argument("--limit", type=int, default=LIMIT, help="seconds of a piece at most")
+    parser.add_argument("--only", choices=PIECES, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    model, out = os.environ.get("ITSCALE_REAL_MODEL", ""), chosen.out
+    out.mkdir(parents=True, exist_ok=True)
+    if importlib.util.find_spec("torch") is None:
+        sys.exit("torch is not installed: install it for this machine's CUDA first")
+    if chosen.only:
+        rows = PIECES[chosen.only](model, out)
+        (out / f"gpu_{chosen.only}.json").write_text(json.dumps(rows, indent=1))
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        sys.exit("there is no CUDA device here: nothing is measured")
+    rows: list[Row] = [("machine", card())]
+    for name in chosen.pieces or PIECES:
+        if name in ("sampling", "training") and not Path(model, "config.json").exists():
+            rows.append((name, "left out: ITSCALE_REAL_MODEL names no model folder"))
+            continue
+        rows += piece(name, model, out, chosen.limit)
+        table = "\n".join(["| What | Measured |", "|---|---|", *(f"| {what} | {found} |" for what, found in rows)])
+        (out / "gpu.md").write_text(table + "\n")
+        (out / "gpu.json").write_text(json.dumps(rows, indent=1))
+    print((out / "gpu.md").read_text())
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    main()
