@@ -1,4 +1,4 @@
-"""Peak memory of a training step, measured beside what `itscale plan` reckons with: four small shapes on the CPU, real ones on a GPU.
+"""Peak memory of a training step beside what `itscale plan` states: four small shapes on the CPU, real ones on a GPU.
 
 A step is the real trainer's, on given rollouts of random tokens, all of the same length. Of two steps the second holds all:
 moments are there when activations are. On a GPU the peak is torch's count of allocated bytes; on a CPU the process's highest
@@ -159,7 +159,7 @@ def peak_of(case: Case) -> float:
 
     class Given:
         slots, last = settings.group, drawn
-        schedule = [[row.problem for row in rows]] * settings.steps  # noqa: RUF012
+        schedule = [[row.problem for row in rows]] * settings.steps
 
         def refresh(self, updates: int) -> None: ...
 

@@ -5,7 +5,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -103,7 +103,7 @@ def annotation_words(annotation: Any) -> str:
     """A field's annotation in the same words."""
     if get_origin(annotation) in (typing.Union, types.UnionType):
         return " or ".join(annotation_words(a) for a in get_args(annotation))
-    if get_origin(annotation) is Mapping or annotation is Mapping or get_origin(annotation) is dict:
+    if get_origin(annotation) is Mapping or annotation is Mapping or get_origin(annotation) is dict or is_dataclass(annotation):
         return "mapping"
     return {int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null"}[annotation]
 

@@ -52,6 +52,8 @@ class TransformersEngine:
 
     def __init__(self, model: str | Path, batch_size: int, prompts: PromptSettings = PLAIN, dtype: str = "auto") -> None:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        # cuDNN's attention makes a plan for every new length, and every step has one: that took three quarters of the time.
+        torch.backends.cuda.enable_cudnn_sdp(False)
         with model_files(model):
             self._tokenizer = AutoTokenizer.from_pretrained(model)
             self._model = self._load(model, precision(model, dtype))

@@ -48,8 +48,9 @@ class RunSettings:
 
     `vote` names the stopping rule and its settings, `group` the size of the training group with `retain: first` (with
     `all`, every vote trains). `reward: gold` is the upper bound that reads the answers. `updates` are optimiser steps per draw;
-    `rows_per_pass` splits an update into forward passes of so many rows; where memory runs out, it halves itself. `kl` is the weight of the low-variance KL term,
-    `clip` the range of the probability ratio. `gae_lambda`, `value_clip` and `critic_learning_rate` are PPO's.
+    `rows_per_pass` splits an update into forward passes of so many rows; where memory runs out, it halves itself. `kl` is the
+    weight of the low-variance KL term, `clip` the range of the probability ratio. `gae_lambda`, `value_clip` and
+    `critic_learning_rate` are PPO's.
 
     `precision: mixed` computes in bfloat16 (autocast) with float32 weights and moments. `gradient_checkpointing` computes
     activations twice in place of keeping them. `lora` trains adapters in place of all weights. `weights_folder` is where weights
