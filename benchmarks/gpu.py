@@ -156,7 +156,7 @@ def training(model: str, out: Path) -> list[Row]:
                 f"{mean('seconds'):.1f} s: votes {mean('seconds_sampling'):.1f} ({votes:.1f} a prompt, {rate:,.0f} tokens/s), "
                 f"update {mean('seconds_update'):.1f}, weights to the engine {mean('seconds_reload'):.1f}; peak "
                 f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB; {own['steps']} steps and two evaluations in {took:.0f} s; "
-                f"mean@8 {means['0']:.2f} before, {means[str(own['steps'])]:.2f} after; label accuracy {mean('label_accuracy'):.2f}",
+                f"mean@8 {means['0']:.2f}, {means[str(own['steps'])]:.2f} after; labels {mean('label_accuracy'):.0%} right",
             )
         )
         print(*rows[-1], flush=True)
