@@ -15,6 +15,7 @@ from itscale.errors import UserError
 from itscale.policies import make_policy
 from itscale.studies import calibrate as stage
 from itscale.studies.compare import _distance_to_fit, accuracy_curves, compare, fit_p_value
+from itscale.studies.criterion import Criterion
 from itscale.studies.methods import read_methods
 from itscale.studies.optscale import simulated_pool
 from itscale.theory.truncnormal import log_cdf
@@ -135,8 +136,8 @@ def test_a_rule_over_scores_refuses_a_pool_without_any(name, options):
     assert len(replay(make_policy(name, **options), pool, orders=1).drawn) == 12
 
 
-def test_calibration_takes_the_cheapest_within_a_point_of_the_fixed():
-    record = stage.calibrate(read_methods(METHODS), POOLS, KNOWN, orders=20, seed=0)[2]
+def test_calibration_by_point_takes_the_cheapest_within_a_point_of_the_fixed():
+    record = stage.calibrate(read_methods(METHODS), POOLS, KNOWN, orders=20, seed=0, criterion=Criterion.POINT)[2]
     assert record["method"] == "threshold" and len(record["candidates"]) == 3
     near = [c for c in record["candidates"] if c["accuracy"] >= record["reference_accuracy"] - 0.01]
     if near:

@@ -11,6 +11,7 @@ rule calibration:
         predictions=predictions("calibration"),
     output:
         f"{RESULTS}/calibration.json",
+        table=f"{RESULTS}/tables/calibration.csv",
     log:
         f"{RESULTS}/logs/calibration.log",
     benchmark:
@@ -30,7 +31,7 @@ rule calibration:
         "Choosing every threshold on the calibration split"
     shell:
         "python -m itscale calibrate --parallel {input.parallel:q} --chain {input.chain:q} --seed {params.seed}"
-        " {params.verifiers:q} {params.predictions:q} --methods {params.methods:q} --compare {params.compare:q} --out {output:q} 2>&1 | tee {log:q}"
+        " {params.verifiers:q} {params.predictions:q} --methods {params.methods:q} --compare {params.compare:q} --out {output[0]:q} --table {output.table:q} 2>&1 | tee {log:q}"
 
 
 rule replay:

@@ -91,35 +91,53 @@ def calibrate(
     out: Out,
     predictions: Predictions = None,
     verifier: Verifiers = None,
+    table: Annotated[Path | None, typer.Option(help="File of what was chosen, one row a choice (CSV).")] = None,
 ) -> None:
     """Choose every hyperparameter on the calibration split and write down what was tried."""
     import dataclasses
 
     from itscale.data.records import CONFIDENCE, write_json
+    from itscale.data.tables import write_csv
     from itscale.policies.calibration import ScoreMap
     from itscale.studies import calibrate as stage
+    from itscale.studies.choices import chosen_table, sentences
     from itscale.studies.compare import OWN
     from itscale.studies.confidence import map_of, mapped
+    from itscale.studies.criterion import EXPLAINED, Criterion
     from itscale.studies.methods import read_methods
 
     options = parse_object(compare, "--compare", "strata", "strength", "calibration_orders")
     wanted = read_methods(parse_object(methods, "--methods"))
+    asked = options.get("criterion", Criterion.INTERVAL)
+    if asked not in list(Criterion):
+        raise UserError(f"the criterion {asked!r} is not known: choose {' or '.join(Criterion)}.")
+    criterion = Criterion(asked)
 
     def calibrated(pools: dict, methods: list, score_map: ScoreMap | None = None) -> dict[str, Any]:
         known = stage.known_from_pools(pools, strata=options["strata"], strength=options["strength"])
         known = dataclasses.replace(known, score_map=score_map)
-        chosen = stage.calibrate(methods, pools, known, orders=options["calibration_orders"], seed=seed)
+        chosen = stage.calibrate(methods, pools, known, orders=options["calibration_orders"], seed=seed, criterion=criterion)
         return {"known": stage.known_to_json(known), "methods": chosen}
 
     first, *names = verifier or [OWN]
-    record = {"criterion": stage.CRITERION, "verifier": first, **calibrated(read_pools(parallel, chain, predictions), wanted)}
+    record = {
+        "criterion": EXPLAINED[criterion],
+        "verifier": first,
+        **calibrated(read_pools(parallel, chain, predictions), wanted),
+    }
     others = {}
     for name in names:
         pools = read_pools(parallel, chain, predictions, name)
         score_map = map_of(pools) if name in CONFIDENCE else None
         pools = mapped(pools, score_map)
         others[name] = calibrated(pools, stage.for_verifier(wanted, pools), score_map)
-    write_json(out, {**record, "others": others})
+    record["others"] = others
+    write_json(out, record)
+    chosen = chosen_table(record)
+    if table is not None:
+        write_csv(table, chosen)
+    for sentence in sentences(chosen):
+        typer.echo(sentence)
 
 
 @app.command()

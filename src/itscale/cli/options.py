@@ -35,6 +35,7 @@ GROUPS = {
         "score",
         "grade",
         "pool",
+        "slim",
         "train-predictor",
         "predict",
     ),

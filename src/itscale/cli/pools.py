@@ -186,6 +186,18 @@ def pool(
 
 
 @app.command()
+def slim(
+    pool: Annotated[Path, typer.Option(help="Pool table, of parallel samples or of chains, or its folder.")], out: Out
+) -> None:
+    """Write a pool without its texts, to pass on: question numbers, answers, verdicts, tokens and scores."""
+    from itscale.data.pools import write_numbers
+
+    out = out if out.suffix == ".parquet" else out / "pool.parquet"
+    write_numbers(pool, out)
+    typer.echo(f"{out}: {out.stat().st_size / 1000:.0f} kB")
+
+
+@app.command()
 def fetch_model(
     source: Annotated[str, typer.Option(help="ModelSource as JSON: path, and for the hub the revision.")],
     what: Annotated[str, typer.Option(help="What the model is for, for the messages.")],

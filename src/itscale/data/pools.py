@@ -6,8 +6,24 @@ from itertools import islice
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
-from itscale.data.records import BLOCK, GRADES, KEY, KEYS, SAMPLES, SCORES, join_by_key, read_blocks, read_table
+from itscale.data.records import (
+    BLOCK,
+    CONFIDENCE,
+    GRADES,
+    KEY,
+    KEYS,
+    POOL,
+    SAMPLES,
+    SCORES,
+    join_by_key,
+    manifest_path,
+    read_blocks,
+    read_json,
+    read_table,
+    write_table,
+)
 from itscale.errors import UserError
 
 
@@ -54,3 +70,25 @@ def joined(samples: Path, grades: Path, scores: Path) -> Iterator[pd.DataFrame]:
         part = beside.iloc[start : start + len(block)].reset_index(drop=True)
         start += len(block)
         yield pd.concat([block, part], axis=1)
+
+
+# What rules, tables and figures read of a sample: no texts, no seeds.
+_NUMBERS = (
+    *KEY,
+    *("finish_reason", "completion_tokens", "prompt_tokens", "cached_prompt_tokens", "verifier_tokens"),
+    *("answer", "cluster", "verdict", "score_mean", "score_last", *CONFIDENCE),
+)
+_DIGITS = 4  # of scores
+
+
+def write_numbers(pool: Path, out: Path) -> None:
+    """A pool (or that of a folder) without its texts, small enough to pass on; scores are rounded to four digits.
+
+    Raises:
+        UserError: as `read_table`.
+    """
+    pool = pool / "pool.parquet" if pool.is_dir() else pool
+    table = read_table(pool, pa.schema([POOL.field(name) for name in _NUMBERS])).round(_DIGITS)
+    table = table.drop(columns=[name for name in CONFIDENCE if table[name].isna().all()])
+    kept = {key: value for key, value in read_json(manifest_path(pool)).items() if key not in ("rows", "sha256")}
+    write_table(out, table, pa.schema([POOL.field(name) for name in table.columns]), {**kept, "texts": False})

@@ -103,6 +103,22 @@ def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0, bloc
             reads scores or features that the pool lacks.
     """
     refuse_misfit(policy, pool)
+    features = known_features(policy, pool)
+    predicted = bool(features) and not getattr(policy, "replay_only", False)
+    order = orders_of(pool, orders, seed)
+    repeats = order.shape[1]
+    order = order.reshape(-1, pool.size)[:, : policy.limit]
+    row = np.repeat(np.arange(pool.rows), repeats)
+    blocks = np.array_split(np.arange(len(row)), max(1, -(-order.size // block)))
+    return _joined([replay_rows(policy, pool, features, predicted, row[block], order[block]) for block in blocks])
+
+
+def known_features(policy: Policy, pool: Pool) -> dict[str, np.ndarray]:
+    """What a rule is told of each row beforehand, [R] by name.
+
+    Raises:
+        UserError: the pool lacks a feature that the rule reads.
+    """
     # What a rule that exists in a replay only may know: the pool that it is tested on.
     oracle = {"oracle_score_mean": mean_scores(pool)} if getattr(policy, "replay_only", False) else {}
     available = {**pool.features, **oracle}
@@ -112,14 +128,7 @@ def replay(policy: Policy, pool: Pool, *, orders: int = 100, seed: int = 0, bloc
             f"the rule {type(policy).__name__} reads the predicted feature {missing[0]!r}, which these questions lack: train a "
             "predictor with that head, or leave the method out."
         )
-    order = orders_of(pool, orders, seed)
-    repeats = order.shape[1]
-    order = order.reshape(-1, pool.size)[:, : policy.limit]
-    row = np.repeat(np.arange(pool.rows), repeats)
-    features = {feature: available[feature] for feature in policy.needs_features}
-    predicted = bool(features) and not oracle
-    blocks = np.array_split(np.arange(len(row)), max(1, -(-order.size // block)))
-    return _joined([_replay_rows(policy, pool, features, predicted, row[block], order[block]) for block in blocks])
+    return {feature: available[feature] for feature in policy.needs_features}
 
 
 def replay_prescribed(
@@ -132,11 +141,11 @@ def replay_prescribed(
     found = []
     for part in np.array_split(np.arange(len(row)), max(1, -(-order.size // block))):
         policy = prescribe(row[part], order[part])
-        found.append(_replay_rows(policy, pool, {}, False, row[part], order[part, : policy.limit]))
+        found.append(replay_rows(policy, pool, {}, False, row[part], order[part, : policy.limit]))
     return _joined(found)
 
 
-def _replay_rows(
+def replay_rows(
     policy: Policy, pool: Pool, features: dict[str, np.ndarray], predicted: bool, row: np.ndarray, order: np.ndarray
 ) -> Outcomes:
     """Replay rows [B] of a pool, each in its order [B, limit] of columns; `predicted`: the features cost predictor tokens."""

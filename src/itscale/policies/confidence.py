@@ -45,6 +45,7 @@ class Cisc(_Weighted):
     """CISC (arXiv 2502.06233): votes weighted by softmax(score / temperature) within the question. Scores of any scale."""
 
     temperature: float = 1.0
+    selects_by: ClassVar[tuple[str, ...]] = ("temperature",)
 
     def __post_init__(self) -> None:
         check_counts("cisc", n=self.n)
@@ -66,6 +67,7 @@ class DeepConf(_Weighted):
 
     keep: float = 0.1
     scale: ClassVar[str] = "weights"
+    selects_by: ClassVar[tuple[str, ...]] = ("keep",)
 
     def __post_init__(self) -> None:
         check_counts("deepconf", n=self.n)

@@ -88,6 +88,7 @@ class DifficultyAdaptive:
     needs_scores: ClassVar[bool] = False
     needs_features: ClassVar[tuple[str, ...]] = ("score_mean",)
     family: ClassVar[str] = "self_consistency"
+    limit_shapes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_counts("dsc", n_max=self.n_max, judge_window=self.judge_window, sample_window=self.sample_window)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import numpy as np
+import scipy
 from scipy import special
-from scipy.optimize import isotonic_regression
 
 from itscale.data.records import Pool, Unit
 from itscale.errors import UserError
@@ -163,7 +163,7 @@ def rising(x: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     """Isotonic regression of correct [N] on x [N]: of each step [M] the mean x, the share correct, and how many it holds."""
     point, index, count = np.unique(x, return_inverse=True, return_counts=True)
     right = np.bincount(index, correct)
-    begins = isotonic_regression(right / count, weights=count).blocks[:-1]
+    begins = scipy.optimize.isotonic_regression(right / count, weights=count).blocks[:-1]
     size = np.add.reduceat(count, begins)
     return np.add.reduceat(point * count, begins) / size, np.add.reduceat(right, begins) / size, size
 
@@ -196,5 +196,5 @@ def fit_first_score(pool: Pool, strength: float) -> FirstScore:
     middle, share, size = rising(pool.score[known, 0], pool.correct[known, 0])
     value = markov.shrunk_rate(share * size, size, mean, strength)
     # Steps of few answers are drawn to the mean more than others, which may cost the order.
-    value = isotonic_regression(value, weights=size).x
+    value = scipy.optimize.isotonic_regression(value, weights=size).x
     return FirstScore(middle, value)

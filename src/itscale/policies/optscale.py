@@ -182,6 +182,10 @@ class OptScale(_Fitted):
             raise UserError(f"growth of optscale is {self.growth}: choose 1 (look after every sample) or more.")
 
     @property
+    def limit_shapes(self) -> bool:
+        return self.variant == "paper"
+
+    @property
     def first(self) -> int:
         """Samples before the first look."""
         if self.variant == "ours":

@@ -38,6 +38,7 @@ class Reason(StrEnum):
     POSTERIOR = "an answer is sure enough"
     NO_GAIN = "expected gain below its cost"
     LIMIT = "budget spent"
+    OWN = "own rule met"
 
 
 CODE = {reason: np.int8(code) for code, reason in enumerate(Reason)}
@@ -78,6 +79,8 @@ class Policy(Protocol):
     `needs_features` names the predicted features that the rule reads; a rule without any costs no predictor tokens. A rule
     that can exist in a replay only, because it reads what no live run knows, carries a class attribute `replay_only = True`. A
     rule that reads the scores of its first samples only carries `scores_read`, their number: the others are not scored.
+    A rule to which its limit is more than a cap (drivers/limits.py) carries `limit_shapes = True`, and one whose `select` reads
+    settings carries their names, `selects_by`.
     """
 
     unit: Unit

@@ -1,21 +1,39 @@
-"""Which policy, with which hyperparameters? Answered from a calibration file, or from a stored pool for a wanted accuracy."""
+"""Which rule, with which settings? Answered from a calibration file, or from stored pools.
 
-from dataclasses import dataclass
+Every rule that the pools allow is replayed once per setting, and that tells of every limit (drivers/limits.py). A question has no
+say in what a rule knows beforehand: for the questions of each fold it is bound to the other folds.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from itscale.data.ledger import Ledger, Price
 from itscale.data.records import Pool, Unit
-from itscale.drivers.expectation import question_means
-from itscale.drivers.replay import replay
+from itscale.drivers.limits import Limits, limit_setting, with_limit
+from itscale.drivers.replay import refuse_misfit, replay
 from itscale.errors import UserError
-from itscale.policies import make_policy
+from itscale.policies import POLICIES, find_rule, make_policy
 from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import Policy
-from itscale.studies.calibrate import frozen_policies, known_from_pools
+from itscale.studies.calibrate import frozen_policies, known_from_pools, known_to_json
+from itscale.studies.criterion import EXPLAINED, Choice, Criterion, Verdict, choose
+from itscale.studies.grids import COARSE, GRIDS, fixed_beforehand
 from itscale.studies.methods import Method
-from itscale.theory.intervals import SHARE, mean_interval
+from itscale.theory.intervals import SHARE, Interval, mean_interval, paired_difference, ratio_interval
+
+# Rules that another one in the list is under another name.
+SAME = {"vote_ratio": "vote_lead", "first_answer": "mr_thinking"}
+# Where released code knows how many scores to fit.
+_PUBLISHED_LIMITS = (8, 16, 32, 64)
+# Without other orders every question is replayed so often that there are about so many replays, within these ends.
+_REPLAYS, _ORDERS = 300, (2, 10)
+# A point of the frontier gains at least this over the one before.
+_STEP = 0.01
 
 
 def named_policy(name: str, settings: dict[str, Any], calibration: dict[str, Any] | None) -> Policy:
@@ -24,7 +42,7 @@ def named_policy(name: str, settings: dict[str, Any], calibration: dict[str, Any
     Args:
         name: of a policy, or of a method of the calibration file; of several budgets the last is taken.
         settings: win over what the calibration file or the usual settings say.
-        calibration: content of what `itscale calibrate` wrote.
+        calibration: content of what `itscale calibrate` or `itscale advise` wrote.
 
     Raises:
         UserError: there is no such policy or setting, or the policy needs a calibration that nobody gives.
@@ -32,10 +50,12 @@ def named_policy(name: str, settings: dict[str, Any], calibration: dict[str, Any
     if calibration is None:
         policy = make_policy(name, **settings)
         return _refuse_unbound(name, policy.bind(Calibration()))
+    rule = find_rule(name)
+    names = {name, rule.slug} if rule else {name}
     found = [
         (entry, policy)
         for entry, (method, policy) in zip(calibration["methods"], frozen_policies(calibration), strict=True)
-        if name in (method, entry["slug"], entry["policy"])
+        if names & {method, entry["slug"], entry["policy"]}
         and settings.items() <= {**entry["settings"], **entry["hyperparameters"]}.items()
     ]
     if not found:
@@ -67,103 +87,317 @@ def _refuse_unbound(name: str, policy: Policy) -> Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A policy with its settings, and what replays of it gave per problem when bound without that problem's fold [P]."""
+class Question:
+    """What is asked: the accuracy of `same_as` for less, or a wanted `accuracy`, or the most for a `budget`; one is given."""
+
+    same_as: Policy | None = None
+    accuracy: float | None = None
+    budget: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One setting of a rule under N limits, per question: accuracy, samples and cost [N, P]."""
 
     method: str
-    settings: dict[str, Any]
-    policy: Policy
-    accuracy: np.ndarray  # [folds, P], bound to the other folds
-    tokens: np.ndarray  # [folds, P]
+    slug: str
+    hyperparameters: Mapping[str, Any]
+    policy: Policy  # bound to all questions
+    limits: np.ndarray
+    accuracy: np.ndarray
+    drawn: np.ndarray
+    cost: np.ndarray
+
+    def settings(self, row: int) -> dict[str, Any]:
+        """Of one limit, as `make_policy` takes them."""
+        name, own = limit_setting(self.policy), POLICIES[self.slug].settings
+        return {**self.hyperparameters, **({} if name in own else {name: int(self.limits[row])})}
 
 
-def usual_methods(pool: Pool) -> list[Method]:
-    """What to try on a pool: fixed N in powers of two, and the adaptive rules up to the pool's size."""
-    budgets = [2**i for i in range(pool.size.bit_length()) if 2**i <= pool.size]
-    if pool.unit is Unit.ROUND:
-        rounds = {"rounds": list(range(1, pool.size + 1))}
-        return [Method("MR-Thinking", "mr_thinking", grid=rounds), Method("MarkovScale gate", "markovscale_gate", grid=rounds)]
-    large = [n for n in budgets if n >= 4] or budgets
-    scores = [0.5, 0.7, 0.8, 0.9, 0.95, 0.98]
-    own = {"s_min": scores[2:], "alpha": [0.5, 0.8, 0.95], "n_max": large}
-    return [
-        Method("best-of-N", "best_of_n", grid={"n": budgets}),
-        Method("self-consistency", "self_consistency", grid={"n": budgets}),
-        Method("score threshold", "score_threshold", grid={"s_min": scores, "n_max": large}),
-        Method("OptScale^0 (ours)", "optscale", grid=own),
-        Method("OptPO vote lead", "vote_lead", grid={"lead": [2, 3, 4, 5, 6, 8], "n_max": large}),
-    ]
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """`answers`: a row a rule, the best first; `frontier`: no other has as much for less; `curves`: each rule's own frontier.
+
+    Rows have rule, method, settings, samples, and per question cost, saving, accuracy and difference (to the baseline), each of
+    these four with _low and _high. `saving` and `difference` are those of the choice made on the other folds.
+    """
+
+    answers: pd.DataFrame
+    frontier: pd.DataFrame
+    curves: pd.DataFrame
+    baseline: dict[str, Any]
+    choice: Choice
+    saving: Interval
+    difference: Interval
+    left_out: Mapping[str, str]
+    record: dict[str, Any] = field(repr=False)
 
 
-def advise(
-    pool: Pool, methods: list[Method], accuracy: float, *, folds: int = 5, orders: int = 10, seed: int = 0
-) -> pd.DataFrame:
-    """The cheapest setting that reaches an accuracy on a stored pool, over all methods (first row) and of each.
-
-    Settings are chosen on all problems; what they promise is measured by cross-fitting: chosen (and bound) on the other folds,
-    replayed on the fold that was left out, so that no problem has a say in its own setting. Cheapest: fewest completion tokens.
-
-    Returns:
-        Rows with advice (`cheapest of all`, or the method that the row is about), method, settings, reached (was the accuracy
-        reached on all problems at the choice), and per question accuracy and completion_tokens, each with _low and _high (95 %
-        over problems; held out).
+class Advisor:
+    """Replays of all rules over pools of the same questions, one a kind, from which questions are answered.
 
     Raises:
-        UserError: no method can run on the pool, or it has too few problems.
+        UserError: the pools are of different questions, or of too few.
     """
-    problems = len(pool.problem_ids)
-    folds = min(folds, problems // 2)
-    if folds < 2:
-        raise UserError(f"a pool of {problems} problem(s) cannot be split to check an advice: give one of at least 4.")
-    fold = np.random.default_rng(seed).permutation(problems) % folds
-    outside = [pool.subset(fold[pool.problem] != k) for k in range(folds)]
-    known = [known_from_pools({part.unit: part}, strata=4, strength=10.0) for part in (*outside, pool)]
-    scored = not np.isnan(pool.score).all()
-    candidates = []
-    for method in methods:
+
+    def __init__(
+        self,
+        pools: dict[Unit, Pool],
+        methods: list[Method] | None = None,
+        *,
+        price: Price | None = None,
+        folds: int = 5,
+        orders: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        ids = {pool.problem_ids for pool in pools.values()}
+        if len(ids) > 1:
+            raise UserError("the samples and the chains are of different questions: give one of them with --pool.")
+        problems = len(ids.pop())
+        if problems < 4:
+            raise UserError(f"a pool of {problems} problem(s) cannot be split to check an advice: give one of at least 4.")
+        folds = min(folds, problems // 2)
+        orders = orders or min(max(_REPLAYS // problems, _ORDERS[0]), _ORDERS[1])
+        self.pools, self.price = pools, price
+        self.fold = np.random.default_rng(seed).permutation(problems) % folds
+        self._limits = {unit: Limits(pool, orders=orders, seed=seed, fold=self.fold) for unit, pool in pools.items()}
+        outside = [{unit: pool.subset(self.fold[pool.problem] != k) for unit, pool in pools.items()} for k in range(folds)]
+        self.known = [known_from_pools(part, strata=4, strength=10.0) for part in (*outside, pools)]
+        self.tried, self.left_out = list[Tried](), dict[str, str]()
+        for method in methods or every_rule():
+            reason = self._refusal(POLICIES[method.policy].policy, method)
+            if reason:
+                self.left_out[method.slug] = reason
+            else:
+                self.tried += self._try(method)
+        if not self.tried:
+            raise UserError("none of the methods can be replayed on this pool: give others with --methods.")
+
+    def _refusal(self, policy: type, method: Method) -> str:
+        """Why a rule cannot be tried on these pools; empty if it can."""
+        if getattr(policy, "replay_only", False):
+            return "reads what no live run knows"
+        if policy.unit not in self.pools:
+            return "needs chains" if policy.unit is Unit.ROUND else "needs parallel samples"
+        if method.policy in SAME:
+            return f"is {SAME[method.policy]}"
+        try:
+            policy = make_policy(method.policy, **method.settings)
+        except UserError as error:
+            return str(error)
+        pool = self.pools[policy.unit]
+        if policy.needs_scores and np.isnan(pool.score).all():
+            return "needs scores"
+        if lacking := set(policy.needs_features) - set(pool.features):
+            return f"needs predictions of {', '.join(sorted(lacking))}"
+        return ""
+
+    def _try(self, method: Method) -> Iterator[Tried]:
         for settings in method.variants():
-            for chosen, policy in method.candidates(settings):
-                usable = (
-                    policy.unit is pool.unit and policy.limit <= pool.size and set(policy.needs_features) <= set(pool.features)
-                )
-                if usable and (scored or not policy.needs_scores):
-                    candidates.append(_candidate(method.name, {**settings, **chosen}, policy, pool, known, orders, seed))
-    if not candidates:
-        raise UserError("none of the methods can be replayed on this pool: give others with --methods.")
-    names = dict.fromkeys(c.method for c in candidates)
-    rows = [_row("cheapest of all", candidates, accuracy, fold)]
-    return pd.DataFrame(rows + [_row(name, [c for c in candidates if c.method == name], accuracy, fold) for name in names])
+            for values in product(*method.grid.values()):
+                yield from self._measure(method, {**settings, **dict(zip(method.grid, values, strict=True))})
+
+    def _measure(self, method: Method, settings: dict[str, Any]) -> Iterator[Tried]:
+        """Replay one setting under every limit, or that which it names; nothing where the pool is too small for it."""
+        rule = POLICIES[method.policy]
+        name, pool = limit_setting(rule.policy), self.pools[rule.policy.unit]
+        own = {**rule.settings, **settings}
+        policy = make_policy(rule.slug, **{name: pool.size, **settings})
+        if name in own:
+            limits = np.array([own[name]])
+        elif getattr(policy, "limit_shapes", False):
+            limits = np.array(_PUBLISHED_LIMITS)
+        else:
+            limits = np.arange(getattr(policy, "n_min", 1), pool.size + 1)
+        limits = limits[limits <= pool.size]
+        if not len(limits):
+            return
+        policy = with_limit(policy, int(limits.max()))
+        bound = [policy.bind(known) for known in self.known]
+        spent = self._limits[policy.unit].of(bound[:-1], limits)
+        paid = Ledger(prompt=spent.prompt, cached_prompt=spent.cached_prompt, completion=spent.completion)
+        cost = spent.completion if self.price is None else self.price.dollars(paid)
+        chosen = {key: value for key, value in settings.items() if key != name}
+        found = (values.astype(np.float32) for values in (spent.accuracy, spent.drawn, cost))
+        yield Tried(method.name, rule.slug, chosen, bound[-1], limits, *found)
+
+    def answer(self, question: Question) -> Advice:
+        """What is asked, of all rules and of each.
+
+        Raises:
+            UserError: the baseline counts what the pools lack, or more than they have.
+        """
+        base = self._baseline(question.same_as)
+        table = _Table(self.tried)
+        everything = np.ones(len(self.fold), bool)
+        picks = {rule: table.pick(rows, question, base, everything) for rule, rows in table.rules().items()}
+        best = table.best(picks, question)
+        held = [np.zeros(len(self.fold)) for _ in range(2)]
+        for k in range(len(self.known) - 1):
+            rest, inside = self.fold != k, self.fold == k
+            each = {rule: table.pick(rows, question, base, rest) for rule, rows in table.rules().items()}
+            row = table.best(each, question)
+            held[0][inside], held[1][inside] = table.accuracy[row][inside], table.cost[row][inside]
+        order = sorted(picks, key=lambda rule: (rule != table.method[best], *table.rank(picks[rule], question)))
+        answers = [{**table.describe(picks[rule].index, base), "verdict": _words(picks[rule], question, table)} for rule in order]
+        curves = [table.describe(row, base) for rows in table.rules().values() for row in table.frontier(rows)]
+        frontier = [table.describe(row, base) for row in table.frontier(np.arange(len(table.method)))]
+        chosen = [picks[rule].index for rule in order]
+        saving = ratio_interval(held[1], base.cost)
+        return Advice(
+            answers=pd.DataFrame(answers),
+            frontier=pd.DataFrame(frontier),
+            curves=pd.DataFrame(curves),
+            baseline={**base.row, "questions": len(self.fold)},
+            choice=picks[table.method[best]],
+            saving=Interval(1 - saving.mean, 1 - saving.high, 1 - saving.low),
+            difference=paired_difference(held[0], base.accuracy, SHARE),
+            left_out=self.left_out,
+            record=self._record(table, chosen),
+        )
+
+    def needs_known(self, row: Mapping[str, Any]) -> bool:
+        """Whether the rule of a row of the advice reads statistics of these pools, so that `solve` wants them."""
+        policy = make_policy(row["rule"], **row["settings"])
+        return policy.bind(self.known[-1]) is not policy
+
+    def _baseline(self, policy: Policy | None) -> "_Base":
+        """The fixed N that everything is compared with: as asked, else the largest of the pool, by score where there are any."""
+        if policy is None:
+            pool = self.pools.get(Unit.SAMPLE) or self.pools[Unit.ROUND]
+            name = "self_consistency" if pool.unit is Unit.SAMPLE else "mr_thinking"
+            policy = make_policy(name, **{limit_setting(POLICIES[name].policy): pool.size})
+        if policy.unit not in self.pools:
+            raise UserError(f"--same-as counts {policy.unit}s and the pool has none: give a rule of what it has.")
+        rule = next(r for r in POLICIES.values() if r.policy is type(policy) and not r.settings)
+        settings = {name: getattr(policy, name) for name in (limit_setting(policy), *GRIDS.get(rule.slug, {}))}
+        refuse_misfit(policy, self.pools[policy.unit])
+        (tried,) = self._measure(Method(rule.name, rule.slug, settings), settings)
+        row = {"rule": rule.slug, "method": rule.name, "settings": settings}
+        row |= {"samples": float(tried.drawn.mean())} | mean_interval(tried.cost[0]).columns("cost")
+        return _Base(tried.accuracy[0], tried.cost[0], row | mean_interval(tried.accuracy[0], SHARE).columns("accuracy"))
+
+    def _record(self, table: "_Table", rows: list[int]) -> dict[str, Any]:
+        """The answers as `itscale calibrate` writes its own, for `solve --calibration` and `Stopper.from_advice`."""
+        entries = [
+            {
+                "method": table.method[row],
+                "slug": table.slug[row],
+                "policy": table.slug[row],
+                "settings": {},
+                "hyperparameters": table.settings(row),
+                "candidates": [],
+            }
+            for row in dict.fromkeys(rows)
+        ]
+        criterion = EXPLAINED[Criterion.INTERVAL]
+        return {
+            "criterion": criterion,
+            "known": known_to_json(self.known[-1]),
+            "advice": entries[0]["method"],
+            "methods": entries,
+        }
 
 
-def _candidate(
-    method: str, settings: dict[str, Any], policy: Policy, pool: Pool, known: list[Calibration], orders: int, seed: int
-) -> Candidate:
-    measured: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    bound = [policy.bind(part) for part in known]
-    for each in bound:
-        if id(each) not in measured:  # a rule that needs no calibration is bound to itself
-            outcomes = replay(each, pool, orders=orders, seed=seed)
-            found = question_means(each, pool, outcomes)
-            measured[id(each)] = (found.accuracy, found.ledger.completion)
-    accuracy, tokens = (np.stack([measured[id(each)][part] for each in bound]) for part in range(2))
-    return Candidate(method, settings, bound[-1], accuracy, tokens)
+def every_rule(*, thorough: bool = False) -> list[Method]:
+    """Every rule with its grid; the grids of rules that take long are whole if `thorough`."""
+    grids = GRIDS if thorough else {**GRIDS, **COARSE}
+    return [Method(rule.name, rule.slug, grid=grids.get(rule.slug, {})) for rule in POLICIES.values()]
 
 
-def _choose(candidates: list[Candidate], fold: int, rows: np.ndarray, accuracy: float) -> tuple[Candidate, bool]:
-    """The fewest tokens on some problems among those that reach the accuracy there; the most accurate where none does."""
-    reached = [c for c in candidates if c.accuracy[fold][rows].mean() >= accuracy]
-    if reached:
-        return min(reached, key=lambda c: c.tokens[fold][rows].mean()), True
-    return max(candidates, key=lambda c: (c.accuracy[fold][rows].mean(), -c.tokens[fold][rows].mean())), False
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """Accuracy and cost [P] of the baseline, and its row."""
+
+    accuracy: np.ndarray
+    cost: np.ndarray
+    row: dict[str, Any]
 
 
-def _row(name: str, candidates: list[Candidate], accuracy: float, fold: np.ndarray) -> dict[str, Any]:
-    folds = len(candidates[0].accuracy) - 1
-    held_accuracy, held_tokens = np.zeros(len(fold)), np.zeros(len(fold))
-    for k in range(folds):
-        chosen, _ = _choose(candidates, k, fold != k, accuracy)
-        inside = fold == k
-        held_accuracy[inside], held_tokens[inside] = chosen.accuracy[k][inside], chosen.tokens[k][inside]
-    final, reached = _choose(candidates, folds, np.ones(len(fold), bool), accuracy)
-    row: dict[str, Any] = {"advice": name, "method": final.method, "settings": final.settings, "reached": reached}
-    return row | mean_interval(held_accuracy, SHARE).columns("accuracy") | mean_interval(held_tokens).columns("completion_tokens")
+class _Table:
+    """All settings under all limits, one a row: accuracy and cost [C, P]."""
+
+    def __init__(self, tried: list[Tried]) -> None:
+        self.tried = tried
+        self.accuracy, self.cost = (np.concatenate([getattr(t, name) for t in tried]) for name in ("accuracy", "cost"))
+        self.drawn = np.concatenate([t.drawn.mean(axis=1) for t in tried])
+        sizes = [len(t.limits) for t in tried]
+        self._of = np.repeat(np.arange(len(tried)), sizes)
+        self._row = np.concatenate([np.arange(size) for size in sizes])
+        self.method, self.slug = ([getattr(tried[i], name) for i in self._of] for name in ("method", "slug"))
+
+    def settings(self, row: int) -> dict[str, Any]:
+        return self.tried[self._of[row]].settings(self._row[row])
+
+    def rules(self) -> dict[str, np.ndarray]:
+        """The rows of each method."""
+        names = np.array(self.method)
+        return {name: np.flatnonzero(names == name) for name in dict.fromkeys(self.method)}
+
+    def pick(self, rows: np.ndarray, question: Question, base: _Base, asked: np.ndarray) -> Choice:
+        """The best of some rows for a question, by the problems `asked` [P] alone."""
+        accuracy, cost = self.accuracy[rows][:, asked], self.cost[rows][:, asked].mean(axis=1)
+        if question.accuracy is None and question.budget is None:
+            found = choose(accuracy - base.accuracy[asked], cost, fixed=self._fixed(rows))
+            return Choice(int(rows[found.index]), found.verdict, found.excluded)
+        mean = accuracy.mean(axis=1)
+        if question.budget is not None:
+            inside = cost <= question.budget
+            order = np.lexsort((cost, -np.round(mean, 6), ~inside)) if inside.any() else np.argsort(cost)
+            met = bool(inside.any())
+        else:
+            inside = mean >= question.accuracy
+            order = np.lexsort((cost, ~inside)) if inside.any() else np.lexsort((cost, -mean))
+            met = bool(inside.any())
+        return Choice(int(rows[order[0]]), Verdict.AS_GOOD if met else Verdict.WORSE, 0.0)
+
+    def _fixed(self, rows: np.ndarray) -> int | None:
+        """The place among the rows of the setting that was fixed beforehand, under the largest limit."""
+        wanted = fixed_beforehand(self.slug[rows[0]])
+        same = [i for i, row in enumerate(rows) if wanted.items() <= self.settings(row).items()]
+        return same[-1] if same else None
+
+    def rank(self, choice: Choice, question: Question) -> tuple[float, ...]:
+        """What comes first among the picks of several rules."""
+        mean, cost = float(self.accuracy[choice.index].mean()), float(self.cost[choice.index].mean())
+        verdicts = list(Verdict).index(choice.verdict)
+        return (
+            (verdicts, -mean, cost) if question.budget is not None or choice.verdict is Verdict.WORSE else (verdicts, cost, -mean)
+        )
+
+    def best(self, picks: dict[str, Choice], question: Question) -> int:
+        """The row of the best pick."""
+        return min(picks.values(), key=lambda choice: self.rank(choice, question)).index
+
+    def frontier(self, rows: np.ndarray) -> list[int]:
+        """Rows, cheapest first, that are more accurate by a step than every cheaper one."""
+        mean, cost, found, best = self.accuracy[rows].mean(axis=1), self.cost[rows].mean(axis=1), [], -np.inf
+        for i in np.lexsort((-mean, cost)):
+            if mean[i] >= best + _STEP:
+                found.append(int(rows[i]))
+                best = mean[i]
+        return found
+
+    def describe(self, row: int, base: _Base) -> dict[str, Any]:
+        """A row of the advice."""
+        accuracy, cost = self.accuracy[row].astype(float), self.cost[row].astype(float)
+        share = ratio_interval(cost, base.cost)
+        return {
+            "rule": self.slug[row],
+            "method": self.method[row],
+            "settings": self.settings(row),
+            "samples": float(self.drawn[row]),
+            **mean_interval(cost).columns("cost"),
+            **Interval(1 - share.mean, 1 - share.high, 1 - share.low).columns("saving"),
+            **mean_interval(accuracy, SHARE).columns("accuracy"),
+            **paired_difference(accuracy, base.accuracy, SHARE).columns("difference"),
+        }
+
+
+def _words(choice: Choice, question: Question, table: _Table) -> str:
+    """What is said of a pick beside its numbers."""
+    if question.budget is not None:
+        return "" if choice.verdict is Verdict.AS_GOOD else "beyond the budget"
+    if question.accuracy is not None:
+        return "" if choice.verdict is Verdict.AS_GOOD else "does not reach it"
+    return "" if choice.verdict is Verdict.AS_GOOD else str(choice.verdict)

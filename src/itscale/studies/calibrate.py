@@ -1,32 +1,35 @@
 """Choose every hyperparameter on the calibration split by one stated criterion, and write down what was tried.
 
-Criterion (docs/optscale.md): the fewest completion tokens among the settings whose accuracy is within
-one point of the same family's fixed N (best-of-N, self-consistency, or the whole chain); if none is, the most accurate.
+The criterion is in criterion.py; the fixed N that a rule is held against is best-of-N, self-consistency, or the whole chain.
 """
 
-from dataclasses import asdict, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import numpy as np
 
 from itscale.data.records import Pool, Unit, read_json
+from itscale.drivers.limits import Limits, Spent, with_limit
 from itscale.drivers.replay import replay
 from itscale.errors import UserError
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration, known_of_votes
 from itscale.policies.consistency import measure_difficulty
+from itscale.policies.frozen import frozen_policies, known_from_json, known_to_json
 from itscale.policies.markovscale import fit_first_score, fit_strata
 from itscale.policies.optscale import average_moments, score_quantiles
 from itscale.policies.protocol import Policy, depends_on_verifier
 from itscale.policies.rounds import fit_rounds
+from itscale.studies.criterion import Criterion, choose
+from itscale.studies.grids import fixed_beforehand
 from itscale.studies.methods import Method
+from itscale.studies.promise import consensus_error, promised_error
+from itscale.theory.intervals import SHARE, paired_difference
 
-TOLERANCE = 0.01
-CRITERION = (
-    "fewest completion tokens among the settings whose accuracy on the calibration split is within 1 point of the same "
-    "family's fixed N; the most accurate where none is"
-)
+# Ends of a grid beyond which there is nothing, or one sample.
+_ENDS = {"cost": 0.0, "tau": 1.0, "share": 1.0, "lead": 2, "threshold": 0.8, "window": 2}
+__all__ = ["frozen_policies", "known_from_json", "known_to_json"]  # others look for them here
 # What "the whole budget" means in each family, and the setting that holds the budget.
 REFERENCES = {"best_of_n": "n", "self_consistency": "n", "mr_thinking": "rounds"}
 
@@ -43,44 +46,120 @@ def measure(policy: Policy, pools: dict[Unit, Pool], orders: int, seed: int) -> 
 
 
 def calibrate(
-    methods: list[Method], pools: dict[Unit, Pool], known: Calibration, *, orders: int, seed: int
+    methods: list[Method],
+    pools: dict[Unit, Pool],
+    known: Calibration,
+    *,
+    orders: int,
+    seed: int,
+    criterion: Criterion = Criterion.INTERVAL,
 ) -> list[dict[str, Any]]:
     """One record per method and swept variant: the chosen hyperparameters, every candidate's measurement, the reference's.
 
     Returns:
-        JSON-ready records with keys method, slug, policy, settings, hyperparameters, reference_accuracy, within_tolerance,
-        candidates.
+        JSON-ready records with keys method, slug, policy, settings, hyperparameters, candidates; where there was a choice also
+        reference_accuracy, accuracy, difference (with _low, _high), saving, verdict, excluded (the loss that the split can
+        exclude at best) and edge (hyperparameters at an end of their grid); of a rule with a promise also promised_error and
+        measured_error (with _low, _high).
     """
-    records = []
-    for method in methods:
-        for settings in method.variants():
-            candidates = method.candidates(settings)
-            record: dict[str, Any] = {
-                "method": method.name,
-                "slug": method.slug,
-                "policy": method.policy,
-                "settings": settings,
-            }
-            if len(candidates) == 1:
-                records.append({**record, "hyperparameters": candidates[0][0], "candidates": []})
-                continue
-            full, _ = measure(reference(candidates[0][1]), pools, orders, seed)
-            tried = []
-            for chosen, policy in candidates:
-                accuracy, tokens = measure(policy.bind(known), pools, orders, seed)
-                tried.append({"hyperparameters": chosen, "accuracy": accuracy, "completion_tokens": tokens})
-            near = [t for t in tried if t["accuracy"] >= full - TOLERANCE]
-            best = min(near, key=lambda t: t["completion_tokens"]) if near else max(tried, key=lambda t: t["accuracy"])
-            records.append(
-                {
-                    **record,
-                    "hyperparameters": best["hyperparameters"],
-                    "reference_accuracy": full,
-                    "within_tolerance": bool(near),
-                    "candidates": tried,
-                }
-            )
-    return records
+    limits = {unit: Limits(pool, orders=orders, seed=seed) for unit, pool in pools.items()}
+    return [
+        {
+            "method": method.name,
+            "slug": method.slug,
+            "policy": method.policy,
+            "settings": variant.settings,
+            **(chosen := _chosen(method, variant, criterion)),
+            **_promise(method, {**variant.settings, **chosen["hyperparameters"]}, known, pools, orders, seed),
+        }
+        for method in methods
+        for variant in _measured(method, limits, known)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Variant:
+    """A swept variant of a method: what each combination of its grid gave per question, accuracy and tokens [C, Q]."""
+
+    settings: dict[str, Any]
+    grid: list[dict[str, Any]]
+    accuracy: np.ndarray
+    tokens: np.ndarray
+    reference: np.ndarray  # [Q], accuracy of the fixed N
+    reference_tokens: np.ndarray
+
+
+def _measured(method: Method, limits: dict[Unit, Limits], known: Calibration) -> list[_Variant]:
+    """Replays of every combination; variants that differ in their limit only share them."""
+    variants = method.variants()
+    made = [method.candidates(settings) for settings in variants]
+    groups: dict[str, list[int]] = {}
+    for i, candidates in enumerate(made):
+        largest = with_limit(candidates[0][1], max(each[0][1].limit for each in made)) if len(made) > 1 else None
+        groups.setdefault(repr(largest), []).append(i)
+    found: dict[int, list[Spent]] = {}
+    for rows in groups.values():
+        sizes = np.array([made[i][0][1].limit for i in rows])
+        top = rows[int(sizes.argmax())]
+        every = limits[made[top][0][1].unit]
+        for policy in [reference(made[top][0][1]), *(candidate for _, candidate in made[top])]:
+            spent = every.of([policy.bind(known)], sizes)
+            for place, i in enumerate(rows):
+                found.setdefault(i, []).append(spent.row(place))
+    return [
+        _Variant(
+            settings,
+            [chosen for chosen, _ in made[i]],
+            np.stack([each.accuracy for each in found[i][1:]]),
+            np.stack([each.completion for each in found[i][1:]]),
+            found[i][0].accuracy,
+            found[i][0].completion,
+        )
+        for i, settings in enumerate(variants)
+    ]
+
+
+def _chosen(method: Method, variant: _Variant, criterion: Criterion) -> dict[str, Any]:
+    """The part of a record that says what was chosen, and by what."""
+    if len(variant.grid) == 1:
+        return {"hyperparameters": variant.grid[0], "candidates": []}
+    fixed = fixed_beforehand(method.policy)
+    own = [i for i, chosen in enumerate(variant.grid) if all(fixed.get(name) == value for name, value in chosen.items())]
+    cost = variant.tokens.mean(axis=1)
+    found = choose(variant.accuracy - variant.reference, cost, criterion, own[0] if own else None)
+    chosen, accuracy = variant.grid[found.index], variant.accuracy.mean(axis=1)
+    difference = paired_difference(variant.accuracy[found.index], variant.reference, SHARE)
+    return {
+        "hyperparameters": chosen,
+        "reference_accuracy": float(variant.reference.mean()),
+        "accuracy": float(accuracy[found.index]),
+        **difference.columns("difference"),
+        "saving": float(1 - cost[found.index] / variant.reference_tokens.mean()),
+        "verdict": str(found.verdict),
+        "excluded": found.excluded,
+        "edge": [name for name, values in method.grid.items() if _at_an_end(name, chosen[name], values)],
+        "candidates": [
+            {"hyperparameters": each, "accuracy": float(accuracy[i]), "completion_tokens": float(cost[i])}
+            for i, each in enumerate(variant.grid)
+        ],
+    }
+
+
+def _at_an_end(name: str, value: Any, values: list[Any]) -> bool:
+    """Whether a number lies at an end of its grid beyond which others would do."""
+    numbers = [v for v in values if isinstance(v, int | float)]
+    return len(set(numbers)) > 2 and value in (min(numbers), max(numbers)) and value != _ENDS.get(name)
+
+
+def _promise(
+    method: Method, settings: dict[str, Any], known: Calibration, pools: dict[Unit, Pool], orders: int, seed: int
+) -> dict[str, Any]:
+    """What a rule promises of its error, and what the calibration split measured; nothing of a rule that promises nothing."""
+    policy = make_policy(method.policy, **settings).bind(known)
+    promised = promised_error(policy)
+    if promised is None:
+        return {}
+    return {"promised_error": promised, **consensus_error(policy, pools[policy.unit], orders, seed).columns("measured_error")}
 
 
 def for_verifier(methods: list[Method], pools: dict[Unit, Pool]) -> list[Method]:
@@ -134,52 +213,6 @@ def of_verifier(record: dict[str, Any], verifier: str) -> dict[str, Any]:
         known = ", ".join(others) or "no other"
         raise UserError(f"the calibration knows {known} verifier beside the first, not {verifier!r}: calibrate with its scores.")
     return others[verifier]
-
-
-def known_to_json(known: Calibration) -> dict[str, Any]:
-    """The calibration split's statistics as JSON values."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: plain(v) for name, v in value.items()}
-        # JSON knows no NaN.
-        return np.where(np.isnan(value), None, value).tolist() if isinstance(value, np.ndarray) else value
-
-    return plain(asdict(known))
-
-
-def known_from_json(values: dict[str, Any]) -> Calibration:
-    """The reverse of `known_to_json`.
-
-    Raises:
-        UserError: a part lacks a value, or has one that is not known: another version wrote it.
-    """
-
-    def part(kind: type, content: dict[str, Any] | None) -> Any:
-        if content is None:
-            return None
-        if np.ndarray in get_args(kind):
-            return np.asarray(content, float)
-        cls = next(c for c in get_args(kind) if c is not type(None))
-        types = get_type_hints(cls)
-        if strange := sorted(set(content) ^ {f.name for f in fields(cls)}):
-            raise UserError(
-                f"the calibration's {cls.__name__} does not agree on {strange[0]!r}: another version wrote it, run "
-                "`itscale calibrate` anew."
-            )
-        return cls(**{k: np.asarray(v, float) if types[k] is np.ndarray else v for k, v in content.items()})
-
-    hints = get_type_hints(Calibration)
-    return Calibration(**{f.name: part(hints[f.name], values.get(f.name)) for f in fields(Calibration)})
-
-
-def frozen_policies(record: dict[str, Any]) -> list[tuple[str, Policy]]:
-    """(method, bound policy) of every row of a calibration file, hyperparameters as chosen there."""
-    known = known_from_json(record["known"])
-    return [
-        (entry["method"], make_policy(entry["policy"], **entry["settings"], **entry["hyperparameters"]).bind(known))
-        for entry in record["methods"]
-    ]
 
 
 def slugs_of(record: dict[str, Any]) -> dict[str, str]:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+import scipy
+from scipy import special  # scipy.stats takes half a second and is loaded where it is asked for
 
 from itscale.theory import truncnormal
 
@@ -26,10 +27,10 @@ def _beta(scores: np.ndarray) -> LogDensity:
     mean, variance = scores.mean(), max(scores.var(), 1e-8)
     size = max(mean * (1 - mean) / variance - 1, 1e-2)
     try:
-        alpha, beta, _, _ = stats.beta.fit(scores, size * mean, size * (1 - mean), floc=0, fscale=1)
-    except stats.FitError:  # scipy gives up on scores without spread: the moments have to do
+        alpha, beta, _, _ = scipy.stats.beta.fit(scores, size * mean, size * (1 - mean), floc=0, fscale=1)
+    except scipy.stats.FitError:  # scipy gives up on scores without spread: the moments have to do
         alpha, beta = size * mean, size * (1 - mean)
-    return lambda x: stats.beta.logpdf(x, alpha, beta)
+    return lambda x: scipy.stats.beta.logpdf(x, alpha, beta)
 
 
 def _truncated_normal(scores: np.ndarray) -> LogDensity:
@@ -42,7 +43,7 @@ def _kernel_of_logits(scores: np.ndarray) -> LogDensity:
     logits = special.logit(scores)
     if np.ptp(logits) < 1e-6:  # a kernel needs spread
         logits = np.array([-1e-3, 1e-3]) + logits[0]
-    kernel = stats.gaussian_kde(logits)
+    kernel = scipy.stats.gaussian_kde(logits)
     return lambda x: kernel.logpdf(special.logit(x)) - np.log(x) - np.log1p(-x)
 
 

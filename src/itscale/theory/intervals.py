@@ -59,9 +59,22 @@ def paired_difference(values: np.ndarray, baseline: np.ndarray, within: tuple[fl
     difference = np.asarray(values, float) - np.asarray(baseline, float)
     if within is None:
         return mean_interval(difference)
-    most = within[1] - within[0]
-    reach = np.sqrt(most * (np.abs(difference).max(initial=0) or most))
-    return _interval(difference, np.ones(len(difference)), (-reach, reach), (-most, most))
+    return Interval(*(float(end[0]) for end in difference_intervals(difference[None], within)))
+
+
+def difference_intervals(difference: np.ndarray, within: tuple[float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`paired_difference` of many rules at once: mean, low and high [C] of differences [C, Q] between values `within` a range."""
+    difference, most = np.asarray(difference, float), within[1] - within[0]
+    questions = difference.shape[1]
+    if not questions:
+        return tuple(np.full(len(difference), np.nan) for _ in range(3))
+    mean, largest = difference.mean(axis=1), np.abs(difference).max(axis=1)
+    reach = np.sqrt(most * np.where(largest > 0, largest, most))
+    count = questions + 2
+    centre = questions * mean / count
+    square = ((difference - centre[:, None]) ** 2).sum(axis=1) + 2 * (reach**2 + centre**2)
+    half = stdtrit(count - 1, 1 - (1 - LEVEL) / 2) * np.sqrt(square / (count - 1) / count)
+    return mean, np.maximum(centre - half, -most), np.minimum(centre + half, most)
 
 
 def _interval(sums: np.ndarray, counts: np.ndarray, invented: tuple[float, ...], range_: tuple[float, float] | None) -> Interval:

@@ -9,7 +9,8 @@ section 5.3). Given m and k, the estimate is (n_moves + k m) / (n_rounds + k).
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, special, stats
+import scipy
+from scipy import special
 
 from itscale.theory.markov import first_gain, fixed_point, shrunk_rate, transition_counts
 
@@ -92,7 +93,9 @@ def fit_rates(moves: np.ndarray, rounds: np.ndarray, level: np.ndarray) -> Rates
             found = np.array([0.0, np.log(2.0)])
         else:
             bounds = [(-7, 7), (0, np.log(2000))]
-            start = found = optimize.minimize(loss, start, (likelihood,), "L-BFGS-B", bounds=bounds, options={"ftol": 1e-7}).x
+            start = found = scipy.optimize.minimize(
+                loss, start, (likelihood,), "L-BFGS-B", bounds=bounds, options={"ftol": 1e-7}
+            ).x
         losses.append(loss(found, likelihood))
         posteriors.append(special.softmax(likelihood + prior(found), axis=1))
     weight = special.softmax(-np.array(losses) - 0.5 * np.log(_STRENGTHS))
@@ -122,7 +125,7 @@ def _moments(moves: np.ndarray, rounds: np.ndarray, posterior: np.ndarray, k: fl
 
 
 def _beta_estimate(alpha: np.ndarray, beta: np.ndarray) -> Estimate:
-    return Estimate(alpha / (alpha + beta), *(stats.beta.ppf(q, alpha, beta) for q in (0.025, 0.975)))
+    return Estimate(alpha / (alpha + beta), *(scipy.stats.beta.ppf(q, alpha, beta) for q in (0.025, 0.975)))
 
 
 def _node_quantile(posterior: np.ndarray, q: float) -> np.ndarray:

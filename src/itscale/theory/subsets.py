@@ -6,8 +6,8 @@ All functions take correct [R, K] bool, whether each sample of a row is right, a
 from functools import cache
 
 import numpy as np
+import scipy
 from scipy.special import betaln
-from scipy.stats import binom
 
 MOST_VOTES = 1000  # of a row, in `plurality_of`: 2^-K is still a number
 
@@ -90,8 +90,9 @@ def _times(choices: np.ndarray, factor: np.ndarray) -> np.ndarray:
 @cache
 def _halves(size: int) -> np.ndarray:
     """C(m, k) / 2^m for m, k = 0 to `size`, [m, k]."""
+
     k = np.arange(size + 1)
-    return binom.pmf(k, k[:, None], 0.5)
+    return scipy.stats.binom.pmf(k, k[:, None], 0.5)
 
 
 @cache

@@ -1,0 +1,58 @@
+"""What a calibration chose, as a table and in sentences."""
+
+from typing import Any
+
+import pandas as pd
+
+from itscale.studies.criterion import Verdict
+
+COLUMNS = [
+    *("verifier", "method", "slug", "settings", "chosen", "reference_accuracy", "accuracy"),
+    *(f"difference{end}" for end in ("", "_low", "_high")),
+    *("saving", "verdict", "excluded", "edge", "promised_error"),
+    *(f"measured_error{end}" for end in ("", "_low", "_high")),
+]
+
+
+def chosen_table(record: dict[str, Any]) -> pd.DataFrame:
+    """A row for each choice, and for each rule that promises an error, of a calibration file."""
+    parts = {record["verifier"]: record["methods"], **{name: other["methods"] for name, other in record["others"].items()}}
+    rows = [
+        {
+            **entry,
+            "verifier": verifier,
+            "settings": said(entry["settings"]),
+            "chosen": said(entry["hyperparameters"]),
+            "edge": ", ".join(entry.get("edge", ())),
+        }
+        for verifier, entries in parts.items()
+        for entry in entries
+        if entry["candidates"] or "promised_error" in entry
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def said(settings: dict[str, Any]) -> str:
+    """Settings in a line."""
+    return " ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def sentences(table: pd.DataFrame) -> list[str]:
+    """What to know of the choices: too few questions, the end of a grid, a promise that the split did not see kept."""
+    found = []
+    few = table[table["verdict"] == str(Verdict.TOO_FEW)]
+    if len(few):
+        points = 100 * few["excluded"]
+        found.append(
+            f"{len(few)} of {table['verdict'].count()} choices: the calibration split has too few questions to exclude "
+            f"a loss of 1 point (it excludes {points.min():.1f} to {points.max():.1f}); the settings fixed beforehand were kept."
+        )
+    for _, row in table[table["edge"].astype(bool) & (table["verdict"] != str(Verdict.TOO_FEW))].iterrows():
+        found.append(f"{row['method']} ({row['settings']}): {row['edge']} is at an end of its grid ({row['chosen']}): widen it.")
+    for _, row in table[table["measured_error_low"] > table["promised_error"]].iterrows():
+        measured = [100 * row[f"measured_error{end}"] for end in ("", "_low", "_high")]
+        found.append(
+            f"{row['method']} ({row['settings']}) promises an error of at most {100 * row['promised_error']:g} %, and "
+            f"{measured[0]:.1f} % [{measured[1]:.1f}, {measured[2]:.1f}] of its stops erred on the calibration split."
+        )
+    return found
