@@ -257,6 +257,14 @@ def test_a_study_compares_each_method_with_its_fixed_budget():
     assert (found["token_saving_low"] <= found["token_saving"]).all()
     used = replay(policies[0][1], pool, orders=1).drawn.mean()
     assert found["samples_drawn"][1] == pytest.approx(used)
+    # Paired differences on the same samples, and two readings of the clock, one a half of the problems.
+    replayed = [replay(p, pool, orders=1).correct for p in (policies[0][1], make_policy("self_consistency", n=16))]
+    assert found["accuracy_difference"][1] == pytest.approx(replayed[0].mean() - replayed[1].mean())
+    assert (found["accuracy_difference_low"] <= found["accuracy_difference"]).all()
+    assert found["accuracy_difference"][0] == found["wall_saving_low"][0] == found["wall_saving_high"][0] == 0
+    assert (found["wall_saving_low"] <= found["wall_saving"] + 1e-9).all()
+    assert (found["wall_saving"] <= found["wall_saving_high"] + 1e-9).all()
+    assert (found["problems"] == 12).all()
 
 
 def test_the_study_draws_and_scores_as_the_configuration_says(desk, monkeypatch):
@@ -339,7 +347,7 @@ def test_no_run_of_a_study_finds_what_another_left(monkeypatch):
     problems = [Problem(f"p{i}", f"question {i}", "0") for i in range(4)]
     bench = Bench(Caching(table, 12), Sampling(), None)
     study(problems, [("votes", make_policy("vote_lead", lead=2, n_max=8))], bench, "stored")
-    assert known == [0, 0, 0] and dropped == [0, 0, 0]  # the first warms the engine up
+    assert known == dropped == [0] * 5  # the first warms the engine up; then each rule on each half of the problems
 
 
 class Killed(Exception):

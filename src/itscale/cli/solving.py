@@ -415,6 +415,7 @@ def live(
         "method",
         "samples_drawn",
         "accuracy",
+        "accuracy_difference",
         "tokens_drawn",
         "seconds",
         "token_saving",

@@ -9,10 +9,10 @@ from itscale.figures.style import figure, look_of
 
 CAPTION = (
     "Live runs on the {benchmark} benchmark: share of the wall-clock time saved against the share of completion tokens saved, "
-    "each against the fixed budget of the same family on the same engine and questions. Tokens include those that were cut short "
-    "or came unused; bars: 95 % intervals over questions (the clock was read once). On the grey line every "
-    "saved token is saved time; a point below it paid for its decisions, its verifier or an engine that was not full. Dotted: "
-    "85 % of it."
+    "each against the fixed budget of the same family on the same engine and questions. Tokens include those that were cut "
+    "short or came unused; bars across: 95 % intervals over questions; bars upwards: two readings of the clock, each on half of"
+    " the questions. On the grey line every saved token is saved time; a point below it paid for its decisions, its verifier or"
+    " an engine that was not full. Dotted: 85 % of it."
 )
 
 
@@ -31,10 +31,13 @@ def draw(live: pd.DataFrame, benchmark: str, out: Path) -> None:
             style = look_of(record["method"])
             saving = 100 * record["token_saving"]
             spread = [[saving - 100 * record["token_saving_low"]], [100 * record["token_saving_high"] - saving]]
+            wall, low, high = (100 * record[f"wall_saving{end}"] for end in ("", "_low", "_high"))
+            readings = [[max(wall - low, 0)], [max(high - wall, 0)]]
             axis.errorbar(
                 saving,
-                100 * record["wall_saving"],
+                wall,
                 xerr=spread,
+                yerr=readings,
                 label=f"{record['method']}, {record['engine']}",
                 linestyle="none",
                 elinewidth=0.8,

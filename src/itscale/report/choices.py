@@ -19,6 +19,7 @@ _SYMBOLS = {
     "v": "triangle-down",
     ">": "triangle-right",
     "D": "diamond",
+    "d": "diamond-tall",
     "P": "cross",
     "X": "x",
     "x": "x-thin-open",

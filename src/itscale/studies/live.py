@@ -4,6 +4,7 @@ Also what it would cost to decide in order of arrival: an engine that runs a pro
 """
 
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -53,52 +54,72 @@ class Bench:
 def study(problems: list[Problem], policies: list[tuple[str, Policy]], bench: Bench, engine: str) -> pd.DataFrame:
     """A row per fixed budget and per policy, all on the same problems with the same seeds.
 
+    The clock is read twice, on one half of the problems and then, in reverse order of the policies, on the other half, so that a
+    machine whose load drifts does not favour one of them; the two readings are the ends beside a saving of time.
+
     Columns: engine, method, family, unit, budget, problems, samples_drawn, of these unanswered and cut_off; per problem
-    accuracy, tokens_drawn (completion tokens, those of no use included), each with _low and _high, and prefetched_tokens,
-    aborted_tokens, verifier_tokens;
-    seconds; against fixed N token_saving (with _low and _high) and wall_saving, both as shares, and wall_per_token, their
-    ratio; the same of this process's processor time (for an engine on the CPU: what the clock would say if nothing else ran);
+    accuracy, its paired difference to fixed N (accuracy_difference), tokens_drawn (completion tokens, those of no use included),
+    each with _low and _high, and prefetched_tokens, aborted_tokens, verifier_tokens; seconds; against fixed N token_saving (with
+    _low and _high) and wall_saving (_low and _high: the two readings), both as shares, and wall_per_token, their ratio; the same
+    of this process's processor time (for an engine on the CPU: what the clock would say if nothing else ran);
     milliseconds per decision, and per abort (median and 95th percentile) from the arrival of the deciding sample. Where tokens
     have a price: dollars per problem, with _low and _high.
     """
     bench.run(problems[:4], policies[0][1])  # warms the engine up
-    fixed: dict[Policy, Run] = {}
+    wholes = dict.fromkeys(reference(policy) for _, policy in policies)
+    asked = list(dict.fromkeys(each for _, policy in policies for each in (reference(policy), policy)))
+    halves = [half for half in (problems[::2], problems[1::2]) if half]
+    runs: dict[Policy, list[Run]] = {policy: [] for policy in asked}
+    for half, order in zip(halves, (asked, asked[::-1]), strict=False):
+        for policy in order:
+            runs[policy].append(bench.run(half, policy))
     rows = []
     with Comparer(bench.grading) as comparer:
         for method, policy in policies:
             whole = reference(policy)
-            if whole not in fixed:
-                fixed[whole] = bench.run(problems, whole)
-                rows.append(_row(f"fixed {whole.family}", whole, fixed[whole], fixed[whole], comparer, bench.price))
-            rows.append(_row(method, policy, bench.run(problems, policy), fixed[whole], comparer, bench.price))
+            if whole in wholes:
+                del wholes[whole]
+                rows.append(_row(f"fixed {whole.family}", whole, runs[whole], runs[whole], comparer, bench.price))
+            rows.append(_row(method, policy, runs[policy], runs[whole], comparer, bench.price))
     return pd.DataFrame(rows).assign(engine=engine)
 
 
-def _row(method: str, policy: Policy, run: Run, whole: Run, comparer: Comparer, price: Price | None) -> dict[str, Any]:
-    drawn, full = (_per_problem(r, [row.ledger.drawn for row in r.rows]) for r in (run, whole))
-    right = _per_problem(run, right_answers(run.rows, comparer))
-    saving = ITSELF if run is whole else ratio_interval(full - drawn, full)
-    wall = 1 - run.clock.total / whole.clock.total
-    aborts = 1000 * np.array(run.clock.abort_latency) if run.clock.abort_latency else np.array([np.nan])
+def _row(
+    method: str, policy: Policy, runs: list[Run], wholes: list[Run], comparer: Comparer, price: Price | None
+) -> dict[str, Any]:
+    drawn, full = (_per_problem(r, lambda run: [row.ledger.drawn for row in run.rows]) for r in (runs, wholes))
+    right, theirs = (_per_problem(r, lambda run: right_answers(run.rows, comparer)) for r in (runs, wholes))
+    saving = ITSELF if runs is wholes else ratio_interval(full - drawn, full)
+    seconds, processor = ([getattr(run.clock, name) for run in runs] for name in ("total", "processor"))
+    readings = [1 - run.clock.total / whole.clock.total for run, whole in zip(runs, wholes, strict=True)]
+    wall = 1 - sum(seconds) / sum(run.clock.total for run in wholes)
+    latencies = 1000 * np.array([value for run in runs for value in run.clock.abort_latency] or [np.nan])
+    of = [row for run in runs for row in run.rows]
     row: dict[str, Any] = {"method": method, "family": policy.family, "unit": str(policy.unit), "budget": policy.limit}
-    row |= {"problems": len(drawn), "samples_drawn": float(np.mean([len(r.samples) for r in run.rows]))}
-    row |= {"unanswered": run.unanswered / len(run.rows), "cut_off": run.cut_off / len(run.rows)}
+    row |= {"problems": len(drawn), "samples_drawn": float(np.mean([len(r.samples) for r in of]))}
+    row |= {name: sum(getattr(run, name) for run in runs) / len(of) for name in ("unanswered", "cut_off")}
     row |= mean_interval(right, SHARE).columns("accuracy") | mean_interval(drawn).columns("tokens_drawn")
+    row |= paired_difference(right, theirs, SHARE).columns("accuracy_difference")
     for name in ("prefetched", "aborted", "verifier"):
-        row[f"{name}_tokens"] = _per_problem(run, [getattr(r.ledger, name) for r in run.rows]).mean()
+        row[f"{name}_tokens"] = float(np.mean([getattr(r.ledger, name) for r in of]))
     if price is not None:
-        row |= mean_interval(_per_problem(run, [price.dollars(r.ledger) for r in run.rows])).columns("dollars")
-    row |= {"seconds": run.clock.total, **saving.columns("token_saving")}
-    row |= {"wall_saving": wall, "wall_per_token": wall / saving.mean if saving.mean > 0 else np.nan}
-    row |= {"processor_seconds": run.clock.processor, "processor_saving": 1 - run.clock.processor / whole.clock.processor}
-    row |= {"decision_ms": 1000 * run.clock.deciding / max(1, run.clock.decisions)}
-    return row | {"abort_ms": float(np.median(aborts)), "abort_ms_95": float(np.quantile(aborts, 0.95))}
+        row |= mean_interval(_per_problem(runs, lambda run: [price.dollars(r.ledger) for r in run.rows])).columns("dollars")
+    row |= {"seconds": sum(seconds), **saving.columns("token_saving")}
+    row |= {"wall_saving": wall, "wall_saving_low": min(readings), "wall_saving_high": max(readings)}
+    row |= {"wall_per_token": wall / saving.mean if saving.mean > 0 else np.nan}
+    row |= {"processor_seconds": sum(processor)}
+    row |= {"processor_saving": 1 - sum(processor) / sum(run.clock.processor for run in wholes)}
+    row |= {"decision_ms": 1000 * sum(r.clock.deciding for r in runs) / max(1, sum(r.clock.decisions for r in runs))}
+    return row | {"abort_ms": float(np.median(latencies)), "abort_ms_95": float(np.quantile(latencies, 0.95))}
 
 
-def _per_problem(run: Run, values: list[float]) -> np.ndarray:
-    """Mean over the chains of each problem."""
-    chains = 1 + max(row.chain for row in run.rows)
-    return np.asarray(values, float).reshape(-1, chains).mean(axis=1)
+def _per_problem(runs: list[Run], values: Callable[[Run], list[float]]) -> np.ndarray:
+    """Mean over the chains of each problem, one run's problems after the other's."""
+    found = []
+    for run in runs:
+        chains = 1 + max(row.chain for row in run.rows)
+        found.append(np.asarray(values(run), float).reshape(-1, chains).mean(axis=1))
+    return np.concatenate(found)
 
 
 def arrival_order(tokens: np.ndarray, slots: int) -> np.ndarray:
