@@ -79,6 +79,7 @@ KNOWN = Calibration(
         value=np.array([0.05, 0.5, 0.8]),
     ),
     votes=VoteModel(p0=0.6, options=5),
+    density="beta",
     scores=np.linspace(0.1, 0.95, 18) ** 2,
     types=AnswerTypes(
         np.array([[0.9, 0.05, 0.04, 0.01], [0.6, 0.3, 0.06, 0.04], [0.3, 0.28, 0.22, 0.2]]), np.array([3.0, 2.0, 1.0])

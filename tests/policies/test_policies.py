@@ -59,6 +59,7 @@ CASES = [
     ("vote_posterior", {"eps": 0.05, "n_max": 16, "n_min": 5, "p0": 0.5, "options": 4}),
     ("optscale_paper", {"s_min": 0.8, "alpha": 0.9, "n_max": 16}),
     ("optscale_paper_predicted", {"s_min": 0.8, "alpha": 0.9, "n_max": 16}),
+    ("optscale_fitted", {"s_min": 0.8, "alpha": 0.9, "n_max": 16}),
     ("optscale_predicted", {"s_min": 0.8, "alpha": 0.9, "n_max": 16, "n0": 3.0, "growth": 1.0}),
     ("first_answer", {}),
     ("pandora", {"cost": 0.02, "n_max": 16, "predicted": True, "n0": 4.0}),
@@ -123,6 +124,12 @@ def needed(scores, options, prior):
     """N* of a list of scores."""
     s_min, alpha, n_max = options["s_min"], options["alpha"], options["n_max"]
     scores = scores[~np.isnan(scores)]
+    if options.get("variant") == "fitted":  # the beta of the same moments
+        n0 = options.get("n0", 1.0)
+        mean, square = ((n0 * p + (scores**k).sum()) / (n0 + len(scores)) for k, p in enumerate(prior, 1))
+        strength = mean * (1 - mean) / (square - mean**2) - 1
+        below = stats.beta.cdf(s_min, mean * strength, (1 - mean) * strength)
+        return next(n for n in range(1, n_max + 1) if n == n_max or 1 - below**n >= alpha - 1e-12)
     if options.get("variant") != "paper":
         fit = pooled_fit(scores, options.get("n0", 1.0), prior)
     elif options.get("predicted"):
@@ -552,7 +559,7 @@ def test_map_without_a_prediction_is_zero_with_bayes_first_score():
         ("best_of_m", {}, "no policy 'best_of_m'"),
         ("score_threshold", {"smin": 0.5, "n_max": 4}, "no setting 'smin'"),
         ("optscale", {"s_min": 0.5, "alpha": 1.5, "n_max": 4}, "alpha"),
-        ("optscale", {"s_min": 0.5, "alpha": 0.5, "n_max": 4, "variant": "official"}, "choose paper or ours"),
+        ("optscale", {"s_min": 0.5, "alpha": 0.5, "n_max": 4, "variant": "official"}, "choose paper, ours or fitted"),
         ("vote_posterior", {"eps": 5.0, "n_max": 4}, "between 0 and 1"),
         ("vote_posterior", {"eps": 0.1, "n_max": 4, "p0": 0.2, "options": 4}, "must exceed 1/options"),
         ("vote_ratio", {"ratio": 0.5, "n_max": 4}, "exceed 1"),

@@ -68,6 +68,7 @@ TABLE_OF = {
     "accuracy_n": "curves",
     "samples_drawn": "stops",
     "score_fit": "scores",
+    "fit_calibration": "fit_calibration",
 }
 # Figures of long runs, which a bare `snakemake` does not make.
 ON_REQUEST = set()

@@ -1,7 +1,7 @@
 # Figures whose tables are of one part of the run are drawn in one job: most of what one figure takes is the start. One alone is
 # `itscale figure NAME`.
 TABLES_OF_SET = {
-    "comparison": ["main", "curves", "stops", "scores"],
+    "comparison": ["main", "curves", "stops", "scores", "fit_calibration"],
     "optscale": ["frontier", "reliability", "selection", "predictor_labels"],
     "theory": ["number_of_samples", "reached_confidence"],
     "votes": ["optpo/guarantees", "optpo/vote_sweep", "optpo/votes_to_stop"],

@@ -1,4 +1,4 @@
-COMPARED = ["main", "stops", "curves", "scores"]
+COMPARED = ["main", "stops", "curves", "scores", "fit_calibration"]
 
 
 rule calibration:

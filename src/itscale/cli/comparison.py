@@ -166,13 +166,14 @@ def replay(
     from itscale.data.tables import write_csv
     from itscale.studies import compare as stage
     from itscale.studies.calibrate import choose_published, frozen_policies, read_calibration, slugs_of
+    from itscale.studies.densities import fit_calibration
     from itscale.studies.methods import with_slugs
 
     if protocol not in ("calibrated", "published"):
         raise UserError(f"the protocol {protocol!r} is not known: choose calibrated or published.")
     paid = settings_of(Price, price, "--price") if price else None
     record = read_calibration(calibration, choices)
-    tables: dict[str, list[pd.DataFrame]] = {"main": [], "stops": [], "curves": [], "scores": []}
+    tables: dict[str, list[pd.DataFrame]] = {"main": [], "stops": [], "curves": [], "scores": [], "fit_calibration": []}
     for condition in conditions(verifier, record, parallel, chain, predictions):
         frozen, pools, label = condition.frozen, condition.pools, {"benchmark": benchmark, "verifier": condition.verifier}
         policies = frozen_policies(frozen)
@@ -185,7 +186,8 @@ def replay(
         if tables["curves"]:  # what needs no verifier is there already
             curves = curves[curves["verifier"] != stage.NONE]
         fits = stage.score_fits(pools[Unit.SAMPLE], **label)
-        for name, table in zip(tables, (main.assign(protocol=protocol), stops, curves, fits), strict=True):
+        spread = fit_calibration(pools[Unit.SAMPLE], **label)
+        for name, table in zip(tables, (main.assign(protocol=protocol), stops, curves, fits, spread), strict=True):
             tables[name].append(table)
     for name, parts in tables.items():
         write_csv(out / f"{name}.csv", with_slugs(pd.concat(parts, ignore_index=True), slugs_of(record)))

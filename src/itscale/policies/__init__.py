@@ -178,6 +178,16 @@ POLICIES: dict[str, Rule] = {
             calibrated=True,
         ),
         Rule(
+            "optscale_fitted",
+            "OptScale^0 (fitted)",
+            OptScale,
+            "OptScale under the density that fits calibration scores best.",
+            "ours",
+            settings={"variant": "fitted"},
+            usual=_TARGET,
+            calibrated=True,
+        ),
+        Rule(
             "optscale_predicted",
             "OptScale^t (ours)",
             OptScale,

@@ -99,6 +99,7 @@ class Calibration:
     rounds: Rounds | None = None
     types: AnswerTypes | None = None
     score_map: ScoreMap | None = None  # of a confidence, which is no score from 0 to 1
+    density: str | None = None  # of a question's scores, by held-out likelihood
     scores: np.ndarray | None = None  # quantiles of all scores, evenly spaced
 
 

@@ -33,6 +33,8 @@ def known_from_json(values: dict[str, Any]) -> Calibration:
     def part(kind: type, content: dict[str, Any] | None) -> Any:
         if content is None:
             return None
+        if str in get_args(kind):
+            return content
         if np.ndarray in get_args(kind):
             return np.asarray(content, float)
         cls = next(c for c in get_args(kind) if c is not type(None))

@@ -21,7 +21,7 @@ from itscale.policies.protocol import (
     take,
     usable_scores,
 )
-from itscale.theory import truncnormal
+from itscale.theory import betafit, truncnormal
 
 # How many scores the released code fits, by its maximum number of samples.
 _PEEK = {8: 3, 16: 5, 32: 10, 64: 20}
@@ -123,9 +123,13 @@ class _Fitted:
 
     def pooled(self, state: Scores, batch: Batch) -> truncnormal.Fit:
         """The conjugate MAP fit: scores and pseudo-samples together."""
+        return truncnormal.fit(*self.pooled_moments(state, batch))
+
+    def pooled_moments(self, state: Scores, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """Mean [B] and mean square [B] of scores and pseudo-samples together."""
         mean, square = self.prior_moments(batch)
         count = np.maximum(state.count + self.n0, 1e-9)
-        return truncnormal.fit((state.total + self.n0 * mean) / count, (state.square + self.n0 * square) / count)
+        return (state.total + self.n0 * mean) / count, (state.square + self.n0 * square) / count
 
     def prior_moments(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Mean [B] and mean square [B] of the pseudo-samples; a question without a prediction has the calibration split's.
@@ -157,20 +161,22 @@ class OptScale(_Fitted):
     """Draw until the best of n scores reaches s_min with probability alpha under the fitted distribution.
 
     `paper`: one fit of the first `peek` scores, by maximum likelihood (OptScale^0) or with normal priors around the predicted
-    parameters (`predicted`: OptScale^t), then N* samples. `ours`: the fit has n0 pseudo-samples and is repeated as samples
+    parameters (`predicted`: OptScale^t), then N* samples. `fitted`: as `ours`, under the density (truncated normal or beta) that
+    the calibration split's scores are likelier under. `ours`: the fit has n0 pseudo-samples and is repeated as samples
     arrive, after each of the first four and then whenever `growth` times as many are there (1: after every one); it stops at
     the first look with n >= N*.
     """
 
     s_min: float
     alpha: float
-    variant: Literal["paper", "ours"] = "ours"
+    variant: Literal["paper", "ours", "fitted"] = "ours"
     peek: int | None = None
     growth: float = 1.25
+    density: str | None = None
 
     def __post_init__(self) -> None:
-        if self.variant not in ("paper", "ours"):
-            raise UserError(f"variant {self.variant!r} of optscale is not known: choose paper or ours.")
+        if self.variant not in ("paper", "ours", "fitted"):
+            raise UserError(f"variant {self.variant!r} of optscale is not known: choose paper, ours or fitted.")
         check_counts("optscale", n_max=self.n_max, peek=self.peek)
         if self.n0 < 0:
             raise UserError(f"n0 of optscale is {self.n0}: it is a number of pseudo-samples, 0 or more.")
@@ -181,6 +187,9 @@ class OptScale(_Fitted):
         if self.growth < 1:
             raise UserError(f"growth of optscale is {self.growth}: choose 1 (look after every sample) or more.")
 
+    def bind(self, known: Calibration) -> Self:
+        return replace(self, prior=known.moments, density=known.density if self.variant == "fitted" else None)
+
     @property
     def limit_shapes(self) -> bool:
         return self.variant == "paper"
@@ -188,7 +197,7 @@ class OptScale(_Fitted):
     @property
     def first(self) -> int:
         """Samples before the first look."""
-        if self.variant == "ours":
+        if self.variant != "paper":
             return 1
         return min(self.peek if self.peek is not None else _PEEK[self.n_max], self.n_max)
 
@@ -200,14 +209,18 @@ class OptScale(_Fitted):
         state = add_scores(state, batch, seen)
         needed = self.needed(state, batch)
         enough = batch.n >= needed
-        if self.variant == "ours":
+        if self.variant != "paper":
             look = np.where(batch.n < 4, batch.n + 1, np.ceil(self.growth * batch.n).astype(np.int64))
             needed = np.where(enough, batch.n, np.minimum(needed, np.maximum(look, batch.n + 1)))
         return state, stop_or_limit(batch.n, np.maximum(needed, batch.n), self.n_max, Reason.ENOUGH, enough)
 
     def needed(self, state: Scores, batch: Batch) -> np.ndarray:
         """N* [B] from the statistics of the scores; n_max where nothing is known."""
-        if self.variant == "ours":
+        if self.density == "beta":
+            moments = self.pooled_moments(state, batch)
+            needed = betafit.samples_needed(self.s_min, self.alpha, *moments, self.n_max)
+            return np.where(state.count + self.n0 > 0, needed, self.n_max)
+        if self.variant != "paper":
             fit, some = self.pooled(state, batch), state.count + self.n0 > 0
         else:
             count = np.maximum(state.count, 1)

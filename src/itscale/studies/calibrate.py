@@ -22,6 +22,7 @@ from itscale.policies.optscale import average_moments, score_quantiles
 from itscale.policies.protocol import Policy, depends_on_verifier
 from itscale.policies.rounds import fit_rounds
 from itscale.studies.criterion import Criterion, choose
+from itscale.studies.densities import better_density
 from itscale.studies.grids import fixed_beforehand
 from itscale.studies.methods import Method
 from itscale.studies.promise import consensus_error, promised_error
@@ -181,6 +182,7 @@ def known_from_pools(pools: dict[Unit, Pool], *, strata: int, strength: float) -
         voted,
         moments=average_moments(samples) if samples else None,
         scores=score_quantiles(samples) if samples else None,
+        density=better_density(samples) if samples else None,
         difficulty=measure_difficulty(samples) if samples else None,
         strata=fit_strata(rounds, strata) if rounds else None,
         first_score=fit_first_score(rounds, strength) if rounds else None,

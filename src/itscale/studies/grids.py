@@ -25,6 +25,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "optscale_paper": _PUBLISHED,
     "optscale_paper_predicted": _PUBLISHED,
     "optscale": _OPTSCALE,
+    "optscale_fitted": _OPTSCALE,
     "optscale_predicted": _OPTSCALE,
     "vote_doubling": {"share": [0.6, 0.75, 0.9, 1.0]},
     "vote_lead": {"lead": [2, 3, 4, 5, 6, 8, 10, 12, 16]},
@@ -43,7 +44,10 @@ COARSE: dict[str, dict[str, list[Any]]] = {
     "pandora": {"cost": [0.01], "n0": [1.0]},
     "pandora_by_data": {"cost": [0.01, 0.02], "bonus": [0.0]},
     **{name: {"eps": [0.1, 0.05, 0.01]} for name in ("vote_posterior", "vote_heuristic", "vote_dirichlet")},
-    **{name: {"s_min": [0.8, 0.9, 0.95], "alpha": [0.5, 0.95], "n0": [1.0]} for name in ("optscale", "optscale_predicted")},
+    **{
+        name: {"s_min": [0.8, 0.9, 0.95], "alpha": [0.5, 0.95], "n0": [1.0]}
+        for name in ("optscale", "optscale_fitted", "optscale_predicted")
+    },
     **{name: {"s_min": [0.9, 0.95], "alpha": [0.9, 0.95]} for name in ("optscale_paper", "optscale_paper_predicted")},
     "vote_bayes": {"eps": [0.05, 0.01]},
     "vote_certified": {"delta": [0.2, 0.05]},
