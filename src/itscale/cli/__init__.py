@@ -5,7 +5,20 @@ What a command needs is imported inside it, so that `--help` and the light comma
 
 import sys
 
-from itscale.cli import comparison, markovscale, optscale, plan, policies, pools, predictor, report, solving, toytask, votes
+from itscale.cli import (
+    comparison,
+    markovscale,
+    optscale,
+    plan,
+    policies,
+    pools,
+    predictor,
+    report,
+    sampling,
+    solving,
+    toytask,
+    votes,
+)
 from itscale.cli.options import app
 from itscale.errors import sentence_of
 
@@ -20,6 +33,7 @@ __all__ = [
     "pools",
     "predictor",
     "report",
+    "sampling",
     "solving",
     "toytask",
     "votes",

@@ -94,6 +94,18 @@ def fetch_model(source: ModelSource, what: str, out: Path) -> None:
         link.symlink_to(file.resolve())
 
 
+def newest_revision(path: str, what: str) -> str:
+    """The 40 digits of the commit that a model of the hub is at now.
+
+    Raises:
+        UserError: as `fetch_model`.
+    """
+    from huggingface_hub import HfApi
+
+    with hub_errors(what, path):
+        return str(HfApi().model_info(path).sha)
+
+
 def _snapshot(source: ModelSource, what: str) -> Path:
     from huggingface_hub import HfApi, constants, snapshot_download
 
