@@ -3,6 +3,7 @@
 The criterion is in criterion.py; the fixed N that a rule is held against is best-of-N, self-consistency, or the whole chain.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from itscale.policies.markovscale import fit_first_score, fit_strata
 from itscale.policies.optscale import average_moments, score_quantiles
 from itscale.policies.protocol import Policy, depends_on_verifier
 from itscale.policies.rounds import fit_rounds
-from itscale.studies.criterion import Criterion, choose
+from itscale.studies.criterion import Criterion, choose, keep_promise
 from itscale.studies.densities import better_density
 from itscale.studies.grids import fixed_beforehand
 from itscale.studies.methods import Method
@@ -64,13 +65,17 @@ def calibrate(
         measured_error (with _low, _high).
     """
     limits = {unit: Limits(pool, orders=orders, seed=seed) for unit, pool in pools.items()}
+
+    def erring(policy: Policy) -> float:
+        return consensus_error(policy.bind(known), pools[policy.unit], orders, seed).mean
+
     return [
         {
             "method": method.name,
             "slug": method.slug,
             "policy": method.policy,
             "settings": variant.settings,
-            **(chosen := _chosen(method, variant, criterion)),
+            **(chosen := _chosen(method, variant, criterion, erring)),
             **_promise(method, {**variant.settings, **chosen["hyperparameters"]}, known, pools, orders, seed),
         }
         for method in methods
@@ -120,14 +125,19 @@ def _measured(method: Method, limits: dict[Unit, Limits], known: Calibration) ->
     ]
 
 
-def _chosen(method: Method, variant: _Variant, criterion: Criterion) -> dict[str, Any]:
-    """The part of a record that says what was chosen, and by what."""
+def _chosen(method: Method, variant: _Variant, criterion: Criterion, erring: Callable[[Policy], float]) -> dict[str, Any]:
+    """The part of a record that says what was chosen, and by what; `erring` measures the error of the consensus."""
     if len(variant.grid) == 1:
         return {"hyperparameters": variant.grid[0], "candidates": []}
     fixed = fixed_beforehand(method.policy)
     own = [i for i, chosen in enumerate(variant.grid) if all(fixed.get(name) == value for name, value in chosen.items())]
     cost = variant.tokens.mean(axis=1)
-    found = choose(variant.accuracy - variant.reference, cost, criterion, own[0] if own else None)
+    differences, promised = variant.accuracy - variant.reference, promised_error(make_policy(method.policy))
+    if criterion is Criterion.PROMISE and promised is not None:
+        errors = [erring(make_policy(method.policy, **variant.settings, **each)) for each in variant.grid]
+        found = keep_promise(np.array(errors), cost, promised, differences)
+    else:
+        found = choose(differences, cost, criterion, own[0] if own else None)
     chosen, accuracy = variant.grid[found.index], variant.accuracy.mean(axis=1)
     difference = paired_difference(variant.accuracy[found.index], variant.reference, SHARE)
     return {

@@ -11,10 +11,11 @@ TOLERANCE = 0.01
 
 
 class Criterion(StrEnum):
-    """`interval` looks at noise; `point` is the rule of before, kept for comparison."""
+    """`interval` looks at noise; `point` is the rule of before, kept for comparison; `promise` looks at promised errors."""
 
     INTERVAL = "interval"
     POINT = "point"
+    PROMISE = "promise"
 
 
 class Verdict(StrEnum):
@@ -23,6 +24,8 @@ class Verdict(StrEnum):
     AS_GOOD = "as good as the fixed N"
     TOO_FEW = "too few questions to tell"
     WORSE = "less accurate than the fixed N"
+    KEPT = "errs as rarely as promised"
+    BROKEN = "errs more often than promised"
 
 
 EXPLAINED = {
@@ -30,6 +33,8 @@ EXPLAINED = {
     "above -1 point; where none does, the setting fixed beforehand if the questions are too few to tell, else the most accurate",
     Criterion.POINT: "fewest tokens among the settings whose accuracy is within 1 point of the same family's fixed N; the most "
     "accurate where none is",
+    Criterion.PROMISE: "of rules that promise an error, fewest tokens among the settings whose measured error of the consensus "
+    "is at most the promise fixed beforehand, and the one that errs least where none is; of others as `interval`",
 }
 
 
@@ -64,3 +69,16 @@ def choose(
     if fixed is not None and high[fixed] >= 0:
         best = fixed
     return Choice(best, Verdict.TOO_FEW, excluded)
+
+
+def keep_promise(error: np.ndarray, cost: np.ndarray, promised: float, difference: np.ndarray) -> Choice:
+    """The cheapest of C settings whose measured error [C] is at most what is promised; the one that errs least where none is.
+
+    An error of NaN is that of a setting that never stopped by itself: it broke no promise. `cost`, `difference`: as in `choose`.
+    """
+    excluded = float(max(0.0, -difference_intervals(difference, SHARE)[1].max()))
+    error = np.nan_to_num(error, nan=0.0)
+    kept = np.flatnonzero(error <= promised)
+    if len(kept):
+        return Choice(int(kept[cost[kept].argmin()]), Verdict.KEPT, excluded)
+    return Choice(int(np.lexsort((cost, error))[0]), Verdict.BROKEN, excluded)
