@@ -9,7 +9,7 @@ export PYTHON
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := run
-.PHONY: run env targets test check gpu lock clean help
+.PHONY: run env targets test check docs gpu lock clean help
 
 run: env  ## (default) run the workflow, then say what it found; SNAKEFLAGS="-n --quiet rules" lists its jobs
 	.venv/bin/snakemake $(SNAKEFLAGS)
@@ -34,6 +34,10 @@ check:  ## (at each save) style, floors and the tests that start nothing: no eng
 
 gpu:  ## everything that needs a GPU, and one table; works with the python3 that has torch (GPUPYTHON=...), without network
 	$(GPUPYTHON) benchmarks/gpu.py
+
+docs:  ## the docs site in build/site, every link checked
+	@[ -x build/docs/bin/mkdocs ] || { $(PYTHON) -m venv build/docs && build/docs/bin/python -m pip install -q --no-deps -r envs/docs.txt; }
+	NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --strict
 
 lock:  ## resolve pyproject.toml into envs/*.lock and envs/*.yaml anew (needs uv)
 	@envs/lock.sh
