@@ -48,3 +48,34 @@ def test_the_end_of_every_log_is_shown(tmp_path):
     (folder / "8.log").write_text("\n".join(map(str, range(50))) + "\n\n")
     assert last_lines(tmp_path, 0, 2) == [(folder / "8.log", ["48", "49"])]
     assert last_lines(tmp_path, (folder / "8.log").stat().st_mtime + 1) == []
+
+
+# A job's log as the Snakemake inside it writes it, shortened.
+LOG = """\
+Building DAG of jobs...
+Using shell: /usr/bin/bash
+Provided remote nodes: 1
+Select jobs to execute...
+[Thu Nov 26 19:56:48 2026]
+rule silent:
+    output: silent.txt
+    jobid: 0
+Shell command: : > silent.log; echo the cause >&2; false
+the cause
+slurmstepd: error: *** JOB 7 ON node12 CANCELLED AT 2026-01-01T10:00:00 DUE TO TIME LIMIT ***
+[Thu Nov 26 19:56:49 2026]
+Error in rule silent:
+    log: silent.log (check log file(s) for error details)
+        (command exited with non-zero exit code)
+Exiting because a job execution failed. Look above for error messages
+WorkflowError:
+At least one job did not complete successfully.
+"""
+
+
+def test_what_snakemake_says_of_itself_is_left_out(tmp_path):
+    log = folder_of("silent", [], tmp_path) / "7.log"
+    log.parent.mkdir()
+    log.write_text(LOG)
+    ((path, lines),) = last_lines(tmp_path, 0)
+    assert path == log and lines == ["the cause", TIME]

@@ -17,6 +17,13 @@ _GPU_MEMORY = re.compile(
 )  # the job's own affair: more host memory is no help
 _TIME = re.compile(r"DUE TO TIME LIMIT", re.IGNORECASE)
 
+# What the Snakemake inside a job says of itself, which is no cause.
+_SNAKEMAKE = re.compile(
+    r"    |\[\w{3} \w{3} |={3,}$|(SNAKEMAKE|Using |Building DAG|Provided |Rules claiming|Select jobs|Execute \d|Conda env|Singularity|host:|"
+    r"(local)?rule \w+:|Shell command:|Error in rule|Logfile |Shutting down|Exiting because|Storing output|Elapsed time|Complete log|"
+    r"WorkflowError:$|At least one job|Config file|Assuming |srun: Job|  \w[\w ()]*: )"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Failures:
@@ -44,7 +51,15 @@ def failures_in(folder: Path, since: float) -> Failures:
 
 
 def last_lines(folder: Path, since: float, lines: int = 12) -> list[tuple[Path, list[str]]]:
-    """The end of every log below a folder that was written since a time: the jobs that failed, the latest last."""
+    """What commands and SLURM said last in every log below a folder that was written since a time, the latest last.
+
+    Logs of jobs that succeeded are removed by the executor: these are of the jobs that failed.
+    """
     found = [path for path in folder.glob("rule_*/**/*.log") if path.stat().st_mtime >= since]
     found.sort(key=lambda path: path.stat().st_mtime)
-    return [(path, [line for line in path.read_text(errors="replace").splitlines() if line.strip()][-lines:]) for path in found]
+    return [(path, _said(path)[-lines:]) for path in found]
+
+
+def _said(path: Path) -> list[str]:
+    """The lines of a log that are not Snakemake's."""
+    return [line for line in path.read_text(errors="replace").splitlines() if line.strip() and not _SNAKEMAKE.match(line)]
