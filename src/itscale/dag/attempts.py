@@ -19,9 +19,10 @@ _TIME = re.compile(r"DUE TO TIME LIMIT", re.IGNORECASE)
 
 # What the Snakemake inside a job says of itself, which is no cause.
 _SNAKEMAKE = re.compile(
-    r"    |\[\w{3} \w{3} |={3,}$|(SNAKEMAKE|Using |Building DAG|Provided |Rules claiming|Select jobs|Execute \d|Conda env|Singularity|host:|"
-    r"(local)?rule \w+:|Shell command:|Error in rule|Logfile |Shutting down|Exiting because|Storing output|Elapsed time|Complete log|"
-    r"WorkflowError:$|At least one job|Config file|Assuming |srun: Job|  \w[\w ()]*: )"
+    r"    |  \w[\w ()]*: |\[\w{3} \w{3} |={3,}$|(local)?rule \w+:|WorkflowError:$|"
+    r"(SNAKEMAKE|Using |Building DAG|Provided |Rules claiming|Select jobs|Execute \d|Conda env|Singularity|host:|Shell command:|"
+    r"Error in rule|Logfile |Shutting down|Exiting because|Storing output|Elapsed time|Complete log|At least one job|Config file|"
+    r"Assuming )"
 )
 
 
