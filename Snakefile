@@ -80,6 +80,12 @@ rule all:
 include: "workflow/rules/report.smk"
 
 
+# A dry run shows rules, files and resources of its jobs, which messages would stand in the place of.
+if workflow.output_settings.dryrun:
+    for each in workflow.rules:
+        each.message = None
+
+
 onsuccess:
     if workflow.is_main_process and Path(RESULTS, "SUMMARY.md").exists():
         print(f"\n{Path(RESULTS, 'SUMMARY.md').read_text()}")
