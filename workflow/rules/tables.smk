@@ -105,6 +105,28 @@ rule tables:
         " && python -m itscale step markdown --table {params.out:q}/main.csv --out {output.markdown:q}) 2>&1 | tee {log:q}"
 
 
+rule which_rule:
+    """One table of all rules: needs, promise, saving, loss."""
+    input:
+        command("rule-table"),
+        main=f"{RESULTS}/tables/main.csv",
+        chosen=f"{RESULTS}/tables/calibration.csv",
+    output:
+        csv=f"{RESULTS}/tables/rules.csv",
+        markdown=f"{RESULTS}/tables/rules.md",
+    log:
+        f"{RESULTS}/logs/rules.log",
+    benchmark:
+        f"{RESULTS}/timings/rules.tsv"
+    localrule: True
+    conda:
+        ENV
+    message:
+        "Putting all rules in one table"
+    shell:
+        "python -m itscale step rule-table --main {input.main:q} --chosen {input.chosen:q} --out {output.csv:q} 2>&1 | tee {log:q}"
+
+
 rule sanity_checks:
     """Is the toy task worth studying?"""
     input:

@@ -237,6 +237,24 @@ def collect(
 
 
 @step.command()
+def rule_table(
+    main: Annotated[Path, typer.Option(help="The main table of all benchmarks (CSV).")],
+    chosen: Annotated[Path, typer.Option(help="What the calibration chose, a table of `itscale calibrate`.")],
+    out: Annotated[Path, typer.Option(help="File to write (.csv; beside it .md for people).")],
+) -> None:
+    """Put all rules in one table: needs, promise and what was measured of it, saving, and loss."""
+    from itscale.data.records import write_atomic
+    from itscale.data.tables import read_csv, write_csv
+    from itscale.studies import ruletable
+
+    table = ruletable.rule_table(read_csv(main), read_csv(chosen))
+    write_csv(out, table)
+    text = ruletable.rule_markdown(table)
+    write_atomic(out.with_suffix(".md"), text.encode())
+    print(text)
+
+
+@step.command()
 def markdown(table: Annotated[Path, typer.Option(help="The main table (CSV).")], out: Out) -> None:
     """Write the main table for people."""
     from itscale.data import tables as stage
