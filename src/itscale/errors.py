@@ -22,6 +22,15 @@ _ADVICE = {
     errno.EEXIST: "give a path whose folders are folders",
     errno.ENAMETOOLONG: "give a shorter path",
 }
+# Packages that come with an extra of this one, by the name that is imported.
+_EXTRAS = {
+    **dict.fromkeys(("openai", "tenacity"), "serve"),
+    **dict.fromkeys(("torch", "transformers", "tokenizers", "safetensors", "accelerate", "huggingface_hub", "httpx"), "local"),
+    **dict.fromkeys(("trl", "peft"), "train"),
+    **dict.fromkeys(
+        ("matplotlib", "snakemake", "jsonschema", "yaml", "networkx", "grimp", "tabulate", "datasets", "jinja2"), "workflow"
+    ),
+}
 # How libraries that write weights say that the disk is full.
 _FULL = ("os error 28", "inline_container", "PytorchStreamWriter failed", "iostream error")
 
@@ -30,6 +39,8 @@ def sentence_of(error: Exception) -> str | None:
     """A UserError's own sentence, or that of what the machine refuses (a full disk, a path); None for any other error."""
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and (package := (error.name or "").split(".")[0]) in _EXTRAS:
+        return f"{package} is not installed: pip install 'itscale[{_EXTRAS[package]}]'."
     if any(words in str(error) for words in _FULL):
         return f"weights cannot be written, the disk seems to be full: {_SPACE}."
     if not isinstance(error, OSError) or error.errno not in _ADVICE:

@@ -194,13 +194,15 @@ def command(advisor: Advisor, advice: Advice, out: Path | None) -> str:
 
 
 def write(out: Path, name: str, advice: Advice) -> None:
-    """The tables, the picture, and the settings for `solve --calibration` and `Stopper.from_advice`."""
-    from itscale.figures.advice import draw
-
+    """The tables, the picture if matplotlib is there, and the settings for `solve --calibration` and `Stopper.from_advice`."""
     rows = [advice.curves.assign(mark=""), advice.answers.head(1).assign(mark="advice")]
     marked = pd.concat([*rows, pd.DataFrame([advice.baseline]).assign(mark="baseline", difference=0.0)], ignore_index=True)
     curves = marked.drop(columns="verdict").assign(questions=advice.baseline["questions"])
     for file, table in {"answers": advice.answers, "frontier": advice.frontier, "curves": curves}.items():
         write_csv(out / f"{file}.csv", table.assign(settings=table["settings"].map(json.dumps)))
     write_json(out / "advice.json", advice.record)
+    try:
+        from itscale.figures.advice import draw
+    except ModuleNotFoundError:  # matplotlib
+        return
     draw(curves, name, out / "advice.png")

@@ -16,7 +16,7 @@ import numpy as np
 from itscale.grading.clusters import label
 from itscale.grading.comparison import Comparer
 from itscale.grading.settings import Grading
-from itscale.models.verifier import Scores
+from itscale.models.scores import Scores
 
 _PATIENCE = 0.5  # seconds after which the assessments that are there are returned
 

@@ -22,6 +22,7 @@ from itscale.errors import UserError
 from itscale.models.hub import model_files, weights_digest
 from itscale.models.memory import fitting
 from itscale.models.prompts import CARD_PROMPT, SEPARATOR, encode_text, marks, render, rendered, split_steps
+from itscale.models.scores import Scores
 from itscale.progress import progress
 
 
@@ -81,15 +82,6 @@ def windows_of(prompt: list[int], steps: list[list[int]], size: int) -> list[Win
         while begin > 0 and sum(map(len, steps[begin - 1 : end])) <= room // 2:
             begin -= 1
     return windows
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Of S solutions: mean and last step probability [S], NaN without steps, and the tokens that the model read [S]."""
-
-    mean: np.ndarray
-    last: np.ndarray
-    tokens: np.ndarray
 
 
 class Verifier:
