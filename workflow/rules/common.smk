@@ -332,6 +332,10 @@ def prepare_cluster():
 
 
 def explain_failures():
-    """The end of each failed job's log: what SLURM and the command said last."""
+    """The end of each failed job's log: what SLURM and the command said last.
+
+    After Ctrl-C the executor cancels what is in the queue, and then submits what it had begun to: that is cancelled here.
+    """
+    cluster.cancel(workflow.scheduler._executor.run_uuid)
     for log, lines in attempts.last_lines(attempts.LOGS, STARTED):
         logger.error("\n".join([f"The end of {log}:", *lines]))

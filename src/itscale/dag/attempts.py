@@ -58,7 +58,7 @@ def last_lines(folder: Path, since: float, lines: int = 12) -> list[tuple[Path, 
     """
     found = [path for path in folder.glob("rule_*/**/*.log") if path.stat().st_mtime >= since]
     found.sort(key=lambda path: path.stat().st_mtime)
-    return [(path, _said(path)[-lines:]) for path in found]
+    return [(path, said[-lines:]) for path in found if (said := _said(path))]
 
 
 def _said(path: Path) -> list[str]:

@@ -386,6 +386,11 @@ def read_cluster() -> Cluster | None:
     )
 
 
+def cancel(name: str) -> None:
+    """Cancel all jobs of one's own that have this name: those of a run."""
+    _ask("scancel", f"--user={getpass.getuser()}", f"--name={name}")
+
+
 def offers_of(partitions: str, nodes: str, config: Mapping[str, str]) -> dict[str, Offer]:
     """The partitions, from `scontrol show partition -o`, `sinfo -o %R|%c|%m|%G` and `scontrol show config`."""
     sizes: dict[str, list[list[str]]] = {}
