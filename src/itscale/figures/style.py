@@ -67,6 +67,7 @@ LOOKS = {
     "optscale_paper_predicted": ("#66C6AB", "^"),
     "optscale": ("#005C43", "v"),
     "optscale_predicted": ("#8FB935", ">"),
+    "optscale_fitted": ("#2E7D32", "D"),
     "majority_over_rounds": ("#4D4D4D", "P"),
     "best_scored_round": ("#4D4D4D", "X"),
     "markovscale_gate": ("#8C510A", "s"),
