@@ -166,6 +166,7 @@ def replay(
     from itscale.data.tables import write_csv
     from itscale.studies import compare as stage
     from itscale.studies.calibrate import choose_published, frozen_policies, read_calibration, slugs_of
+    from itscale.studies.choices import with_promises
     from itscale.studies.densities import fit_calibration
     from itscale.studies.methods import with_slugs
 
@@ -182,6 +183,8 @@ def replay(
             policies = [(name, best or policy) for (name, policy), (_, best) in zip(policies, chosen, strict=True)]
             orders = 1
         main, stops = stage.compare(policies, pools, orders=orders, seed=seed, price=paid, **label)
+        if protocol == "calibrated":
+            stops = with_promises(stops, frozen["methods"])
         curves = stage.accuracy_curves(pools[Unit.SAMPLE], **label)
         if tables["curves"]:  # what needs no verifier is there already
             curves = curves[curves["verifier"] != stage.NONE]

@@ -32,6 +32,22 @@ def chosen_table(record: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def with_promises(stops: pd.DataFrame, entries: list[dict[str, Any]]) -> pd.DataFrame:
+    """A table of stops with what each rule promises of its error, and what the calibration split measured; empty without.
+
+    Args:
+        stops: rows with method and budget.
+        entries: the methods of the calibration file.
+    """
+    names = [name for name in COLUMNS if name.startswith(("promised", "measured"))]
+    rows = [
+        {"method": e["method"], "budget": e["settings"]["n_max"], **{name: e[name] for name in names}}
+        for e in entries
+        if "promised_error" in e and "n_max" in e["settings"]
+    ]
+    return stops.merge(pd.DataFrame(rows, columns=["method", "budget", *names]).astype({"budget": int}), how="left")
+
+
 def said(settings: dict[str, Any]) -> str:
     """Settings in a line."""
     return " ".join(f"{name}={value}" for name, value in settings.items())
