@@ -33,10 +33,11 @@ from itscale.policies.protocol import Reason
 from itscale.testtime import checkpoints, report
 from itscale.testtime.evaluation import EvaluationSettings, averages, evaluate
 from itscale.testtime.ppo import Critic, advantages_and_returns, value_loss, whiten
-from itscale.testtime.rewards import Vote, rewards, row_weights, step_figures
+from itscale.testtime.rewards import Vote, question_weight, rewards, row_weights, step_figures, sureness
 from itscale.testtime.rollouts import Rollouts, make_schedule, trl_rows
 from itscale.testtime.settings import RunSettings
 from itscale.testtime.train import Job, Run, _identity, train
+from itscale.theory.answertypes import answer_types, mode_posterior
 from itscale.theory.voting import VoteModel, estimate_model
 from itscale.toytask import language_model
 from itscale.toytask import problems as arithmetic
@@ -782,3 +783,67 @@ def test_tables_compare_runs_as_pairs():
     assert curves["gain"].tolist() == pytest.approx([0, 0.1, 0, 0.15, 0])
     text = report.markdown(table.reset_index())
     assert "| optpo" in text and "nan" not in text and "100 %, 100 %" in text
+
+
+# Rewards that know what the vote does not.
+
+
+@pytest.fixture(scope="module")
+def types():
+    """Questions that are easy (9 of 10 votes for one answer) or guessed (3 answers alike), as calibration votes."""
+    return answer_types(np.array([[0] * 9 + [1]] * 5 + [[0, 1, 2] * 3 + [0]] * 5))
+
+
+def test_a_posterior_splits_what_the_consensus_leaves_by_votes(types):
+    vote = Vote(np.array([0, 0, 0, 0, 1, 1, 2, -1]), np.zeros(8, bool), 8)
+    sure, paid = sureness(vote, types), rewards(vote, "posterior", types)
+    assert sure == pytest.approx(float(mode_posterior(types, 4, 2, 1))) and 0 < sure < 1
+    assert paid.tolist() == pytest.approx([sure] * 4 + [(1 - sure) * 2 / 3] * 2 + [(1 - sure) / 3, 0])
+    assert sureness(Vote(np.array([-1, -1]), np.zeros(2, bool), 2), types) == 0
+
+
+def test_entropy_pays_the_share_of_an_answer():
+    assert rewards(SPLIT, "entropy").tolist() == pytest.approx([2 / 6, 3 / 6, 0, 3 / 6])
+
+
+def test_snr_pays_what_a_rollout_adds():
+    vote = Vote(np.array([0, 0, 0, 1]), np.zeros(4, bool), 4)
+    whole = (3 - 1) ** 2 / (4 * 4) + (2 * 3 + 1 - 4) ** 2 / (4 * 3)
+    leader = (2 - 1) ** 2 / (3 * 3) + (2 * 2 + 1 - 3) ** 2 / (3 * 2)
+    rival = 3**2 / (3 * 3) + (2 * 3 - 3) ** 2 / (3 * 3)
+    assert rewards(vote, "snr").tolist() == pytest.approx([4 * (whole - leader)] * 3 + [4 * (whole - rival)])
+
+
+def test_what_a_vote_does_not_know_has_no_weight(types):
+    clear = Vote(np.array([0] * 12), np.ones(12, bool), 12)
+    close = Vote(np.array([0, 1] * 6), np.ones(12, bool), 12)
+    assert question_weight(clear, "certified", types, 0.05) == 1
+    assert question_weight(replace(clear, undecided=True), "certified", types, 0.05) == 0  # the rule was never sure
+    assert question_weight(close, "certified", types, 0.05) == 0
+    assert question_weight(close, "weighted", types, 0.05) == sureness(close, types) < 0.6
+    assert question_weight(close, "votes", types, 0.05) == 1
+    weights = row_weights([2, 4], [1.0, 0.0])
+    assert [w.tolist() for w in weights] == [[0.25, 0.25], [0.0] * 4]
+    figures = step_figures([clear, replace(close, correct=~close.correct)], [np.ones(12), np.ones(12)], 6, [1.0, 0.0])
+    assert (figures["rewarded"], figures["rewarded_right"], figures["label_accuracy"]) == (1, 1, 0.5)
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo", "ppo", "sft"])
+def test_questions_without_a_certified_label_teach_nothing(toy, tmp_path, algorithm):
+    job = job_of(toy, {"algorithm": algorithm, "reward": "certified", "reward_eps": 1e-9, "steps": 2})
+    guessed = answer_types(np.array([[0, 1, 2, 3] * 4] * 4))
+    train(replace(job, known=replace(job.known, types=guessed)), tmp_path)
+    assert {row["rewarded"] for row in results(tmp_path)[0]} == {0}
+    before = AutoModelForCausalLM.from_pretrained(toy[0] / "lm").state_dict()
+    after = AutoModelForCausalLM.from_pretrained(tmp_path / "last").state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("reward", ["certified", "weighted", "posterior", "entropy", "snr"])
+def test_every_reward_trains(toy, tmp_path, types, reward):
+    job = job_of(toy, {"reward": reward, "reward_eps": 0.4, "steps": 2})
+    train(replace(job, known=replace(job.known, types=types)), tmp_path)
+    assert [row["step"] for row in results(tmp_path)[0]] == [1, 2]
+    if reward == "certified":
+        with pytest.raises(UserError, match="how sure a vote is"):
+            train(job, tmp_path / "without")

@@ -1,10 +1,11 @@
 """Votes to rewards, weights and the figures of a step (docs/optpo.md): pure functions of small arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from itscale.theory.answertypes import AnswerTypes, mode_posterior
 from itscale.theory.voting import plurality
 
 
@@ -12,12 +13,13 @@ from itscale.theory.voting import plurality
 class Vote:
     """One prompt's rollouts in submission order: cluster [t] (-1: no answer) and, for analysis only, correct [t].
 
-    The first `kept` of them are the training group.
+    The first `kept` of them are the training group. `undecided`: the vote went on to its limit, the rule never being sure.
     """
 
     cluster: np.ndarray
     correct: np.ndarray
     kept: int
+    undecided: bool = False
 
     @property
     def consensus(self) -> int:
@@ -30,16 +32,99 @@ class Vote:
         """[t]: whether each rollout answered the consensus; one without an answer agrees with nobody."""
         return (self.cluster >= 0) & (self.cluster == self.consensus)
 
+    @property
+    def counts(self) -> np.ndarray:
+        """Votes by cluster, none for one that nobody gave."""
+        return np.bincount(self.cluster[self.cluster >= 0], minlength=2)
 
-def rewards(vote: Vote, source: str) -> np.ndarray:
-    """Reward [kept] of the training group: 1 for the consensus answer (`votes`) or the right one (`gold`, an upper bound)."""
-    chosen = vote.correct if source == "gold" else vote.agrees
-    return chosen[: vote.kept].astype(float)
+
+def sureness(vote: Vote, types: AnswerTypes) -> float:
+    """Posterior that the consensus is the question's mode (theory/answertypes.py); 0 if nobody answered."""
+    counts = np.sort(vote.counts)[::-1]
+    return float(mode_posterior(types, counts[0], counts[1], counts[2:].sum())) if counts[0] else 0.0
 
 
-def row_weights(kept: Sequence[int]) -> list[np.ndarray]:
-    """Weight of each training row, by prompt: the objective is the mean over prompts of the mean over a prompt's rollouts."""
-    return [np.full(k, 1 / (len(kept) * k)) for k in kept]
+def agreement(vote: Vote, types: AnswerTypes | None) -> np.ndarray:
+    """1 for the consensus answer (TTRL, OptPO)."""
+    return vote.agrees.astype(float)
+
+
+def gold(vote: Vote, types: AnswerTypes | None) -> np.ndarray:
+    """1 for the right answer: an upper bound, which reads the answers."""
+    return vote.correct.astype(float)
+
+
+def posterior(vote: Vote, types: AnswerTypes | None) -> np.ndarray:
+    """The posterior of each rollout's answer: the consensus' own, what is left to the others by their votes; 0 unanswered."""
+    counts, sure, agrees = vote.counts, sureness(vote, types), vote.agrees
+    others = max(counts.sum() - counts.max(), 1)
+    share = np.where(vote.cluster >= 0, counts[vote.cluster], 0)
+    return np.where(agrees, sure, (1 - sure) * share / others)
+
+
+def entropy(vote: Vote, types: AnswerTypes | None) -> np.ndarray:
+    """The share of rollouts with the same answer, 0 unanswered: what lowers the answers' entropy (EMPO, arXiv 2504.05812)."""
+    return np.where(vote.cluster >= 0, vote.counts[vote.cluster], 0) / len(vote.cluster)
+
+
+def snr(vote: Vote, types: AnswerTypes | None) -> np.ndarray:
+    """What each rollout adds to the vote's signal-to-noise ratio: with all, less without it, times their number.
+
+    The ratio is that of paulaoak/condorcet_ttrl, (a - b)^2 / (n (a + b)) + (2 a + b - n)^2 / (n (n - b)) for a votes of n for the
+    leader, b for the runner-up. It is one number for all rollouts of a prompt; what a group's mean leaves of it is 0.
+    """
+    n = len(vote.cluster)
+    whole, without = _snr(vote.counts, n), {}
+    for answer in set(vote.cluster.tolist()):
+        counts = vote.counts
+        if answer >= 0:
+            counts[answer] -= 1
+        without[answer] = _snr(counts, n - 1)
+    return np.array([n * (whole - without[answer]) for answer in vote.cluster.tolist()])
+
+
+def _snr(counts: np.ndarray, n: int) -> float:
+    first, second = np.sort(counts)[::-1][:2].tolist()
+    if first == 0:
+        return 0.0
+    return (first - second) ** 2 / (n * (first + second)) + (2 * first + second - n) ** 2 / (n * (n - second))
+
+
+# What a rollout is paid, [t] of all t rollouts of a vote. `certified` and `weighted` pay agreement, and weigh the question.
+REWARDS: dict[str, Callable[[Vote, AnswerTypes | None], np.ndarray]] = {
+    "votes": agreement,
+    "gold": gold,
+    "certified": agreement,
+    "weighted": agreement,
+    "posterior": posterior,
+    "entropy": entropy,
+    "snr": snr,
+}
+NEED_TYPES = ("certified", "weighted", "posterior")
+
+
+def rewards(vote: Vote, source: str, types: AnswerTypes | None = None) -> np.ndarray:
+    """Reward [kept] of the training group, by a name of `REWARDS`."""
+    return REWARDS[source](vote, types)[: vote.kept]
+
+
+def question_weight(vote: Vote, source: str, types: AnswerTypes | None, eps: float) -> float:
+    """How much a question counts: 0 where the label is not known (`certified`), the posterior (`weighted`), else 1.
+
+    Certified is a vote that stopped before its limit with a posterior of 1 - `eps` that its consensus is the mode.
+    """
+    if source == "certified":
+        return float(not vote.undecided and sureness(vote, types) >= 1 - eps)
+    return sureness(vote, types) if source == "weighted" else 1.0
+
+
+def row_weights(kept: Sequence[int], of_question: Sequence[float] | None = None) -> list[np.ndarray]:
+    """Weight of each training row, by prompt: the objective is the mean over prompts of the mean over a prompt's rollouts.
+
+    `of_question` weighs the prompts; one without weight teaches nothing, and the others count as they would beside it.
+    """
+    weights = of_question or [1.0] * len(kept)
+    return [np.full(k, weight / (len(kept) * k)) for k, weight in zip(kept, weights, strict=True)]
 
 
 def vote_entropy(cluster: np.ndarray) -> float:
@@ -48,12 +133,16 @@ def vote_entropy(cluster: np.ndarray) -> float:
     return float(-(share * np.log(share)).sum())
 
 
-def step_figures(votes: Sequence[Vote], rewarded: Sequence[np.ndarray], group: int) -> dict[str, float | int | list[int]]:
+def step_figures(
+    votes: Sequence[Vote], rewarded: Sequence[np.ndarray], group: int, weights: Sequence[float] | None = None
+) -> dict[str, float | int | list[int]]:
     """What the votes of one step were like, averaged over prompts; accuracies read the gold answers, for analysis only.
 
     `rewarded` [kept] by prompt is what was paid: `reward_accuracy` is how often it is what the gold answer would pay. The entropy
-    is of the first `group` rollouts, since it grows with their number and votes differ in length.
+    is of the first `group` rollouts, since it grows with their number and votes differ in length. `weights` are the questions':
+    `rewarded` counts those that have one, `rewarded_right` those of them whose consensus is right.
     """
+    counted = [w > 0 for w in weights or [1.0] * len(votes)]
     consensus_right = [bool(v.correct[v.agrees].any()) for v in votes]
     reward_right = [float(((paid > 0) == v.correct[: v.kept]).mean()) for v, paid in zip(votes, rewarded, strict=True)]
     return {
@@ -62,6 +151,8 @@ def step_figures(votes: Sequence[Vote], rewarded: Sequence[np.ndarray], group: i
         "trained": sum(v.kept for v in votes),
         "label_accuracy": float(np.mean(consensus_right)),
         "reward_accuracy": float(np.mean(reward_right)),
+        "rewarded": sum(counted),
+        "rewarded_right": sum(right and counts for right, counts in zip(consensus_right, counted, strict=True)),
         "majority_ratio": float(np.mean([v.agrees.mean() for v in votes])),
         "unanswered": float(np.mean([(v.cluster < 0).mean() for v in votes])),
         "rollout_accuracy": float(np.mean([v.correct.mean() for v in votes])),

@@ -26,7 +26,8 @@ from itscale.engines.protocol import Finish, ReloadingEngine, Sampling
 from itscale.errors import UserError
 from itscale.grading.comparison import Comparer
 from itscale.policies.protocol import Policy, Reason
-from itscale.testtime.rewards import Vote, rewards, row_weights, step_figures
+from itscale.testtime.rewards import Vote, question_weight, rewards, row_weights, step_figures
+from itscale.theory.answertypes import AnswerTypes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Rollouts:
     prompts: tuple[tuple[int, ...], ...]
     votes: tuple[Vote, ...]
     rewards: tuple[np.ndarray, ...]  # by prompt, [kept]
-    weights: tuple[np.ndarray, ...]  # by prompt, [kept]; all of them sum to 1
+    weights: tuple[np.ndarray, ...]  # by prompt, [kept]; all of them sum to 1 where every question counts fully
     ledger: Ledger
     seconds: float
     group: int = 16  # rollouts of a prompt that the entropy is taken over
@@ -64,7 +65,7 @@ class Rollouts:
         """What is logged of the step, JSON-ready."""
         stopped = [row.reason is not Reason.LIMIT and row.reason is not Reason.FIXED for row in self.solved]
         return {
-            **step_figures(self.votes, self.rewards, self.group),
+            **step_figures(self.votes, self.rewards, self.group, [float(w.sum()) for w in self.weights]),
             "stopped": float(np.mean(stopped)),
             "cut_off": float(np.mean([s.completion.finish is Finish.LENGTH for row in self.solved for s in row.samples])),
             "prompt_tokens": int(self.ledger.prompt),
@@ -81,7 +82,8 @@ def assess_votes(solved: Sequence[Solved], comparer: Comparer, kept: int | None)
     votes = []
     for row, right in zip(solved, right_samples(solved, comparer), strict=True):
         cluster = np.array([sample.assessment.cluster for sample in row.samples], int)
-        votes.append(Vote(cluster, np.array(right, bool), min(kept or len(cluster), len(cluster))))
+        undecided = row.reason is Reason.LIMIT
+        votes.append(Vote(cluster, np.array(right, bool), min(kept or len(cluster), len(cluster)), undecided))
     return votes
 
 
@@ -100,17 +102,22 @@ class Roller:
         group: int,
         retain: str = "first",
         reward: str = "votes",
+        types: AnswerTypes | None = None,
+        eps: float = 0.05,
         reads: int = 1,
         agreeing: bool = False,
         prefetch: int = 0,
         hand_over: Callable[[], None],
     ) -> None:
-        """`schedule`: the problems of every step. The first `group` rollouts train, or all (`retain`). `reads` and `agreeing` say
-        how the trainer reads them, for the tokens' count. `hand_over` gives the engine the model's present weights."""
+        """`schedule`: the problems of every step. The first `group` rollouts train, or all (`retain`).
+
+        `types` and `eps` are what rewards read of the calibration. `reads` and `agreeing` say how the trainer reads the rollouts,
+        for the tokens' count. `hand_over` gives the engine the model's present weights.
+        """
         self.engine, self.policy, self.comparer, self.schedule = engine, policy, comparer, schedule
         self.sampling, self.seed, self.reward, self.prefetch = sampling, seed, reward, prefetch
         self._kept, self._group, self._hand_over = (group if retain == "first" else None), group, hand_over
-        self._reads, self._agreeing = reads, agreeing
+        self._reads, self._agreeing, self._types, self._eps = reads, agreeing, types, eps
         self._loaded: int | None = None
         self.last: Rollouts | None = None
         self.seconds_reload = 0.0
@@ -148,12 +155,13 @@ class Roller:
         )
         seconds = time.perf_counter() - began
         votes = assess_votes(run.rows, self.comparer, self._kept)
+        counted = [question_weight(vote, self.reward, self._types, self._eps) for vote in votes]
         self.last = Rollouts(
             solved=run.rows,
             prompts=tuple(tuple(self.engine.encode(p.question, None)) for p in problems),
             votes=tuple(votes),
-            rewards=tuple(rewards(vote, self.reward) for vote in votes),
-            weights=tuple(row_weights([vote.kept for vote in votes])),
+            rewards=tuple(rewards(vote, self.reward, self._types) for vote in votes),
+            weights=tuple(row_weights([vote.kept for vote in votes], counted)),
             ledger=run.ledger,
             seconds=seconds,
             group=self._group,

@@ -11,6 +11,7 @@ from itscale.errors import UserError, refuse_below
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import Batch, Policy
+from itscale.testtime.rewards import REWARDS
 
 ALGORITHMS = ("grpo", "rloo", "ppo", "sft")
 PRECISIONS = ("float32", "mixed")
@@ -47,7 +48,8 @@ class RunSettings:
     """One run of the loop.
 
     `vote` names the stopping rule and its settings, `group` the size of the training group with `retain: first` (with
-    `all`, every vote trains). `reward: gold` is the upper bound that reads the answers. `updates` are optimiser steps per draw;
+    `all`, every vote trains). `reward` names what is paid (`itscale.testtime.rewards`); `reward_eps` is
+    the error that a certified label may have. `updates` are optimiser steps per draw;
     `rows_per_pass` splits an update into forward passes of so many rows; where memory runs out, it halves itself. `kl` is the
     weight of the low-variance KL term, `clip` the range of the probability ratio. `gae_lambda`, `value_clip` and
     `critic_learning_rate` are PPO's.
@@ -60,6 +62,7 @@ class RunSettings:
     algorithm: str = "grpo"
     vote: Mapping[str, Any] = field(default_factory=_ttrl)
     reward: str = "votes"
+    reward_eps: float = 0.05
     retain: str = "first"
     group: int = 16
     prompts: int = 8
@@ -83,7 +86,7 @@ class RunSettings:
     def __post_init__(self) -> None:
         for name, value, known in (
             ("algorithm", self.algorithm, ALGORITHMS),
-            ("reward", self.reward, ("votes", "gold")),
+            ("reward", self.reward, tuple(REWARDS)),
             ("retain", self.retain, ("first", "all")),
             ("precision", self.precision, PRECISIONS),
         ):

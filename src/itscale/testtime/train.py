@@ -40,6 +40,7 @@ from itscale.progress import progress
 from itscale.testtime import checkpoints
 from itscale.testtime.evaluation import METRICS, EvaluationSettings, averages, evaluate
 from itscale.testtime.ppo import Critic, CriticGradient, VotePPO
+from itscale.testtime.rewards import NEED_TYPES
 from itscale.testtime.rollouts import Roller, make_schedule, rollout_func, vote_reward
 from itscale.testtime.settings import RunSettings
 from itscale.testtime.trainers import VoteGRPO, VoteRLOO, VoteSFT
@@ -77,6 +78,11 @@ def train(job: Job, out: Path) -> None:
         raise UserError(
             f"{torch.cuda.device_count()} GPUs are visible, and a test-time training run takes one: set CUDA_VISIBLE_DEVICES=0 "
             "(one run on each GPU is as good)."
+        )
+    if job.settings.reward in NEED_TYPES and job.known.types is None:
+        raise UserError(
+            f"reward {job.settings.reward} reads from the calibration split's votes how sure a vote is, and there are none: give "
+            "a calibration whose samples have answers."
         )
     if job.sampling.max_tokens is None:
         raise UserError("test-time training pads its rollouts to max_tokens, which is not set: set it in testtime.sampling.")
@@ -116,7 +122,9 @@ def _from_the_last_checkpoint(
 def _identity(job: Job) -> str:
     problems = [[asdict(p) for p in split] for split in (job.trained, job.untouched)]
     settings = [asdict(job.settings), asdict(job.evaluation), asdict(job.sampling), asdict(job.grading)]
-    return fingerprint([job.engine.identity(), problems, settings, repr(job.settings.policy(job.known)), job.seed])
+    return fingerprint(
+        [job.engine.identity(), problems, settings, repr(job.settings.policy(job.known)), repr(job.known.types), job.seed]
+    )
 
 
 def _resume_journal(path: Path, identity: str, step: int) -> Journal:
@@ -181,6 +189,8 @@ class Run:
             group=settings.group,
             retain=settings.retain,
             reward=settings.reward,
+            types=job.known.types,
+            eps=settings.reward_eps,
             reads=settings.updates,
             agreeing=settings.algorithm == "sft",
             prefetch=settings.prefetch,

@@ -106,12 +106,15 @@ def likelihood_loss(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.T
 
 
 def agreeing_batch(drawn: Any, pad: int) -> dict[str, torch.Tensor]:
-    """Prompt and completion of every kept rollout with reward 1, padded right; `weight` is 1 / (P x how many its prompt has)."""
+    """Prompt and completion of every kept rollout with a reward, padded right.
+
+    `weight` shares a prompt's weight among them by their rewards: 1 / (P x how many agree) for a plain vote.
+    """
     rows, weights = [], []
     for p, prompt in enumerate(drawn.prompts):
-        chosen = [ids for ids, reward in zip(drawn.kept(p), drawn.rewards[p], strict=True) if reward > 0]
-        rows += [(list(prompt), ids) for ids in chosen]
-        weights += [1 / (len(drawn.prompts) * max(len(chosen), 1))] * len(chosen)
+        paid = drawn.rewards[p].clip(min=0)
+        rows += [(list(prompt), ids) for ids, reward in zip(drawn.kept(p), paid, strict=True) if reward > 0]
+        weights += (drawn.weights[p].sum() * paid[paid > 0] / max(paid.sum(), 1e-12)).tolist()
     if not rows:  # nothing was agreed on: a batch that teaches nothing
         rows, weights = [(list(drawn.prompts[0]), drawn.kept(0)[0])], [0.0]
     width = max(len(prompt) + len(ids) for prompt, ids in rows)
