@@ -98,8 +98,7 @@ def predicted(case: Case) -> dict[str, float]:
     """GB by part."""
     settings = settings_of(case)
     lengths = {"prompt": case.prompt, "completion": case.completion}
-    cuda = on_gpu()
-    found = training_memory(shape_of(case), rows=case.rows_per_pass, **lengths, **options_of(settings), fused_attention=cuda)
+    found = training_memory(shape_of(case), rows=case.rows_per_pass, **lengths, **options_of(settings), gpu=on_gpu())
     return {part: size / 1e9 for part, size in found.items()}
 
 

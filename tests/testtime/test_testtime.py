@@ -756,7 +756,7 @@ def test_tables_compare_runs_as_pairs():
                 "label_accuracy": 0.5,
                 "reward_accuracy": 0.5,
             }
-            | {"vote_entropy": 1.0, "stopped": float(run == "optpo")}
+            | {"vote_entropy": 1.0, "stopped": float(run == "optpo"), "rewarded": 1 + (run == "ttrl"), "rewarded_right": 1}
             for run, n in (("ttrl", 32), ("optpo", 16))
             for seed in (1, 2)
             for s in range(1, 5)
@@ -770,6 +770,8 @@ def test_tables_compare_runs_as_pairs():
     evaluations = pd.concat(frames, ignore_index=True)
     table = report.summary(steps, evaluations, runs, "ttrl").set_index("run")
     assert table.loc["optpo", "token_share"] == pytest.approx(0.5)
+    assert table.loc["ttrl", ["rewarded_share", "rewarded_label_accuracy"]].tolist() == [1, 0.5]
+    assert table.loc["optpo", ["rewarded_share", "rewarded_label_accuracy"]].tolist() == [0.5, 1]
     mean, low, high = table.loc["optpo", ["against_baseline", "against_baseline_low", "against_baseline_high"]]
     assert mean == pytest.approx(0.05) and 0.02 < low < mean < high < 0.08
     for gain in ("trained_last_gain", "untouched_best_gain"):  # without a step, last and best are the untrained model itself

@@ -12,8 +12,10 @@ from itscale.errors import UserError
 
 # Share of a GPU that no tensor gets: context, libraries' workspaces, what the allocator cannot place.
 RESERVE = 0.08
-# Tile of logits that TRL's output layer makes: tokens x words of the vocabulary.
+# Tile of logits that TRL's output layer makes: tokens x words of the vocabulary. Its kernel on a GPU holds one, torch on a CPU
+# eight at the most (measured).
 _TILE = 4096, 32768
+_TILES_ON_CPU = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +91,11 @@ def training_memory(
     checkpointing: bool = True,
     rank: int | None = None,
     reference: bool = True,
-    fused_attention: bool = True,
+    gpu: bool = True,
 ) -> dict[str, float]:
     """Bytes by part at the highest point of a training step with `rows` rows a pass of prompt + completion tokens.
 
-    `rank` is LoRA's. `fused_attention`: as on a GPU; without it attention's probabilities are kept too.
+    `rank` is LoRA's. `gpu`: output layer and attention's kernels as on a GPU; a CPU's hold more tiles.
     """
     tokens, half = rows * (prompt + completion), 2 if mixed else 4
     trained = shape.parameters if rank is None else shape.adapters(rank)
@@ -111,27 +113,24 @@ def training_memory(
         parts["critic"] = 16.0 * critic
     if mixed and rank is None:
         parts["weights in bfloat16"] = 2.0 * linear
-    one = _layer_activations(shape, mixed, rank, rows, prompt + completion, fused_attention)
+    one = tokens * _kept_by_a_layer(shape, mixed, rank)
     stream = 4 if not (mixed and rank is not None) else 2
     kept = stream * shape.hidden * tokens
     parts["activations"] = float(shape.layers * kept + one if checkpointing else shape.layers * one)
     if algorithm == "ppo":
         parts["activations"] *= 2
-    tile = min(rows * completion, _TILE[0]) * min(shape.vocabulary, _TILE[1])
-    parts["output layer"] = float(
-        tile * half + (4 * shape.embedding if rank is None else 0) + 4 * shape.hidden * rows * completion
-    )
+    scored = rows * completion
+    tile = min(scored, _TILE[0]) * min(shape.vocabulary, _TILE[1]) * half * (1 if gpu else _TILES_ON_CPU)
+    parts["output layer"] = float(tile + (4 * shape.embedding if rank is None else 0) + 4 * shape.hidden * scored)
     return parts
 
 
-def _layer_activations(shape: Shape, mixed: bool, rank: int | None, rows: int, length: int, fused_attention: bool) -> float:
-    """Bytes that one layer keeps for its backward pass."""
+def _kept_by_a_layer(shape: Shape, mixed: bool, rank: int | None) -> float:
+    """Bytes of a token that one layer keeps for its backward pass; attention's own kernel keeps no probabilities."""
     s = 2 if mixed else 4
-    wide = 4  # norms compute in float32
-    norms = 2 * (wide + wide + (s if mixed else 0)) * shape.hidden
-    attention = s * (2 * shape.queries + 2 * shape.queries + shape.queries)
+    norms = 2 * (4 + 4 + (2 if mixed else 0)) * shape.hidden  # computed in float32
+    attention = s * 5 * shape.queries  # queries, keys and values for every head, what comes out, and what goes on
     forward = s * 4 * shape.intermediate
-    lora = 0 if rank is None else 4 * (3 * shape.hidden + shape.queries + shape.intermediate) * (1 if mixed else 0)
-    per_token = norms + attention + forward + lora
-    scores = 0 if fused_attention else rows * shape.queries // 64 * length * length * s
-    return rows * length * per_token + scores
+    # What adapters read is cast to their precision.
+    lora = 4 * (3 * shape.hidden + shape.queries + shape.intermediate) if rank is not None and mixed else 0
+    return norms + attention + forward + lora

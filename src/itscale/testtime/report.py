@@ -97,6 +97,9 @@ def summary(steps: pd.DataFrame, evaluations: pd.DataFrame, runs: pd.DataFrame, 
             for name in ("last", "best"):
                 mean = _per_problem(own[name], "mean") if (own[name]["step"] > 0).any() else untrained
                 row |= paired_difference(mean, untrained, SHARE).columns(f"{benchmark}_{name}_gain")
+            passed = _per_problem(own["before"], "pass")
+            after = _per_problem(own["last"], "pass") if (own["last"]["step"] > 0).any() else passed
+            row |= paired_difference(after, passed, SHARE).columns(f"{benchmark}_last_pass_change")
         other = last[(last["run"] == baseline) & (last["benchmark"] == "trained")]
         mine = last[(last["run"] == run) & (last["benchmark"] == "trained")]
         shared = sorted(set(mine["seed"]) & set(other["seed"]))
@@ -111,6 +114,10 @@ def summary(steps: pd.DataFrame, evaluations: pd.DataFrame, runs: pd.DataFrame, 
         if run in tokens.index.get_level_values(0):
             row |= {name: float(tokens.loc[run][name].mean()) for name in ("tokens", "training_tokens", "rollouts")}
         own_steps = steps[steps["run"] == run]
+        asked = sum(len(v) for v in own_steps["votes"])
+        counted, right = own_steps["rewarded"].sum(), own_steps["rewarded_right"].sum()
+        row["rewarded_share"] = float(counted / asked) if asked else np.nan
+        row["rewarded_label_accuracy"] = float(right / counted) if counted else np.nan
         for name, window in (("first", own_steps["step"] <= 5), ("final", own_steps["step"] > own_steps["step"].max() - 5)):
             for figure in ("label_accuracy", "reward_accuracy", "vote_entropy", "stopped"):
                 row[f"{figure}_{name}"] = float(own_steps[window][figure].mean()) if len(own_steps) else np.nan
@@ -171,7 +178,10 @@ def markdown(table: pd.DataFrame) -> str:
                 "best step": cell("trained_best_mean"),
                 "majority@k last": cell("trained_last_majority"),
                 "pass@k last": cell("trained_last_pass"),
+                "pass@k: change (points)": cell("trained_last_pass_change"),
                 "untouched: change (points)": cell("untouched_last_gain"),
+                "questions rewarded": percent("rewarded_share"),
+                "labels right among them": percent("rewarded_label_accuracy"),
                 "rollout tokens of baseline": percent("token_share"),
                 "label accuracy first, final": first_and_final("label_accuracy", lambda v: f"{100 * v:.0f} %"),
                 "vote entropy first, final": first_and_final("vote_entropy", "{:.2f}".format),
