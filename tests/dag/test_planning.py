@@ -1,11 +1,12 @@
-"""Why a workflow cannot be planned: Snakemake's reason, and nothing that stands around it."""
+"""Why a workflow cannot be planned, and what a training takes of its GPU."""
 
 from pathlib import Path
 
 import pytest
 
-from itscale.dag.planning import job_counts
+from itscale.dag.planning import job_counts, read_configuration, run_memory
 from itscale.errors import UserError
+from itscale.models.footprint import RESERVE, Shape, training_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [ROOT / "config" / "config.yaml"]
@@ -19,3 +20,63 @@ def test_a_misspelt_target_is_the_reason():
 def test_a_misspelt_generator_is_the_reason():
     with pytest.raises(UserError, match=r"^the workflow cannot be planned: models.generator is 'qwen': choose one of"):
         job_counts([*FILES, ROOT / "config" / "paper.yaml"], ROOT, generator="qwen")
+
+
+# What a training takes of a GPU; the parts are held against measured peaks in docs/gpu.md.
+
+
+@pytest.mark.parametrize(
+    ("files", "generator", "too_large"),
+    [
+        (["paper.yaml"], "qwen_math_1_5b", set()),
+        (["paper.yaml"], "deepseek_7b", {"optpo_ppo"}),  # its critic is a second model, all weights of which train
+        (["paper.yaml", "one_gpu.yaml"], "qwen_math_1_5b", {"optpo_ppo"}),
+    ],
+)
+def test_the_trainings_of_the_papers_fit_their_gpu(files, generator, too_large):
+    config = read_configuration([ROOT / "config" / name for name in ("config.yaml", *files)])
+    config["models"]["generator"] = generator
+    room = (1 - RESERVE) * config["testtime"]["gpu_gb"]
+    taken = {run: run_memory(config, run) for run in config["testtime"]["runs"]}
+    assert taken.pop("untrained") is None
+    assert {run for run, parts in taken.items() if sum(parts.values()) > room} == too_large
+
+
+QWEN = {"num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True}
+QWEN |= {"hidden_size": 896, "num_hidden_layers": 24, "intermediate_size": 4864, "model_type": "qwen2"}
+
+
+def test_a_shape_has_the_models_parameters():
+    shape = Shape.read(QWEN, "config.json")
+    assert shape.parameters == 494_032_768  # Qwen2.5-0.5B, as its files have them
+    untied = Shape.read({**QWEN, "tie_word_embeddings": False}, "config.json")
+    assert untied.parameters - shape.parameters == 151936 * 896
+    with pytest.raises(UserError, match=r"config\.json lacks 'hidden_size'"):
+        Shape.read({k: v for k, v in QWEN.items() if k != "hidden_size"}, "config.json")
+
+
+# Peaks of two steps that were measured (docs/gpu.md): GB on an H100, and of resident memory on a CPU.
+STEPS = {"rows": 4, "prompt": 64, "completion": 448}
+LONG = {"prompt": 256, "completion": 3072}
+SMALL = {**QWEN, "num_hidden_layers": 8, "num_attention_heads": 8, "vocab_size": 32000}
+NARROW = {**SMALL, "hidden_size": 512, "intermediate_size": 1536}
+WIDE = {**SMALL, "hidden_size": 768, "intermediate_size": 2304}
+PLAIN = {"mixed": False, "checkpointing": False}
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "peak"),
+    [
+        (QWEN, {**STEPS, **PLAIN}, 17.8),
+        (QWEN, {**STEPS, "checkpointing": False}, 13.9),
+        (QWEN, {**LONG, "rows": 2}, 11.0),
+        (QWEN, {**LONG, "rows": 4, "rank": 16}, 3.1),
+        (NARROW, {**STEPS, **PLAIN, "gpu": False}, 3.82),
+        (NARROW, {**STEPS, **PLAIN, "rows": 8, "checkpointing": True, "gpu": False}, 5.22),
+        (WIDE, {**STEPS, **PLAIN, "rank": 16, "gpu": False}, 3.56),
+        (NARROW, {**STEPS, **PLAIN, "completion": 960, "reference": False, "gpu": False}, 6.53),
+    ],
+)
+def test_stated_memory_is_within_15_percent_of_what_was_measured(shape, options, peak):
+    stated = sum(training_memory(Shape.read(shape, ""), **options).values()) / 1e9
+    assert stated == pytest.approx(peak, rel=0.15)

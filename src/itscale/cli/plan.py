@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 from textwrap import fill
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -74,8 +74,32 @@ def plan(
         print(
             f"Test-time training: {training} runs of {steps} steps of {prompts} prompts, one GPU each; the pools are not its own."
         )
+        _print_memory(config)
     if counts.get("live_run"):
         print(f"Live: {config['live']['problems']} questions by {len(config['live']['methods'])} methods and their fixed N.")
+
+
+def _print_memory(config: dict[str, Any]) -> None:
+    """What each run of test-time training takes of its GPU, by part."""
+    from tabulate import tabulate
+
+    from itscale.dag.planning import run_memory
+    from itscale.models.footprint import RESERVE
+
+    found = {run: parts for run in config["testtime"]["runs"] if (parts := run_memory(config, run)) is not None}
+    if not found:
+        print("Its memory is not known: state models.generators.{name}.shape, the widths of the model's config.json.")
+        return
+    gpu = config["testtime"].get("gpu_gb")
+    columns = list(dict.fromkeys(part for parts in found.values() for part in parts))
+    rows = []
+    for run, parts in found.items():
+        total = sum(parts.values())
+        fits = {} if gpu is None else {"fits": "yes" if total <= (1 - RESERVE) * gpu else "NO"}
+        rows.append({"GB": run, **{part: parts.get(part, 0.0) for part in columns}, "all": total, **fits})
+    on = "" if gpu is None else f", of {(1 - RESERVE) * gpu:.0f} that a GPU of {gpu:g} GB has for tensors"
+    print(f"Memory at the highest point of a training step{on} (docs/gpu.md says how far that is right):")
+    print(tabulate(rows, headers="keys", floatfmt=".1f"))
 
 
 def _print_cluster(files: list[Path], folder: Path, targets: list[str] | None, generator: str | None, profile: Path) -> None:

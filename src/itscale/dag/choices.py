@@ -193,7 +193,7 @@ def repeated(option: str, paths: Iterable[str]) -> list[str]:
 def run_settings(choices: Choices, run: str) -> dict[str, Any]:
     """Settings of a run of test-time training."""
     testtime = choices.config["testtime"]
-    return {**testtime["settings"], **testtime["runs"][run]}
+    return {**testtime["settings"], **choices.generator.get("training", {}), **testtime["runs"][run]}
 
 
 def rate_settings(choices: Choices, rate: str) -> dict[str, Any]:

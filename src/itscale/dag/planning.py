@@ -16,6 +16,7 @@ import yaml
 from snakemake.utils import update_config
 
 from itscale.errors import UserError
+from itscale.models.footprint import Shape, training_memory
 
 # A sample's text lies in a shard, in the gathered samples and in the pool, zstd-compressed: about 1.5 bytes a token each.
 _BYTES_PER_TOKEN = 3 * 1.5
@@ -93,6 +94,40 @@ def pool_costs(config: dict[str, Any]) -> list[PoolCost]:
             hours = tokens / speed * generator.get("gpus", 1) / 3600, read / verifying / 3600
             costs.append(PoolCost(name, kind, samples, tokens, *hours))
     return costs
+
+
+def run_memory(config: dict[str, Any], run: str) -> dict[str, float] | None:
+    """GB by part that a run of test-time training takes at its highest point, the engine beside it included.
+
+    None where the generator's `shape` is not stated, or the run takes no step.
+
+    Raises:
+        UserError: the shape lacks a width.
+    """
+    testtime, name = config["testtime"], config["models"]["generator"]
+    model = config["models"]["generators"][name]
+    settings = {**testtime["settings"], **model.get("training", {}), **testtime["runs"][run]}
+    if "shape" not in model or settings.get("steps") == 0:
+        return None
+    shape = Shape.read(model["shape"], f"models.generators.{name}.shape")
+    vote = settings["vote"]
+    group = settings["group"] if settings.get("retain", "first") == "first" else vote.get("n_max", vote.get("n"))
+    rows = settings["prompts"] * group
+    lora = settings.get("lora")
+    parts = training_memory(
+        shape,
+        rows=min(settings.get("rows_per_pass") or rows, rows),
+        prompt=PROMPT_TOKENS,
+        completion=testtime["sampling"]["max_tokens"],
+        algorithm=settings.get("algorithm", "grpo"),
+        mixed=settings.get("precision", "float32") == "mixed",
+        checkpointing=settings.get("gradient_checkpointing", False),
+        rank=lora["rank"] if lora else None,
+        reference=settings.get("kl", 1e-3) > 0,
+    )
+    gpu = testtime.get("gpu_gb")
+    engine = testtime["gpu_memory"] * gpu if gpu else 2 * shape.parameters / 1e9
+    return {**{part: size / 1e9 for part, size in parts.items()}, "engine": engine}
 
 
 def disk_gb(config: dict[str, Any], costs: list[PoolCost]) -> tuple[float, float]:

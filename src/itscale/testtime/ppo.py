@@ -20,6 +20,7 @@ class Critic(torch.nn.Module):
         super().__init__()
         self.body = AutoModel.from_pretrained(model, use_safetensors=True, dtype=torch.float32)
         if gradient_checkpointing:
+            self.body.train()  # layers that are read for evaluation keep all their activations
             self.body.gradient_checkpointing_enable({"use_reentrant": False})
         self.head = torch.nn.Linear(self.body.config.hidden_size, 1)
         torch.nn.init.zeros_(self.head.weight)
