@@ -253,3 +253,9 @@ def test_the_example_holds_numbers_only_and_is_small():
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 400_000
     columns = set(pq.read_schema(folder / "pool.parquet").names)
     assert {"problem_id", "answer", "verdict", "completion_tokens"} <= columns and not {"text", "question", "seed"} & columns
+
+
+def test_pools_of_two_samples_are_enough_for_some_rules_and_the_others_are_named():
+    advice = Advisor({Unit.SAMPLE: random_pool(3, rows=12, size=2)}, orders=2).answer(Question())
+    assert {"asc", "self_consistency", "best_of_n"} <= set(advice.answers["rule"])
+    assert advice.left_out["optscale_paper"] == advice.left_out["asc_conf"] == "needs more samples a question"

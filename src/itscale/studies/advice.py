@@ -168,8 +168,10 @@ class Advisor:
             reason = self._refusal(POLICIES[method.policy].policy, method)
             if reason:
                 self.left_out[method.slug] = reason
+            elif tried := list(self._try(method)):
+                self.tried += tried
             else:
-                self.tried += self._try(method)
+                self.left_out[method.slug] = "needs more samples a question"
         if not self.tried:
             raise UserError("none of the methods can be replayed on this pool: give others with --methods.")
 
@@ -202,7 +204,7 @@ class Advisor:
         rule = POLICIES[method.policy]
         name, pool = limit_setting(rule.policy), self.pools[rule.policy.unit]
         own = {**rule.settings, **settings}
-        policy = make_policy(rule.slug, **{name: pool.size, **settings})
+        policy = make_policy(rule.slug, **settings)
         if name in own:
             limits = np.array([own[name]])
         elif getattr(policy, "limit_shapes", False):
