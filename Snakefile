@@ -61,7 +61,7 @@ localrules:
 DEFAULT = [
     f"{RESULTS}/tables/main.csv",
     f"{RESULTS}/tables/main.md",
-    f"{RESULTS}/tables/sanity_checks.csv" if TOY else [],
+    f"{RESULTS}/tables/sanity_checks.csv" if SANITY else [],
     rules.markovscale.input,
     rules.optpo.input,
     figures(*(name for name in TABLE_OF if name not in ON_REQUEST)),

@@ -45,16 +45,6 @@ def test_the_configurations_of_the_repository_are_right(tmp_path, files):
             "policy 'vote_lead' has no setting 'leed'",
         ),
         (
-            "predictor: null",
-            "and predictor is null: give one, or leave the method out",
-        ),
-        ("predictor: {heads: [p0]}", "reads score_mean, which is not among predictor.heads: add it, or leave the method out"),
-        (
-            "methods: {asc: {sweep: {n_max: [128]}}}",
-            "asc in the configuration may draw 128 samples, and pools.test",
-        ),
-        ("methods: {mr_thinking: {sweep: {rounds: [9]}}}", "may draw 9 rounds, and pools.test.chain has 8: draw more, or lower"),
-        (
             "live: {methods: [vote_leed]}",
             "names 'vote_leed', which is not among methods: did you mean 'vote_lead'?",
         ),

@@ -51,6 +51,8 @@ CONFIG = {
     "grading": {"answer": "hash", "time_limit": 2.0},
     "predictor": {},
     "official": {},
+    "imported": {},
+    "verifier": {},
     "pools": {
         name: {"parallel": {"samples": 64, "shards": 4}, "chain": {"chains": 2, "rounds": 8, "shards": 1}, "grading": grading}
         for name, grading in {

@@ -15,7 +15,7 @@ from itscale.cli.options import app
 from itscale.cli.pools import parse_columns
 from itscale.data.records import POOL, Problem, Unit, read_any_pool, read_json, read_pool, read_table, write_table
 from itscale.errors import UserError
-from itscale.sources.samples import import_samples, read_questions
+from itscale.sources.samples import import_samples, part_of, read_questions
 from itscale.sources.scores import mapped_scores
 
 ROWS = [
@@ -652,3 +652,25 @@ def test_whatever_a_file_holds_becomes_samples_or_one_sentence(tmp_path_factory,
     assert all(isinstance(text, str) for text in found.samples["text"])
     assert not found.samples.duplicated(["problem_id", "chain", "round", "sample"]).any()
     assert found.scores["score_mean"].dropna().between(0, 1).all()
+
+
+def test_a_pool_is_split_by_the_text_of_its_questions_whatever_else_it_holds(tmp_path):
+    def rows(names, **more):
+        return [
+            {"problem_id": f"{n}{i}", "question": f"Question {i}?", "gold": "1", "text": "\\boxed{1}"} | more
+            for n in names
+            for i in range(60)
+        ]
+
+    samples = import_samples([jsonl(tmp_path / "samples.jsonl", rows("a"))])
+    chains = import_samples([jsonl(tmp_path / "chains.jsonl", rows("b", chain=0, round=0))])
+    asked = {}
+    for part in ("calibration", "test"):
+        first, second = (part_of(found, 0.4, part) for found in (samples, chains))
+        asked[part] = {p.question for p in first.problems}
+        assert asked[part] == {p.question for p in second.problems}
+        assert set(first.samples["problem_id"]) == set(first.scores["problem_id"]) == {p.problem_id for p in first.problems}
+    assert not asked["calibration"] & asked["test"] and len(asked["calibration"] | asked["test"]) == 60
+    assert 12 <= len(asked["calibration"]) <= 36  # 24 are expected, with a standard deviation of 3.8
+    with pytest.raises(UserError, match="none of the 60 questions falls into the calibration part"):
+        part_of(samples, 1e-9, "calibration")

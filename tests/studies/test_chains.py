@@ -273,3 +273,24 @@ def test_traces_follow_the_filter():
     assert isinstance(found, pd.DataFrame) and found["filtered"].between(0, 1).all()
     blank = replace(chains, cluster=np.full_like(chains.cluster, -1), correct=np.zeros_like(chains.correct))
     assert (tables.traces(blank, KNOWN, policy, benchmark="b")["answered_with"] == 0).all()
+
+
+def test_two_rounds_say_nothing_of_order_and_memory():
+    correct, problem, level, *_ = unlike_questions(3, rounds=2)
+    fit = fit_chains(correct, problem, level)
+    fitted, order = validation.validate(correct, problem, level, fit, replicates=20)
+    assert np.isnan([order.within, order.within_p, order.pooled, order.pooled_p, *order.memory, *order.memory_p]).all()
+    assert fitted.observed.shape == (3, 2) and np.isfinite(fitted.predicted).all()
+
+
+def test_chains_alone_and_without_scores_are_studied_as_far_as_they_go():
+    chains = random_pool(5, rows=24, size=4, unit=Unit.ROUND, chains=2)
+    chains = replace(chains, score=np.full(chains.score.shape, np.nan), features={})
+    known = known_from_pools({Unit.ROUND: chains}, strata=4, strength=10.0)
+    assert known.strata is None and known.first_score is None and known.rounds is None and known.votes is None
+    found = tables.validation_tables(chains, {}, known, benchmark="mine", replicates=10, seed=0)
+    assert found["rounds"]["label_free"].isna().all() and forecast.LABEL_FREE not in set(found["forecasts"]["forecast"])
+    methods, _, curves = compare_rounds(
+        [("MR-Thinking", make_policy("mr_thinking", rounds=4))], {Unit.ROUND: chains}, benchmark="m"
+    )
+    assert curves.empty and "accuracy_low" in curves and "against self-consistency" not in markdown(methods)

@@ -10,6 +10,7 @@ from itscale.dag import attempts, cluster, resources
 from itscale.dag.choices import (
     SPLITS,
     compared_scores,
+    confidence_options,
     dataset_source,
     drawing_plan,
     grading_of,
@@ -19,9 +20,12 @@ from itscale.dag.choices import (
     price_option,
     published_on,
     rate_settings,
+    import_options,
     read_choices,
     repeated,
     run_settings,
+    served_model,
+    source_of,
     verifiers_of,
 )
 from itscale.dag.rerun import command_files, files_of
@@ -38,9 +42,19 @@ GENERATOR, VERIFIER = CHOICES.generator, CHOICES.verifier
 ENV = "../../envs/cpu.yaml" if TOY else "../../envs/vllm.yaml"
 
 
-KINDS = ["parallel", "chain"]
-# Released pools come with their scores.
-NOT_OFFICIAL = "".join(f"(?!{name}$)" for name in config["official"]) + "[a-z_0-9]+"
+# What the run has; rules and figures that need what is not there are left out.
+KINDS = CHOICES.kinds
+PARALLEL, CHAINS = "parallel" in KINDS, "chain" in KINDS
+SCORED, PREDICTS = CHOICES.scored, CHOICES.predicts
+TRAINS = CHOICES.draws and not CHOICES.served and PARALLEL
+# Released and imported pools come with what they have; imported problems lie beside their samples.
+IMPORTED = [
+    name
+    for name in ("calibration", *config["imported"])
+    if source_of(CHOICES, name) is not None
+]
+BROUGHT = [*config["official"], *IMPORTED]
+NOT_BROUGHT = "".join(f"(?!{name}$)" for name in BROUGHT) + "[a-z_0-9]+"
 
 
 wildcard_constraints:
@@ -65,10 +79,13 @@ shell.prefix(
 TABLE_OF = {
     "savings": "main",
     "accuracy_tokens": "main",
-    "accuracy_n": "curves",
     "samples_drawn": "stops",
-    "score_fit": "scores",
-    "fit_calibration": "fit_calibration",
+    **({"accuracy_n": "curves"} if PARALLEL else {}),
+    **(
+        {"score_fit": "scores", "fit_calibration": "fit_calibration"}
+        if PARALLEL and SCORED
+        else {}
+    ),
 }
 # Figures of long runs, which a bare `snakemake` does not make.
 ON_REQUEST = set()
@@ -103,6 +120,15 @@ def pool(benchmark, kind):
     return f"{RESULTS}/pools/{benchmark}/{kind}/pool.parquet"
 
 
+def pools_of(benchmark):
+    """The pools of a benchmark by their kind, as inputs of a rule."""
+    return {kind: pool(benchmark, kind) for kind in KINDS}
+
+
+def pools_option(wildcards, input):
+    return [f"--{kind}={input[kind]}" for kind in KINDS]
+
+
 def samples_of(benchmark, kind):
     name = "samples/0" if CHOICES.shards(benchmark, kind) == 1 else "samples"
     return f"{RESULTS}/pools/{benchmark}/{kind}/{name}.parquet"
@@ -112,23 +138,47 @@ def samples(wildcards):
     return samples_of(wildcards.benchmark, wildcards.kind)
 
 
-def both_kinds(name):
+def each_kind(name):
+    """A file of each of a benchmark's pools."""
     return expand(
         f"{RESULTS}/pools/{{{{benchmark}}}}/{{kind}}/{name.replace('{', '{{').replace('}', '}}')}",
         kind=KINDS,
     )
 
 
-def both_samples(wildcards):
+def all_samples(wildcards):
     return [samples_of(wildcards.benchmark, kind) for kind in KINDS]
 
 
+def imported_files(wildcards):
+    """Files that a pool is imported from, and that of their questions."""
+    source = source_of(CHOICES, wildcards.benchmark)
+    files = source["samples" if wildcards.kind == "parallel" else "chains"]
+    return [*files, *([source["problems"]] if "problems" in source else [])]
+
+
+# Made by `itscale import`; where confidence is the score, scores and pool are made as for any other pool.
+IMPORTED_FILES = [
+    f"{table}.{suffix}"
+    for table in (
+        "problems",
+        "samples",
+        "grades",
+        *(["scores", "pool"] if CHOICES.confidence is None else []),
+    )
+    for suffix in ("parquet", "json")
+]
+
+
+def problems_at(benchmark, kind):
+    """The problems of a pool: imported with it, or the benchmark's."""
+    if benchmark in BROUGHT:
+        return f"{RESULTS}/pools/{benchmark}/{kind}/problems.parquet"
+    return f"{RESULTS}/problems/{benchmark}.parquet"
+
+
 def problems_of(wildcards):
-    if wildcards.benchmark in config["official"]:
-        return (
-            f"{RESULTS}/pools/{wildcards.benchmark}/{wildcards.kind}/problems.parquet"
-        )
-    return f"{RESULTS}/problems/{wildcards.benchmark}.parquet"
+    return problems_at(wildcards.benchmark, wildcards.kind)
 
 
 def shards(wildcards):
@@ -146,7 +196,7 @@ def other_scores(benchmark):
 
 
 def predictions(benchmark):
-    if config["predictor"] is None:
+    if not PREDICTS:
         return []
     return f"{RESULTS}/predictions/{benchmark}.parquet"
 
@@ -197,6 +247,11 @@ def drawing(wildcards):
 
 
 # Options of commands.
+
+
+def optional(option, path):
+    """An option of a file that may be missing."""
+    return [f"{option}={path}"] if path else []
 
 
 def folder(wildcards, output):

@@ -1,4 +1,9 @@
-TABLE_OF |= {"live_saving": "live", "arrival_order": "arrival"}
+# Nothing is drawn of imported samples, and a model that a server runs has no clock of its own.
+LIVE = CHOICES.draws and not CHOICES.served and PARALLEL
+# The verifier that scores while samples are drawn; confidence is a score in replays only.
+LIVE_VERIFIER = SCORED and CHOICES.confidence is None
+if LIVE:
+    TABLE_OF |= {"live_saving": "live", "arrival_order": "arrival"}
 
 
 localrules:
@@ -21,7 +26,7 @@ rule live_run:
     input:
         command("live"),
         model=model("language_model"),
-        verifier=model("reward_model"),
+        verifier=model("reward_model") if LIVE_VERIFIER else [],
         problems=f"{RESULTS}/problems/{config['compare']['benchmarks'][0]}.parquet",
         calibration=rules.calibration.output[0],
         pool=pool(config["compare"]["benchmarks"][0], "parallel"),
@@ -54,13 +59,17 @@ rule live_run:
         sampling=json.dumps(config["sampling"]),
         grading=json.dumps(grading_of(CHOICES, config["compare"]["benchmarks"][0])),
         engine=json.dumps(ENGINE),
-        scoring=json.dumps(config["verifier"]),
+        verifier=lambda wildcards, input: (
+            ["--verifier", input.verifier, "--scoring", json.dumps(config["verifier"])]
+            if input.verifier
+            else []
+        ),
         seed=config["seed"],
         out=lambda wildcards, output: os.path.dirname(output.live),
         predictions=predictions_option,
     message:
         "Stopping a real engine: every live rule beside its fixed N"
     shell:
-        "python -m itscale step live --model {input.model:q} --verifier {input.verifier:q}"
+        "python -m itscale step live --model {input.model:q} {params.verifier:q}"
         " --problems {input.problems:q} --calibration {input.calibration:q} --pool {input.pool:q} --options {params.options:q}"
-        " --sampling {params.sampling:q} --engine {params.engine:q} --scoring {params.scoring:q} --seed {params.seed} --grading {params.grading:q} {params.predictions:q} {params.choices:q} --out {params.out:q} 2>&1 | tee {log:q}"
+        " --sampling {params.sampling:q} --engine {params.engine:q} --seed {params.seed} --grading {params.grading:q} {params.predictions:q} {params.choices:q} --out {params.out:q} 2>&1 | tee {log:q}"

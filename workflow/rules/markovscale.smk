@@ -1,3 +1,4 @@
+# The filter reads scores; the rest of the theory does not.
 MARKOV_TABLES = [
     "methods",
     "stops",
@@ -6,36 +7,42 @@ MARKOV_TABLES = [
     "chain_fits",
     "questions",
     "forecasts",
-    "reliability",
-    "traces",
+    *(["reliability", "traces"] if SCORED else []),
 ]
 MARKOV_FIGURES = {
     "accuracy_round": "markovscale_rounds",
     "phase_diagram": "markovscale_questions",
-    "rounds_drawn": "markovscale_stops",
+    **({"rounds_drawn": "markovscale_stops"} if SCORED else {}),
     "rounds_tokens": "markovscale_tokens",
-    "posterior_traces": "markovscale_traces",
-    "filter_reliability": "markovscale_reliability",
+    **(
+        {
+            "posterior_traces": "markovscale_traces",
+            "filter_reliability": "markovscale_reliability",
+        }
+        if SCORED
+        else {}
+    ),
     "forecast_error": "markovscale_forecasts",
 }
+if not CHAINS:
+    MARKOV_FIGURES = {}
 TABLE_OF |= MARKOV_FIGURES
 
 
 rule markovscale:
     """MarkovScale: re-answering, its chain and its rules."""
     input:
-        f"{RESULTS}/tables/markovscale.md",
-        f"{RESULTS}/tables/markovscale_chain_fits.csv",
+        f"{RESULTS}/tables/markovscale.md" if CHAINS else [],
+        f"{RESULTS}/tables/markovscale_chain_fits.csv" if CHAINS else [],
         figures(*MARKOV_FIGURES),
 
 
 rule markovscale_analysis:
     input:
         command("markovscale"),
+        **pools_of("{benchmark}"),
         calibration=rules.calibration.output[0],
-        parallel=pool("{benchmark}", "parallel"),
-        chain=pool("{benchmark}", "chain"),
-        problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
+        problems=lambda wildcards: problems_at(wildcards.benchmark, "chain"),
         predictions=predictions("{benchmark}"),
     output:
         expand(
@@ -53,6 +60,7 @@ rule markovscale_analysis:
         runtime=longer(30),
     params:
         settings=config["markovscale"],
+        pools=pools_option,
         seed=config["seed"],
         predictions=predictions_option,
         out=folder,
@@ -60,7 +68,7 @@ rule markovscale_analysis:
         "MarkovScale on {wildcards.benchmark}: chains, forecasts and rules"
     shell:
         "python -m itscale step markovscale --benchmark {wildcards.benchmark} --seed {params.seed}"
-        " --calibration {input.calibration:q} --parallel {input.parallel:q} --chain {input.chain:q} --problems {input.problems:q}"
+        " --calibration {input.calibration:q} {params.pools:q} --problems {input.problems:q}"
         " {params.predictions:q} --replicates {params.settings[replicates]} --out {params.out:q} 2>&1 | tee {log:q}"
 
 

@@ -29,9 +29,12 @@ if TOY:
 
 else:
     FETCHED = {
-        "language_model": GENERATOR,
-        "reward_model": config["models"]["verifier"],
+        "language_model": None if CHOICES.served else GENERATOR,
+        "reward_model": config["models"].get("verifier"),
         "backbone": config["models"].get("backbone", GENERATOR),
+    }
+    FETCHED = {
+        name: source for name, source in FETCHED.items() if "path" in (source or {})
     }
 
     # Where the network is: on the machine that Snakemake runs on.

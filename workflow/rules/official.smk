@@ -38,3 +38,42 @@ if config["official"]:
         shell:
             "python -m itscale import-official {input.completions:q} {input.prompts:q} --label {wildcards.benchmark}"
             " --kind {wildcards.kind} {params.skip_bad} --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+if IMPORTED:
+
+    ruleorder: imported > gather
+    ruleorder: imported > grades
+    ruleorder: imported > pool
+
+    # What a file says of its samples beside their texts (answers, verdicts) is read here, so that their grades come with them.
+    rule imported:
+        """Samples of your own, as `itscale import` reads them."""
+        input:
+            command("import"),
+            files=imported_files,
+        output:
+            expand(
+                f"{RESULTS}/pools/{{{{benchmark}}}}/{{{{kind}}}}/{{name}}",
+                name=IMPORTED_FILES,
+            ),
+        log:
+            f"{RESULTS}/logs/imported/{{benchmark}}_{{kind}}.log",
+        benchmark:
+            f"{RESULTS}/timings/imported/{{benchmark}}_{{kind}}.tsv"
+        wildcard_constraints:
+            benchmark="|".join(IMPORTED),
+        conda:
+            ENV
+        resources:
+            mem_mb=more(4000),
+            runtime=longer(60),
+        params:
+            options=lambda wildcards: import_options(
+                CHOICES, wildcards.benchmark, wildcards.kind
+            ),
+            out=folder,
+        message:
+            "Reading the samples of {wildcards.benchmark}, {wildcards.kind}"
+        shell:
+            "python -m itscale import {params.options:q} --out {params.out:q} 2>&1 | tee {log:q}"

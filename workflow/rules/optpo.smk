@@ -1,14 +1,21 @@
 # OptPO: votes studied on stored pools, and test-time training. `optpo` is in the default run; `optpo_full` trains every run of
 # the configuration with every seed.
 TESTTIME = config["testtime"]
-TABLE_OF |= {
+VOTES = {
     "vote_guarantees": "optpo/guarantees",
-    "vote_sweep": "optpo/vote_sweep",
-    "votes_to_stop": "optpo/votes_to_stop",
+    **(
+        {"vote_sweep": "optpo/vote_sweep", "votes_to_stop": "optpo/votes_to_stop"}
+        if PARALLEL
+        else {}
+    ),
+}
+TRAINING = {
     "training_curves": "optpo/curves",
     "training_steps": "optpo/steps",
-    "training_algorithms": "optpo_full/curves",
 }
+TABLE_OF |= VOTES
+if TRAINS:
+    TABLE_OF |= {**TRAINING, "training_algorithms": "optpo_full/curves"}
 ON_REQUEST |= {"training_algorithms"}
 
 
@@ -26,14 +33,8 @@ localrules:
 rule optpo:
     """OptPO: votes, and test-time training with them."""
     input:
-        f"{RESULTS}/tables/optpo/summary.md",
-        figures(
-            "vote_guarantees",
-            "vote_sweep",
-            "votes_to_stop",
-            "training_curves",
-            "training_steps",
-        ),
+        f"{RESULTS}/tables/optpo/summary.md" if TRAINS else [],
+        figures(*VOTES, *(TRAINING if TRAINS else [])),
 
 
 rule optpo_full:

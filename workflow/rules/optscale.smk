@@ -1,30 +1,25 @@
 STUDY = ["frontier", "reliability", "selection", "versus", "published"]
-QUALITY = (
-    ["predictor_quality", "predictor_labels"] if config["predictor"] is not None else []
-)
-THEORY = ["number_of_samples", "reached_confidence"]
+QUALITY = ["predictor_quality", "predictor_labels"] if PREDICTS else []
+# Simulated, of rules that read scores.
+THEORY = ["number_of_samples", "reached_confidence"] if SCORED else []
 OPTSCALE_FIGURES = {
     "frontier": "frontier",
     "budget": "frontier",
-    "reliability": "reliability",
+    **({"reliability": "reliability"} if SCORED else {}),
     "selection": "selection",
-    "number_of_samples": "number_of_samples",
-    "reached_confidence": "reached_confidence",
-    **(
-        {"predictor_label": "predictor_labels"}
-        if config["predictor"] is not None
-        else {}
-    ),
+    **{name: name for name in THEORY},
+    **({"predictor_label": "predictor_labels"} if PREDICTS else {}),
 }
+if not PARALLEL:
+    STUDY, QUALITY, OPTSCALE_FIGURES = [], [], {}
 TABLE_OF |= OPTSCALE_FIGURES
 
 
 rule optscale_study:
     input:
         command("optscale"),
+        **pools_of("{benchmark}"),
         calibration=rules.calibration.output[0],
-        parallel=pool("{benchmark}", "parallel"),
-        chain=pool("{benchmark}", "chain"),
         others=lambda wildcards: other_scores(wildcards.benchmark),
         predictions=predictions("{benchmark}"),
         main=f"{RESULTS}/tables/{{benchmark}}/main.csv",
@@ -43,6 +38,7 @@ rule optscale_study:
     params:
         orders=config["compare"]["orders"],
         choices=lambda wildcards: options_of(CHOICES, wildcards.benchmark),
+        pools=pools_option,
         predictions=predictions_option,
         verifiers=lambda wildcards: verifiers_option(wildcards.benchmark),
         published=lambda wildcards: published_on(CHOICES, wildcards.benchmark),
@@ -52,7 +48,7 @@ rule optscale_study:
         "OptScale on {wildcards.benchmark}: bounds, confidence, and what the choice of a threshold is worth"
     shell:
         "python -m itscale step optscale --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
-        " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions:q} {params.verifiers:q} --main {input.main:q}"
+        " {params.pools:q} {params.predictions:q} {params.verifiers:q} --main {input.main:q}"
         " --published {input.published:q} {params.published:q} {params.choices:q} --orders {params.orders} --seed {params.seed}"
         " --out {params.out:q} 2>&1 | tee {log:q}"
 
@@ -60,13 +56,11 @@ rule optscale_study:
 rule predictor_quality:
     input:
         command("predictor-quality"),
+        **pools_of("{benchmark}"),
         problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
-        parallel=pool("{benchmark}", "parallel"),
-        chain=pool("{benchmark}", "chain"),
         predictions=f"{RESULTS}/predictions/{{benchmark}}.parquet",
         training_problems=f"{RESULTS}/problems/predictor_train.parquet",
-        training_parallel=pool("predictor_train", "parallel"),
-        training_chain=pool("predictor_train", "chain"),
+        training=list(pools_of("predictor_train").values()),
     output:
         expand(
             f"{RESULTS}/tables/{{{{benchmark}}}}/{{name}}.csv",
@@ -82,14 +76,18 @@ rule predictor_quality:
         mem_mb=more(4000),
         runtime=longer(30),
     params:
+        pools=pools_option,
+        training=lambda wildcards, input: [
+            f"--training-{kind}={file}" for kind, file in zip(KINDS, input.training)
+        ],
         out=folder,
     message:
         "How good the predictor is on {wildcards.benchmark}"
     shell:
         "python -m itscale step predictor-quality --benchmark {wildcards.benchmark}"
-        " --problems {input.problems:q} --parallel {input.parallel:q} --chain {input.chain:q}"
+        " --problems {input.problems:q} {params.pools:q}"
         " --predictions {input.predictions:q} --training-problems {input.training_problems:q}"
-        " --training-parallel {input.training_parallel:q} --training-chain {input.training_chain:q}"
+        " {params.training:q}"
         " --out {params.out:q} 2>&1 | tee {log:q}"
 
 

@@ -2,13 +2,11 @@ rule predictor:
     """The predictor of a question's difficulty."""
     input:
         command("train-predictor"),
+        **pools_of("predictor_train"),
         model=model("language_model") if TOY else model("backbone"),
         problems=f"{RESULTS}/problems/predictor_train.parquet",
-        parallel=pool("predictor_train", "parallel"),
-        chain=pool("predictor_train", "chain"),
         validation_problems=f"{RESULTS}/problems/predictor_validation.parquet",
-        validation_parallel=pool("predictor_validation", "parallel"),
-        validation_chain=pool("predictor_validation", "chain"),
+        validation=list(pools_of("predictor_validation").values()),
         exclude=problems(*CHOICES.evaluated),
     output:
         directory(f"{RESULTS}/models/predictor"),
@@ -25,13 +23,17 @@ rule predictor:
     params:
         settings=json.dumps(config["predictor"]),
         seed=config["seed"],
+        pools=pools_option,
+        validation=lambda wildcards, input: [
+            f"--validation-{kind}={file}"
+            for kind, file in zip(KINDS, input.validation)
+        ],
         exclude=lambda wildcards, input: repeated("--exclude", input.exclude),
     message:
         "Training the predictor of a question's difficulty"
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale train-predictor --backbone {input.model:q} --problems {input.problems:q}"
-        " --parallel {input.parallel:q} --chain {input.chain:q} --validation-problems {input.validation_problems:q}"
-        " --validation-parallel {input.validation_parallel:q} --validation-chain {input.validation_chain:q}"
+        " {params.pools:q} --validation-problems {input.validation_problems:q} {params.validation:q}"
         " {params.exclude:q} --seed {params.seed} --settings {params.settings:q} --out {output:q} 2>&1 | tee {log:q}"
 
 

@@ -9,7 +9,7 @@ rule summary:
     input:
         command("summary"),
         main=f"{RESULTS}/tables/main.csv",
-        rounds=f"{RESULTS}/tables/markovscale_methods.csv",
+        rounds=f"{RESULTS}/tables/markovscale_methods.csv" if CHAINS else [],
     output:
         f"{RESULTS}/SUMMARY.md",
     log:
@@ -20,10 +20,11 @@ rule summary:
         ENV
     params:
         page=f"{RESULTS}/report.html",
+        rounds=lambda wildcards, input: optional("--rounds", input.rounds),
     message:
         "Writing the summary"
     shell:
-        "python -m itscale step summary --main {input.main:q} --rounds {input.rounds:q} --page {params.page:q}"
+        "python -m itscale step summary --main {input.main:q} {params.rounds:q} --page {params.page:q}"
         " --out {output:q} 2>&1 | tee {log:q}"
 
 

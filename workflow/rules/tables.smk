@@ -1,12 +1,16 @@
-COMPARED = ["main", "stops", "curves", "scores", "fit_calibration"]
+COMPARED = [
+    "main",
+    "stops",
+    *(["curves", "scores"] if PARALLEL else []),
+    *(["fit_calibration"] if PARALLEL and SCORED else []),
+]
 
 
 rule calibration:
     """Every threshold, chosen on the calibration split."""
     input:
         command("calibrate"),
-        parallel=pool("calibration", "parallel"),
-        chain=pool("calibration", "chain"),
+        **pools_of("calibration"),
         others=other_scores("calibration"),
         predictions=predictions("calibration"),
     output:
@@ -23,6 +27,7 @@ rule calibration:
         runtime=longer(30),
     params:
         methods=json.dumps(config["methods"]),
+        pools=pools_option,
         predictions=predictions_option,
         verifiers=verifiers_option("calibration"),
         compare=json.dumps(config["compare"]),
@@ -30,16 +35,15 @@ rule calibration:
     message:
         "Choosing every threshold on the calibration split"
     shell:
-        "python -m itscale calibrate --parallel {input.parallel:q} --chain {input.chain:q} --seed {params.seed}"
+        "python -m itscale calibrate {params.pools:q} --seed {params.seed}"
         " {params.verifiers:q} {params.predictions:q} --methods {params.methods:q} --compare {params.compare:q} --out {output[0]:q} --table {output.table:q} 2>&1 | tee {log:q}"
 
 
 rule replay:
     input:
         command("replay"),
+        **pools_of("{benchmark}"),
         calibration=rules.calibration.output[0],
-        parallel=pool("{benchmark}", "parallel"),
-        chain=pool("{benchmark}", "chain"),
         others=lambda wildcards: other_scores(wildcards.benchmark),
         predictions=predictions("{benchmark}"),
     output:
@@ -61,6 +65,7 @@ rule replay:
         choices=lambda wildcards: options_of(CHOICES, wildcards.benchmark),
         protocol=config["compare"]["protocol"],
         seed=config["seed"],
+        pools=pools_option,
         predictions=predictions_option,
         verifiers=lambda wildcards: verifiers_option(wildcards.benchmark),
         price=price_option(CHOICES),
@@ -69,7 +74,7 @@ rule replay:
         "Replaying every rule over {wildcards.benchmark}"
     shell:
         "python -m itscale replay --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
-        " --parallel {input.parallel:q} --chain {input.chain:q} {params.predictions:q} {params.verifiers:q}"
+        " {params.pools:q} {params.predictions:q} {params.verifiers:q}"
         " {params.choices:q} {params.price:q} --orders {params.orders} --protocol {params.protocol} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
@@ -79,6 +84,7 @@ rule tables:
     input:
         command("collect"),
         command("markdown"),
+        calibration=rules.calibration.output[0],
         tables=tables_of("compare", *COMPARED),
     output:
         tables=tables(*COMPARED),
@@ -102,7 +108,11 @@ rule tables:
         "Writing the main tables"
     shell:
         "(python -m itscale step collect {params.names:q} --out {params.out:q} {params.folders:q}"
-        " && python -m itscale step markdown --table {params.out:q}/main.csv --out {output.markdown:q}) 2>&1 | tee {log:q}"
+        " && python -m itscale step markdown --table {params.out:q}/main.csv --calibration {input.calibration:q} --out {output.markdown:q}) 2>&1 | tee {log:q}"
+
+
+# Of the toy task as it is: both of its verifiers, samples and chains.
+SANITY = TOY and len(CHOICES.verifiers) == 2 and CHAINS and PARALLEL
 
 
 rule which_rule:

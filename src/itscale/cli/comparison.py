@@ -25,8 +25,8 @@ Verifiers = Annotated[
 ]
 
 
-def read_pools(parallel: Path, chain: Path, predictions: Path | None, verifier: str | None = None) -> dict:
-    """Both pools of a benchmark by their unit, with predicted features where there are any.
+def read_pools(parallel: Path | None, chain: Path | None, predictions: Path | None, verifier: str | None = None) -> dict:
+    """The pools of a benchmark by their unit, with predicted features where there are any.
 
     With the scores of another `verifier` what is predicted of the pools' own scores is left out. It may be the name of a
     confidence, a column of the pools, which then is the score as it stands.
@@ -35,7 +35,10 @@ def read_pools(parallel: Path, chain: Path, predictions: Path | None, verifier: 
 
     from itscale.data.records import CONFIDENCE, PREDICTIONS, Unit, read_pool, read_table, with_predictions
 
-    files = {Unit.SAMPLE: parallel, Unit.ROUND: chain}
+    given = {Unit.SAMPLE: parallel, Unit.ROUND: chain}
+    files = {unit: path for unit, path in given.items() if path is not None}
+    if not files:
+        raise UserError("there is no pool to read: give --parallel, --chain, or both.")
     if verifier in CONFIDENCE:
         pools = {unit: read_pool(path, unit, confidence=verifier) for unit, path in files.items()}
     else:
@@ -60,16 +63,20 @@ class Condition:
 
 
 def conditions(
-    verifiers: list[str] | None, frozen: dict[str, Any], parallel: Path, chain: Path, predictions: Path | None
+    verifiers: list[str] | None, frozen: dict[str, Any], parallel: Path | None, chain: Path | None, predictions: Path | None
 ) -> list[Condition]:
-    """One condition a verifier, that of the pools' own scores first."""
-    from itscale.studies.calibrate import known_from_json, of_verifier
+    """One condition a verifier, that of the pools' own scores first; without rules that a pool is too small for (said)."""
+    from itscale.studies.calibrate import known_from_json, of_verifier, within_sizes
     from itscale.studies.compare import OWN
     from itscale.studies.confidence import mapped
 
     first, *others = verifiers or [OWN]
+    pools = read_pools(parallel, chain, predictions)
+    frozen, lost = within_sizes(frozen, pools)
+    if lost:
+        print(f"left out, since these pools have fewer: {', '.join(lost)}")
     return [
-        Condition(first, frozen, read_pools(parallel, chain, predictions)),
+        Condition(first, frozen, pools),
         *(
             Condition(
                 name,
@@ -83,12 +90,12 @@ def conditions(
 
 @app.command()
 def calibrate(
-    parallel: Annotated[Path, typer.Option(help="Parallel pool of the calibration split.")],
-    chain: Annotated[Path, typer.Option(help="Chain pool of the calibration split.")],
     methods: Annotated[str, typer.Option(help="The configuration's methods as JSON.")],
     compare: Annotated[str, typer.Option(help="The configuration's section `compare` as JSON.")],
     seed: Seed,
     out: Out,
+    parallel: Annotated[Path | None, typer.Option(help="Parallel pool of the calibration split.")] = None,
+    chain: Annotated[Path | None, typer.Option(help="Chain pool of the calibration split.")] = None,
     predictions: Predictions = None,
     verifier: Verifiers = None,
     table: Annotated[Path | None, typer.Option(help="File of what was chosen, one row a choice (CSV).")] = None,
@@ -104,7 +111,7 @@ def calibrate(
     from itscale.studies.compare import OWN
     from itscale.studies.confidence import map_of, mapped
     from itscale.studies.criterion import EXPLAINED, Criterion
-    from itscale.studies.methods import read_methods
+    from itscale.studies.methods import left_out_sentence, read_methods, within_pools
 
     options = parse_object(compare, "--compare", "strata", "strength", "calibration_orders")
     wanted = read_methods(parse_object(methods, "--methods"))
@@ -120,11 +127,13 @@ def calibrate(
         return {"known": stage.known_to_json(known), "methods": chosen}
 
     first, *names = verifier or [OWN]
-    record = {
-        "criterion": EXPLAINED[criterion],
-        "verifier": first,
-        **calibrated(read_pools(parallel, chain, predictions), wanted),
-    }
+    pools = read_pools(parallel, chain, predictions)
+    kept, left_out = within_pools(wanted, pools)
+    if not kept:
+        raise UserError(f"no method is left for these pools: {left_out_sentence(left_out)}.")
+    if left_out:
+        print(left_out_sentence(left_out))
+    record = {"criterion": EXPLAINED[criterion], "verifier": first, "left_out": left_out, **calibrated(pools, kept)}
     others = {}
     for name in names:
         pools = read_pools(parallel, chain, predictions, name)
@@ -144,10 +153,10 @@ def calibrate(
 def replay(
     benchmark: Annotated[str, typer.Option(help="Name of the benchmark, for the tables.")],
     calibration: Annotated[Path, typer.Option(help="What `itscale calibrate` wrote.")],
-    parallel: Annotated[Path, typer.Option(help="Parallel pool of the benchmark.")],
-    chain: Annotated[Path, typer.Option(help="Chain pool of the benchmark.")],
     seed: Seed,
     out: Out,
+    parallel: Annotated[Path | None, typer.Option(help="Parallel pool of the benchmark.")] = None,
+    chain: Annotated[Path | None, typer.Option(help="Chain pool of the benchmark.")] = None,
     orders: Annotated[int, typer.Option(min=1, help="Random orders per problem; 1 is the order of submission.")] = 100,
     predictions: Predictions = None,
     protocol: Annotated[
@@ -178,11 +187,14 @@ def replay(
     for condition in conditions(verifier, record, parallel, chain, predictions):
         frozen, pools, label = condition.frozen, condition.pools, {"benchmark": benchmark, "verifier": condition.verifier}
         policies = frozen_policies(frozen)
+        if not policies:
+            raise UserError(f"no calibrated method fits the pools of {benchmark}: draw as many samples as for calibration.")
         if protocol == "published":
             chosen = choose_published(frozen, pools)
             policies = [(name, best or policy) for (name, policy), (_, best) in zip(policies, chosen, strict=True)]
             orders = 1
         main, stops = stage.compare(policies, pools, orders=orders, seed=seed, price=paid, **label)
+<<<<<<< HEAD
         if protocol == "calibrated":
             stops = with_promises(stops, frozen["methods"])
         curves = stage.accuracy_curves(pools[Unit.SAMPLE], **label)
@@ -191,8 +203,21 @@ def replay(
         fits = stage.score_fits(pools[Unit.SAMPLE], **label)
         spread = fit_calibration(pools[Unit.SAMPLE], **label)
         for name, table in zip(tables, (main.assign(protocol=protocol), stops, curves, fits, spread), strict=True):
+=======
+        found = {"main": main.assign(protocol=protocol), "stops": stops}
+        if Unit.SAMPLE in pools:
+            curves = stage.accuracy_curves(pools[Unit.SAMPLE], **label)
+            if tables["curves"]:  # what needs no verifier is there already
+                curves = curves[curves["verifier"] != stage.NONE]
+            found |= {"curves": curves, "scores": stage.score_fits(pools[Unit.SAMPLE], **label)}
+            if pools[Unit.SAMPLE].scored:
+                found["fit_calibration"] = fit_calibration(pools[Unit.SAMPLE], **label)
+        for name, table in found.items():
+>>>>>>> 54b22a8 (Imported pools, servers, no verifier or the model's confidence, and chains or samples alone go through the whole workflow)
             tables[name].append(table)
     for name, parts in tables.items():
+        if not parts:
+            continue
         write_csv(out / f"{name}.csv", with_slugs(pd.concat(parts, ignore_index=True), slugs_of(record)))
 
 
@@ -240,6 +265,7 @@ def collect(
 
 
 @step.command()
+<<<<<<< HEAD
 def rule_table(
     main: Annotated[Path, typer.Option(help="The main table of all benchmarks (CSV).")],
     chosen: Annotated[Path, typer.Option(help="What the calibration chose, a table of `itscale calibrate`.")],
@@ -259,11 +285,22 @@ def rule_table(
 
 @step.command()
 def markdown(table: Annotated[Path, typer.Option(help="The main table (CSV).")], out: Out) -> None:
+=======
+def markdown(
+    table: Annotated[Path, typer.Option(help="The main table (CSV).")],
+    out: Out,
+    calibration: Annotated[Path | None, typer.Option(help="What `itscale calibrate` wrote: it names what was left out.")] = None,
+) -> None:
+>>>>>>> 54b22a8 (Imported pools, servers, no verifier or the model's confidence, and chains or samples alone go through the whole workflow)
     """Write the main table for people."""
     from itscale.data import tables as stage
     from itscale.data.records import write_atomic
+    from itscale.studies.calibrate import read_calibration
+    from itscale.studies.methods import left_out_sentence
 
     text = stage.markdown(stage.read_csv(table))
+    if calibration is not None and (sentence := left_out_sentence(read_calibration(calibration).get("left_out", {}))):
+        text += f"\n{sentence[0].upper()}{sentence[1:]}.\n"
     write_atomic(out, text.encode())
     print(text)
 
@@ -302,11 +339,17 @@ def draw_figure(name: str, table: Path, benchmark: str, out: Path) -> None:
 
     from itscale import figures
     from itscale.data.tables import read_csv
+    from itscale.figures.style import draw_nothing
 
     names = sorted(m.name for m in pkgutil.iter_modules(figures.__path__) if m.name != "style")
     if name not in names:
         raise UserError(f"There is no figure {name!r}: choose one of {', '.join(names)}.")
     read = read_csv(table)
+    if not len(read):
+        sentence = f"Nothing to show: {table.name} of this run has no rows (too few samples, or no scores)."
+        print(sentence)
+        draw_nothing(out, sentence)
+        return
     if "benchmark" in read and benchmark not in set(read["benchmark"]):
         raise UserError(f"{table} has no benchmark {benchmark!r}: it has {', '.join(map(str, read['benchmark'].unique()))}.")
     importlib.import_module(f"itscale.figures.{name}").draw(read, benchmark, out)

@@ -14,10 +14,10 @@ def markovscale(
     benchmark: Annotated[str, typer.Option(help="Name of the benchmark, for the tables.")],
     calibration: Annotated[Path, typer.Option(help="What `itscale calibrate` wrote.")],
     chain: Annotated[Path, typer.Option(help="Chain pool of the benchmark.")],
-    parallel: Annotated[Path, typer.Option(help="Parallel pool of the same problems.")],
     problems: Problems,
     seed: Seed,
     out: Out,
+    parallel: Annotated[Path | None, typer.Option(help="Parallel pool of the same problems.")] = None,
     predictions: Predictions = None,
     replicates: Annotated[int, typer.Option(min=1, help="Parametric bootstrap samples of the tests of the theory.")] = 400,
 ) -> None:
@@ -34,28 +34,29 @@ def markovscale(
     from itscale.data.tables import write_csv
     from itscale.policies import make_policy
     from itscale.policies.rounds import Filter
-    from itscale.studies.calibrate import frozen_policies, known_from_json, read_calibration, slugs_of
+    from itscale.studies.calibrate import frozen_policies, known_from_json, read_calibration, slugs_of, within_sizes
     from itscale.studies.chains import comparison, tables
     from itscale.studies.compare import OWN
     from itscale.studies.methods import with_slugs
 
-    frozen = read_calibration(calibration)
-    known = known_from_json(frozen["known"])
     pools = read_pools(parallel, chain, predictions)
+    frozen, _ = within_sizes(read_calibration(calibration), pools)
+    known = known_from_json(frozen["known"])
     policies = [(name, policy) for name, policy in frozen_policies(frozen) if policy.unit is Unit.ROUND]
     methods, stops, curves = comparison.compare_rounds(policies, pools, benchmark=benchmark, verifier=frozen.get("verifier", OWN))
     chains = pools[Unit.ROUND]
-    filters = [policy for _, policy in policies if isinstance(policy, Filter)]
-    shown = filters[0] if filters else make_policy("markovscale_filter", rounds=chains.size).bind(known)
     labels = {problem.problem_id: problem.level for problem in read_problems(problems)}
     found = {
         "methods": methods,
         "stops": stops,
         "tokens": pd.concat([curves.assign(kind="parallel"), methods.assign(kind="rounds")], join="inner"),
         **tables.validation_tables(chains, labels, known, benchmark=benchmark, replicates=replicates, seed=seed),
-        "reliability": tables.reliability(chains, known, shown, benchmark=benchmark),
-        "traces": tables.traces(chains, known, shown, benchmark=benchmark),
     }
+    if known.rounds is not None:
+        filters = [policy for _, policy in policies if isinstance(policy, Filter)]
+        shown = filters[0] if filters else make_policy("markovscale_filter", rounds=chains.size).bind(known)
+        found["reliability"] = tables.reliability(chains, known, shown, benchmark=benchmark)
+        found["traces"] = tables.traces(chains, known, shown, benchmark=benchmark)
     for name, table in found.items():
         write_csv(out / f"{name}.csv", with_slugs(table, slugs_of(frozen)))
     print(found["chain_fits"].iloc[-1].to_string())

@@ -15,11 +15,11 @@ def optscale(
     benchmark: Annotated[str, typer.Option(help="Name of the benchmark, for the tables.")],
     calibration: Annotated[Path, typer.Option(help="What `itscale calibrate` wrote.")],
     parallel: Annotated[Path, typer.Option(help="Parallel pool of the benchmark.")],
-    chain: Annotated[Path, typer.Option(help="Chain pool of the benchmark.")],
     main: Annotated[Path, typer.Option(help="The benchmark's main table, as `itscale replay` wrote it.")],
     published: Annotated[Path, typer.Option(help="Published figures, a row per method and budget.")],
     seed: Seed,
     out: Out,
+    chain: Annotated[Path | None, typer.Option(help="Chain pool of the benchmark.")] = None,
     published_on: Annotated[
         str | None, typer.Option(help="Which published benchmark to show beside: MATH500, GSM8K, AIME24, ...; none without it.")
     ] = None,
@@ -42,15 +42,15 @@ def optscale(
 
     record, table = read_calibration(calibration, choices), read_csv(main)
     own = conditions(verifier, record, parallel, chain, predictions)
-    unscored = [(name, policy) for name, policy in frozen_policies(record) if not depends_on_verifier(policy)]
+    unscored = [(name, policy) for name, policy in frozen_policies(own[0].frozen) if not depends_on_verifier(policy)]
     found: dict[str, list[pd.DataFrame]] = {"frontier": [table[table["unit"] == "sample"]]}
     for condition in own:
         pools, policies = condition.pools, frozen_policies(condition.frozen)
         known, pool = known_from_json(condition.frozen["known"]), pools[Unit.SAMPLE]
         budgets = sorted({int(n) for n in table.loc[table["unit"] == "sample", "budget"] if n <= pool.size})
         options = {"benchmark": benchmark, "orders": orders, "seed": seed}
-        bounds = stage.bounds(pool, budgets, **options, verifier=condition.verifier).assign(protocol="bound")
         rivals = policies if condition is own[0] else [*unscored, *policies]
+        bounds = stage.bounds(pool, budgets, **options, verifier=condition.verifier).assign(protocol="bound")
         parts = {
             "frontier": bounds if condition is own[0] else bounds[bounds["verifier"] != NONE],
             "reliability": stage.reliability(pool, known, **options).assign(verifier=condition.verifier),

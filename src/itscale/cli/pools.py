@@ -105,6 +105,36 @@ def score(
         partial.unlink()
 
 
+@step.command()
+def score_confidence(
+    calibration: Annotated[Path, typer.Option(help="Samples of the calibration split, to which the map is fitted.")],
+    samples: Annotated[list[Path], typer.Option(help="Samples whose confidence becomes a score; repeat it for more.")],
+    out: Annotated[list[Path], typer.Option(help="File to write, one for each of --samples in their order.")],
+    confidence: Annotated[str, typer.Option(help="logprob_mean, conf_mean, conf_tail, conf_low10 or conf_min.")] = "logprob_mean",
+    to_score: Annotated[
+        str, typer.Option("--map", help="rank (among the calibration samples) or isotonic (how often such samples are correct).")
+    ] = "rank",
+    grades: Annotated[Path | None, typer.Option(help="Grades of the calibration samples, which --map isotonic reads.")] = None,
+) -> None:
+    """Make a model's own confidence a score in [0, 1], by a rising map that the calibration split decides."""
+    from itscale.data.records import SCORES, read_confidence, read_correct, write_table
+    from itscale.models.confidence import fit_score
+
+    if len(samples) != len(out):
+        raise UserError(f"there are {len(samples)} --samples and {len(out)} --out: give one file to write for each.")
+    if to_score == "isotonic" and grades is None:
+        raise UserError("--map isotonic is fitted to verdicts: give the calibration samples' --grades.")
+    known = read_confidence(calibration, confidence)[confidence].to_numpy()
+    correct = read_correct(grades) if grades is not None and to_score == "isotonic" else None
+    scored = fit_score(known, to_score, correct)
+    for drawn, written in zip(samples, out, strict=True):
+        table = read_confidence(drawn, confidence)
+        scores = scored(table.pop(confidence).to_numpy())
+        meta = {"confidence": confidence, "map": to_score, "fitted_to": len(known)}
+        write_table(written, table.assign(score_mean=scores, score_last=scores, verifier_tokens=0), SCORES, meta)
+        print(f"{written}: {len(scores)} scores from {confidence}, by {to_score} among {len(known)} calibration samples")
+
+
 @app.command()
 def grade(
     problems: Problems,
@@ -169,14 +199,14 @@ def unanswered(samples, grades, grading) -> str | None:
 def pool(
     samples: Samples,
     grades: Annotated[Path, typer.Option(help="What `itscale grade` wrote.")],
-    scores: Annotated[Path, typer.Option(help="What `itscale score` wrote.")],
     out: Out,
+    scores: Annotated[Path | None, typer.Option(help="What `itscale score` wrote; without it samples have no scores.")] = None,
 ) -> None:
     """Join samples, grades and scores into a pool."""
     from itscale.data.pools import joined
     from itscale.data.records import POOL, manifest_path, read_json, write_blocks
 
-    parts = {"samples": samples, "grades": grades, "scores": scores}
+    parts = {"samples": samples, "grades": grades, **({"scores": scores} if scores is not None else {})}
     write_blocks(
         out,
         joined(samples, grades, scores),
@@ -273,18 +303,27 @@ def import_(
     gold_list: GoldList = None,
     allow_unanswered: AllowUnanswered = False,
     time_limit: TimeLimit = 5.0,
+    split: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, max=0.99, help="Keep one part of the questions, split by the hash of their text: this share of them."
+        ),
+    ] = None,
+    part: Annotated[str, typer.Option(help="With --split, which part: calibration (the share) or test (the others).")] = "test",
 ) -> None:
     """See IMPORT."""
     import pandas as pd
 
     from itscale.data.records import KEY, POOL, SAMPLES, SCORES, manifest_path, read_json, write_problems, write_table
     from itscale.grading.settings import Grading
-    from itscale.sources.samples import import_samples, read_questions
+    from itscale.sources.samples import import_samples, part_of, read_questions
 
     grading = Grading(answer, compare, read_cut_off, time_limit)
     asked = read_questions(problems, gold_list) if problems is not None else []
     named = parse_columns(column or [])
     found = import_samples(files, named, form=form, problems=asked, gold_list=gold_list, score=score, steps=steps, size=size)
+    if split is not None:
+        found = part_of(found, split, part)
     for note in found.notes:
         print(f"- {note}")
     grades = graded(found.samples, found.problems, grading, found.answers, found.correct)

@@ -357,16 +357,16 @@ def advise(
 @step.command()
 def live(
     model: Annotated[Path, typer.Option(help="Model folder.")],
-    verifier: Annotated[Path, typer.Option(help="Process reward model folder.")],
     problems: Annotated[Path, typer.Option(help="Problems, a table that `itscale step problems` wrote.")],
     calibration: Annotated[Path, typer.Option(help="What `itscale calibrate` wrote.")],
     pool: Annotated[Path, typer.Option(help="Parallel pool of the same problems, for the order of arrival.")],
     options: Annotated[str, typer.Option(help="The configuration's section `live` as JSON.")],
     sampling: Annotated[str, typer.Option(help="Sampling as JSON.")],
     engine: Annotated[str, typer.Option(help="EngineSettings as JSON; name, batch_size and gpu_memory are those of `options`.")],
-    scoring: Annotated[str, typer.Option(help="How the verifier reads, as JSON: batch_size and step_break.")],
     seed: Seed,
     out: Annotated[Path, typer.Option(help="Folder to write: live.csv and arrival.csv.")],
+    verifier: Annotated[Path | None, typer.Option(help="Process reward model folder; rules that read scores need one.")] = None,
+    scoring: Annotated[str, typer.Option(help="How the verifier reads, as JSON: batch_size and step_break.")] = "{}",
     predictions: Annotated[Path | None, typer.Option(help="What the predictor says of these problems (.parquet).")] = None,
     grading: GradingJson = "{}",
     choices: Choices = None,
@@ -384,19 +384,30 @@ def live(
 
     predicted = readable(predictions, lambda path: read_table(path, PREDICTIONS))
     needed = ("methods", "budget", "problems", "engines", "batch_size", "prefetch", "gpu_memory")
-    values, reading = parse_object(options, "--options", *needed), parse_object(scoring, "--scoring", "batch_size", "step_break")
+    values = parse_object(options, "--options", *needed)
+    reading = parse_object(scoring, "--scoring", *(["batch_size", "step_break"] if verifier is not None else []))
     given = {**parse_object(engine, "--engine"), "model": str(model)}
     given |= {key: values[key] for key in ("batch_size", "gpu_memory")}
     record = read_calibration(calibration, choices)
     slugs = slugs_of(record)
-    names, frozen = {slug: name for name, slug in slugs.items()}, frozen_policies(record)
-    chosen = adaptive(frozen, [names.get(name, name) for name in values["methods"]], values["budget"])
+    names = {slug: name for name, slug in slugs.items()}
+    stored = read_pool(pool, Unit.SAMPLE)
+    budget = min(values["budget"], stored.size)
+    asked = {names.get(name, name) for name in values["methods"]}
+    frozen = [(name, policy) for name, policy in frozen_policies(record) if verifier is not None or not policy.needs_scores]
+    if left := sorted(asked - {name for name, _ in frozen}):
+        typer.echo(
+            f"left out, since nothing scores samples while they are drawn or the calibration lacks them: {', '.join(left)}"
+        )
+    if not asked - set(left):
+        raise UserError("no method of live.methods can run here: name one that counts votes, such as vote_lead.")
+    chosen = adaptive(frozen, sorted(asked - set(left)), budget)
     table = study_engines(
         read_problems(problems)[: values["problems"]],
         chosen,
         engine=build(EngineSettings, given, "--engine"),
         names=values["engines"],
-        verifier=Verifier(verifier, reading["batch_size"], reading["step_break"]),
+        verifier=None if verifier is None else Verifier(verifier, reading["batch_size"], reading["step_break"]),
         prefetch=values["prefetch"],
         sampling=settings_of(Sampling, sampling, "--sampling"),
         predictions=predicted,
@@ -404,11 +415,10 @@ def live(
         grading=settings_of(Grading, grading, "--grading"),
     )
     write_csv(out / "live.csv", with_slugs(table, slugs))
-    stored = read_pool(pool, Unit.SAMPLE)
     stored = stored if predicted is None else with_predictions(stored, predicted)
     # ASC is what is deployed in order of arrival (its_hub's BetaSelfConsistency), so that it stands here in any case.
-    asc = [(name, p) for name, p in frozen if slugs[name] == "asc" and p.limit == values["budget"] and (name, p) not in chosen]
-    bias = arrival_bias(stored, [*chosen, *asc], slots=values["budget"], orders=20, seed=seed)
+    asc = [(name, p) for name, p in frozen if slugs[name] == "asc" and p.limit == budget and (name, p) not in chosen]
+    bias = arrival_bias(stored, [*chosen, *asc], slots=budget, orders=20, seed=seed)
     write_csv(out / "arrival.csv", with_slugs(bias, slugs))
     shown = [
         "engine",

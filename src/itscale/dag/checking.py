@@ -9,11 +9,9 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from itscale.data.records import FEATURES, Unit
 from itscale.errors import UserError
 from itscale.grading.settings import Grading
 from itscale.policies import make_policy
-from itscale.policies.protocol import Policy
 from itscale.studies.methods import Method, read_methods
 
 _TYPES = {
@@ -48,10 +46,6 @@ def check(config: Mapping[str, Any], schema: Path) -> list[Method]:
     if errors:
         raise UserError(_sentence(errors[0]))
     methods = read_methods(config["methods"])
-    for method in methods:
-        for settings in method.variants():
-            for _, policy in method.candidates(settings):
-                _refuse_lacking(method, policy, config)
     _refuse_strangers(methods, config)
     for name, run in config["testtime"]["runs"].items():
         _build_vote(f"testtime.runs.{name}.vote", {**config["testtime"]["settings"], **run}.get("vote"))
@@ -117,31 +111,6 @@ def _sentence(error: ValidationError) -> str:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _refuse_lacking(method: Method, policy: Policy, config: Mapping[str, Any]) -> None:
-    """Refuse a method that needs what the run will not have."""
-    where, out = f"methods.{method.slug} in the configuration", f"or leave the method out (methods: {{{method.slug}: null}})"
-    features = [name for name in policy.needs_features if name in FEATURES]  # an oracle reads what no predictor says
-    if features and config["predictor"] is None:
-        raise UserError(f"{where} reads what a predictor says of each question, and predictor is null: give one, {out}.")
-    heads = config["predictor"].get("heads", FEATURES) if config["predictor"] is not None else FEATURES
-    if missing := [name for name in features if name not in heads]:
-        raise UserError(f"{where} reads {missing[0]}, which is not among predictor.heads: add it, {out}.")
-    if policy.needs_scores and "verifier" in config and config["verifier"] is None:
-        raise UserError(f"{where} reads verifier scores, and verifier is null: give one, {out}.")
-    for benchmark in (*config["compare"]["benchmarks"], "calibration"):
-        pool = config["pools"].get(benchmark)
-        if pool is None:
-            continue
-        kind, size = ("parallel", "samples") if policy.unit is Unit.SAMPLE else ("chain", "rounds")
-        if pool.get(kind) is None:
-            raise UserError(f"{where} needs {size}, and pools.{benchmark} has no {kind}: add it, {out}.")
-        if policy.limit > pool[kind].get(size, policy.limit):
-            raise UserError(
-                f"{where} may draw {policy.limit} {size}, and pools.{benchmark}.{kind} has {pool[kind][size]}: draw more, or "
-                "lower the method's limit."
-            )
 
 
 def _refuse_strangers(methods: Iterable[Method], config: Mapping[str, Any]) -> None:

@@ -10,6 +10,12 @@ from itscale.errors import UserError
 
 SPLITS = ("test", "calibration", "shifted", "predictor_train", "predictor_validation")
 _TRAINING = ("calibration", "predictor_train", "predictor_validation")
+KINDS = ("parallel", "chain")
+# Where the files of a kind of pool stand in an entry of `imported`, and keys that are options of `itscale import`.
+_FILES = {"parallel": "samples", "chain": "chains"}
+_IMPORT = ("format", "problems", "score", "steps", "size", "gold_list")
+# What the verifier of scores that were imported is called in tables.
+OWN = "own"
 # Keys of a dataset that the planner reads, and the loader does not.
 _STATED = ("questions", "answer_tokens")
 
@@ -22,13 +28,23 @@ class Choices:
 
     @property
     def toy(self) -> bool:
-        """Without datasets, problems and models are those of the toy task."""
-        return not self.config["datasets"]
+        """Without datasets and imported samples, problems and models are those of the toy task."""
+        return not self.config["datasets"] and not self.config["imported"]
+
+    @property
+    def draws(self) -> bool:
+        """Whether there is a model: of imported samples nothing is drawn, predicted, trained or run live."""
+        return self.toy or bool(self.config["datasets"])
 
     @property
     def generator(self) -> Mapping[str, Any]:
-        """The entry of the model that draws; empty for the toy task."""
-        return {} if self.toy else self.config["models"]["generators"][self.config["models"]["generator"]]
+        """The entry of the model that draws; empty for the toy task and for imported samples."""
+        return self.config["models"]["generators"][self.config["models"]["generator"]] if self.config["datasets"] else {}
+
+    @property
+    def served(self) -> bool:
+        """Whether a server draws."""
+        return "url" in self.generator
 
     @property
     def verifier(self) -> Mapping[str, Any]:
@@ -37,27 +53,68 @@ class Choices:
     @property
     def results(self) -> str:
         """Each generator has results of its own."""
-        return self.config["results"] if self.toy else f"{self.config['results']}/{self.config['models']['generator']}"
+        return (
+            f"{self.config['results']}/{self.config['models']['generator']}"
+            if self.config["datasets"]
+            else self.config["results"]
+        )
 
     @property
     def gpus(self) -> int:
         """GPUs of a job that draws."""
-        return 0 if self.config["engine"]["name"] == "transformers" else self.generator.get("gpus", 1)
+        return 0 if self.config["engine"]["name"] == "transformers" or self.served else self.generator.get("gpus", 1)
+
+    @property
+    def scored(self) -> bool:
+        """Whether samples have scores: of a verifier, or from the model's own confidence."""
+        return self.config["verifier"] is not None
+
+    @property
+    def confidence(self) -> str | None:
+        """Which confidence of the model serves as the score; None where a verifier scores, or nobody does."""
+        return (self.config["verifier"] or {}).get("confidence")
+
+    @property
+    def predicts(self) -> bool:
+        """Whether a predictor is trained."""
+        return self.draws and self.config["predictor"] is not None and "parallel" in self.kinds
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of pool that calibration and every compared benchmark have."""
+        pools = [self.kinds_of(name) for name in ("calibration", *self.config["compare"]["benchmarks"])]
+        return tuple(kind for kind in KINDS if all(kind in of for of in pools))
+
+    def kinds_of(self, benchmark: str) -> tuple[str, ...]:
+        """Kinds of pool that a benchmark has."""
+        if benchmark in self.config["official"]:
+            return KINDS
+        if (source := source_of(self, benchmark)) is not None:
+            return tuple(kind for kind in KINDS if source.get(_FILES[kind]))
+        return tuple(kind for kind in KINDS if self.config["pools"].get(benchmark, {}).get(kind))
 
     @property
     def engine(self) -> dict[str, Any]:
         """Engine settings, with what the generator says of itself."""
-        own = {key: self.generator[key] for key in ("max_model_len", "price") if key in self.generator}
+        own = {key: self.generator[key] for key in ("max_model_len", "price", "parameters") if key in self.generator}
+        if self.served:
+            own |= {"name": "openai"}
         return {**self.config["engine"], **own, **({"tensor_parallel": self.gpus} if self.gpus > 1 else {})}
 
     @property
     def verifiers(self) -> tuple[str, ...]:
         """Names of what scores the samples: the first one's scores are the pools' own, others' lie beside them."""
-        return ("good", "weak") if self.toy else (PurePath(self.verifier["path"]).name,)
+        if not self.scored:
+            return ()
+        if self.confidence is not None:
+            return (self.confidence,)
+        if self.toy:
+            return ("good", "weak")
+        return (PurePath(self.verifier["path"]).name,) if self.draws and self.verifier else (OWN,)
 
     def shards(self, benchmark: str, kind: str) -> int:
-        """In how many shards a pool is drawn; 0 for a released one."""
-        if benchmark in self.config["official"]:
+        """In how many shards a pool is drawn; 0 for a released or imported one."""
+        if benchmark in self.config["official"] or source_of(self, benchmark) is not None:
             return 0
         return self.config["pools"][benchmark][kind]["shards"]
 
@@ -83,17 +140,60 @@ def read_choices(config: Mapping[str, Any]) -> Choices:
         raise UserError(
             f"testtime.untouched is {config['testtime']['untouched']!r}, which is trained on: name another benchmark."
         )
-    if not choices.toy:
+    imported = [name for name in config["imported"] if source_of(choices, name) is not None]
+    splits = [name for name in imported if "split" in config["imported"][name]]
+    if len(splits) > 1 or (splits and "calibration" in config["imported"]):
+        raise UserError("imported in the configuration has several calibration splits: split one pool, or name one calibration.")
+    if "calibration" in splits:
+        raise UserError("imported.calibration is split: give the pool another name, and its calibration part is called so.")
+    if config["datasets"]:
         known = config["models"].get("generators", {})
         if (chosen := config["models"].get("generator")) not in known:
             raise UserError(f"models.generator is {chosen!r}: choose one of {', '.join(known) or 'models.generators'}.")
-        for name in (*choices.evaluated, "predictor_train", "predictor_validation"):
-            if name not in config["datasets"]:
+        if ("url" in known[chosen]) == ("path" in known[chosen]):
+            raise UserError(f"models.generators.{chosen} needs a path (hub or folder), or the url of a server that runs it.")
+        if choices.served and choices.predicts and "backbone" not in config["models"]:
+            raise UserError(
+                "a predictor needs weights and the generator is a server: give models.backbone, or set predictor to null."
+            )
+        training = ("predictor_train", "predictor_validation") if choices.predicts else ()
+        for name in (*choices.evaluated, *training):
+            if name not in config["datasets"] and name not in config["official"] and source_of(choices, name) is None:
                 raise UserError(f"datasets in the configuration lacks {name!r}: say where its questions come from.")
     for name in choices.evaluated:
-        if name not in config["pools"] and name not in config["official"]:
-            raise UserError(f"pools in the configuration lacks {name!r}: say how many samples and rounds it has.")
+        if not choices.kinds_of(name):
+            where = "pools" if choices.draws else "imported"
+            raise UserError(f"{where} in the configuration lacks {name!r}: say which samples or chains it has.")
+    if not choices.kinds:
+        raise UserError(
+            "calibration and what is compared have no kind of pool in common: give samples of both, or chains of both."
+        )
+    if choices.scored and choices.confidence is None and config["datasets"] and not choices.verifier:
+        raise UserError(
+            "models.verifier in the configuration is missing: name one, or set verifier to null or {confidence: logprob_mean}."
+        )
     return choices
+
+
+def source_of(choices: Choices, benchmark: str) -> Mapping[str, Any] | None:
+    """The entry of `imported` that a benchmark's samples come from: its own, or for calibration the one that is split."""
+    entries = choices.config["imported"]
+    if benchmark in entries:
+        return entries[benchmark]
+    if benchmark == "calibration":
+        return next((entry for entry in entries.values() if "split" in entry), None)
+    return None
+
+
+def import_options(choices: Choices, benchmark: str, kind: str) -> list[str]:
+    """Files and options of `itscale import` for one of a benchmark's pools."""
+    entry, grading = source_of(choices, benchmark), grading_of(choices, benchmark)
+    named = [f"--column={ours}={theirs}" for ours, theirs in entry.get("columns", {}).items()]
+    given = {key: entry[key] for key in _IMPORT if key in entry}
+    flags = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
+    if "split" in entry:
+        flags += [f"--split={entry['split']}", f"--part={'calibration' if benchmark == 'calibration' else 'test'}"]
+    return [*map(str, entry[_FILES[kind]]), *named, *flags, *as_options(grading), "--allow-unanswered"]
 
 
 def kept_out(choices: Choices, benchmark: str) -> list[str]:
@@ -116,7 +216,7 @@ def kept_out(choices: Choices, benchmark: str) -> list[str]:
 def verifiers_of(choices: Choices, benchmark: str) -> tuple[str, ...]:
     """Verifiers that a benchmark is compared with; released pools have scores of their own, and no others."""
     official = choices.config["official"]
-    if benchmark in official:
+    if benchmark in official or not choices.scored:
         return ()
     return choices.verifiers[:1] if "calibration" in official else choices.verifiers
 
@@ -139,6 +239,8 @@ def drawing_plan(choices: Choices, benchmark: str, kind: str) -> str:
     """The plan of a pool for `itscale generate`, as JSON."""
     config, of = choices.config, choices.config["pools"][benchmark]
     sampling, grading = {**config["sampling"], **of.get("sampling", {})}, grading_of(choices, benchmark)
+    if choices.confidence is not None:
+        sampling["confidence"] = True
     carried = {key: grading[key] for key in ("answer", "read_cut_off") if key in grading}
     return json.dumps({**of[kind], "kind": kind, "seed": config["seed"], "sampling": sampling, **carried})
 
@@ -150,8 +252,13 @@ def grading_of(choices: Choices, benchmark: str) -> dict[str, Any]:
 
 def grading_options(choices: Choices, benchmark: str) -> list[str]:
     """The same as options of `itscale grade`."""
+    return as_options(grading_of(choices, benchmark))
+
+
+def as_options(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as options of a command; what is false is left out."""
     options = []
-    for key, value in grading_of(choices, benchmark).items():
+    for key, value in settings.items():
         flag = f"--{key.replace('_', '-')}"
         options += [] if value is False else [flag] if value is True else [f"{flag}={value}"]
     return options
@@ -167,6 +274,17 @@ def options_of(choices: Choices, benchmark: str) -> list[str]:
     """The option that says how many answers a multiple-choice question has; open answers have no such number."""
     wrong = choices.config["datasets"].get(benchmark, {}).get("choices", [])
     return [f"--choices={len(wrong) + 1}"] if wrong else []
+
+
+def confidence_options(choices: Choices) -> list[str]:
+    """Which confidence is the score, and by which map, for `itscale step score-confidence`."""
+    return as_options({key: value for key, value in choices.config["verifier"].items() if key in ("confidence", "map")})
+
+
+def served_model(choices: Choices) -> str | None:
+    """Address and name of a generator that a server runs, as engines take them; None where a model lies here."""
+    generator = choices.generator
+    return "#".join(generator[key] for key in ("url", "model") if key in generator) if choices.served else None
 
 
 def price_option(choices: Choices) -> list[str]:

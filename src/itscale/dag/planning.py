@@ -4,6 +4,7 @@ Nothing here is measured: the mean length of an answer and the tokens a second o
 (`datasets.{name}.questions`, `.answer_tokens`; `models.*.tokens_per_second`, `.size_gb`), and the plan is as good as they are.
 """
 
+import math
 import os
 import re
 import subprocess
@@ -80,14 +81,17 @@ def pool_costs(config: dict[str, Any]) -> list[PoolCost]:
     models = config["models"]
     generator = _of(models.get("generators", {}), models.get("generator"), "models.generators")
     speed = _of(generator, "tokens_per_second", f"models.generators.{models['generator']}")
-    verifying = _of(models.get("verifier", {}), "tokens_per_second", "models.verifier")
+    scored = config["verifier"] is not None and "confidence" not in config["verifier"]
+    verifying = _of(models.get("verifier", {}), "tokens_per_second", "models.verifier") if scored else math.inf
     training = ["predictor_train", "predictor_validation"] if config["predictor"] is not None else []
     costs = []
     for name in [*config["compare"]["benchmarks"], "calibration", *training]:
         source = _of(config["datasets"], name, "datasets")
         questions, length = (_of(source, key, f"datasets.{name}") for key in ("questions", "answer_tokens"))
         for kind in ("parallel", "chain"):
-            of = _of(_of(config["pools"], name, "pools"), kind, f"pools.{name}")
+            of = _of(config["pools"], name, "pools").get(kind)
+            if of is None:
+                continue
             samples = samples_of(of, questions)
             tokens = float(samples * length)
             read = tokens + samples * PROMPT_TOKENS
@@ -133,7 +137,7 @@ def run_memory(config: dict[str, Any], run: str) -> dict[str, float] | None:
 def disk_gb(config: dict[str, Any], costs: list[PoolCost]) -> tuple[float, float]:
     """GB of the models' files (in the hub's cache) and of the pools (in the results)."""
     models = config["models"]
-    used = [models["generators"][models["generator"]], models["verifier"], models.get("backbone", {})]
+    used = [models["generators"][models["generator"]], models.get("verifier", {}), models.get("backbone", {})]
     return sum(m.get("size_gb", 0.0) for m in used), sum(c.tokens for c in costs) * _BYTES_PER_TOKEN / 1e9
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -54,8 +55,8 @@ def _key(row: tuple) -> tuple:
     return row[: len(KEY)]
 
 
-def joined(samples: Path, grades: Path, scores: Path) -> Iterator[pd.DataFrame]:
-    """Samples with their grades and scores (schema POOL), in blocks.
+def joined(samples: Path, grades: Path, scores: Path | None = None) -> Iterator[pd.DataFrame]:
+    """Samples with their grades and scores (schema POOL), in blocks; without a file of scores they have none.
 
     Raises:
         UserError: a sample is missing in one of the tables or comes twice.
@@ -63,7 +64,10 @@ def joined(samples: Path, grades: Path, scores: Path) -> Iterator[pd.DataFrame]:
     keys = read_table(samples, KEYS)
     beside = keys
     for path, schema in ((grades, GRADES), (scores, SCORES)):
-        beside = join_by_key(beside, read_table(path, schema), str(path))
+        if path is not None:
+            beside = join_by_key(beside, read_table(path, schema), str(path))
+    if scores is None:
+        beside = beside.assign(score_mean=np.nan, score_last=np.nan, verifier_tokens=0)
     beside = keys.merge(beside, on=list(KEY), how="left").drop(columns=list(KEY))  # in the samples' order
     start = 0
     for block in read_blocks(samples, SAMPLES):

@@ -386,6 +386,11 @@ class Pool:
     def size(self) -> int:
         return self.cluster.shape[1]
 
+    @property
+    def scored(self) -> bool:
+        """Whether any sample has a score."""
+        return not np.isnan(self.score).all()
+
     def subset(self, rows: np.ndarray) -> "Pool":
         """Some of the rows (indices or a mask), of the same problems."""
         arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)}
@@ -484,6 +489,25 @@ def read_votes(path: Path) -> np.ndarray:
     """
     frame, k = _in_rows(read_table(path, pa.schema([*_KEY_FIELDS, GRADES.field("cluster")])), Unit.SAMPLE)
     return frame["cluster"].to_numpy(np.int64).reshape(-1, k)
+
+
+def read_confidence(path: Path, column: str) -> pd.DataFrame:
+    """The key and one of the CONFIDENCE columns of a table of samples, in its order.
+
+    Raises:
+        UserError: as `read_table`; there is no such column, or it is empty.
+    """
+    if column not in CONFIDENCE:
+        raise UserError(f"there is no confidence {column!r}: choose among {', '.join(CONFIDENCE)}.")
+    table = read_table(path, pa.schema([*_KEY_FIELDS, SAMPLES.field(column)]))
+    if table[column].isna().all():
+        raise UserError(f"{path} holds no {column}: draw with sampling: {{confidence: true}}, or import the column.")
+    return table
+
+
+def read_correct(path: Path) -> np.ndarray:
+    """Whether each sample is correct [samples], from its grades (schema GRADES) in submission order."""
+    return (read_table(path, pa.schema([*_KEY_FIELDS, GRADES.field("verdict")]))["verdict"] == Verdict.CORRECT).to_numpy()
 
 
 def with_predictions(pool: Pool, predictions: pd.DataFrame) -> Pool:

@@ -160,6 +160,13 @@ def differences(axis: Axes, group: pd.DataFrame, x: pd.Series, **style: float) -
     )
 
 
+def draw_nothing(out: Path, sentence: str) -> None:
+    """A figure that says why there is nothing to show, in place of an empty panel."""
+    with figure(out, sentence, height=1.2) as (_, (axis,)):
+        axis.axis("off")
+        axis.text(0.5, 0.5, textwrap.fill(sentence, 90), ha="center", va="center", transform=axis.transAxes)
+
+
 @contextmanager
 def figure(
     out: Path, caption: str, columns: int = 1, width: float = 6.6, height: float = 4.2, rows: int = 1

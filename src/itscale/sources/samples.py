@@ -1,5 +1,6 @@
 """Anyone's samples as the tables of this project: whatever columns a file has, one row a sample or one row a question."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from itscale.data.records import (
     well_formed,
 )
 from itscale.errors import UserError
+from itscale.sources.datasets import normalise
 from itscale.sources.files import read_rows
 from itscale.sources.formats import COLUMNS, FORMATS, find_format, message_text, pick
 from itscale.sources.gold import check_gold_list, gold_answers
@@ -155,6 +157,40 @@ def import_samples(
         counted=counted,
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def part_of(found: Imported, share: float, part: str) -> Imported:
+    """One part of the questions, split by the hash of their text (of their id, where they have none): the same in every pool.
+
+    `calibration` are about `share` of them, `test` the others.
+
+    Raises:
+        UserError: another part, or one without questions.
+    """
+    if part not in ("calibration", "test"):
+        raise UserError(f"there is no part {part!r}: choose calibration or test.")
+    kept = {p.problem_id for p in found.problems if (_place(p) < share) == (part == "calibration")}
+    if not kept:
+        raise UserError(
+            f"none of the {len(found.problems)} questions falls into the {part} part of a split at {share:g}: name two pools."
+        )
+    mine = found.samples["problem_id"].isin(kept).to_numpy()
+    note = f"split by the hash of the question: {len(kept)} of {len(found.problems)} questions are the {part} part"
+    return Imported(
+        problems=[p for p in found.problems if p.problem_id in kept],
+        samples=found.samples[mine].reset_index(drop=True),
+        scores=found.scores[mine].reset_index(drop=True),
+        answers=None if found.answers is None else [a for a, own in zip(found.answers, mine, strict=True) if own],
+        correct=None if found.correct is None else found.correct[mine],
+        counted=found.counted,
+        notes=(*found.notes, note),
+    )
+
+
+def _place(problem: Problem) -> float:
+    """Where a question lies from 0 to 1, by the hash of its text."""
+    digest = hashlib.sha256(normalise(problem.question or problem.problem_id).encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def _placed(frame: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 The criterion is in criterion.py; the fixed N that a rule is held against is best-of-N, self-consistency, or the whole chain.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from itscale.policies.rounds import fit_rounds
 from itscale.studies.criterion import Criterion, choose, keep_promise
 from itscale.studies.densities import better_density
 from itscale.studies.grids import fixed_beforehand
-from itscale.studies.methods import Method
+from itscale.studies.methods import Method, within_pools
 from itscale.studies.promise import consensus_error, promised_error
 from itscale.theory.intervals import SHARE, paired_difference
 
@@ -175,28 +175,24 @@ def _promise(
 
 def for_verifier(methods: list[Method], pools: dict[Unit, Pool]) -> list[Method]:
     """The methods that another verifier changes and that can run on these pools: the others stand in the tables already."""
-    policies = {method.slug: method.candidates(method.variants()[0])[0][1] for method in methods}
-    oracle = {"oracle_score_mean"}
-
-    def runs(policy: Policy) -> bool:
-        return set(policy.needs_features) <= set(pools[policy.unit].features) | oracle
-
-    return [m for m in methods if depends_on_verifier(policies[m.slug]) and runs(policies[m.slug])]
+    kept, _ = within_pools(methods, pools)
+    return [m for m in kept if depends_on_verifier(m.candidates(m.variants()[0])[0][1])]
 
 
 def known_from_pools(pools: dict[Unit, Pool], *, strata: int, strength: float) -> Calibration:
-    """What the calibration split says beforehand; a part is None where the kind of pool that it needs is missing."""
+    """What the calibration split says beforehand; a part is None where the pool or the scores that it needs are missing."""
     samples, rounds = pools.get(Unit.SAMPLE), pools.get(Unit.ROUND)
+    scored = {unit: pool if pool and pool.scored else None for unit, pool in ((Unit.SAMPLE, samples), (Unit.ROUND, rounds))}
     voted = known_of_votes(samples.cluster) if samples else Calibration()
     return replace(
         voted,
-        moments=average_moments(samples) if samples else None,
-        scores=score_quantiles(samples) if samples else None,
-        density=better_density(samples) if samples else None,
+        moments=average_moments(scored[Unit.SAMPLE]) if scored[Unit.SAMPLE] else None,
+        scores=score_quantiles(scored[Unit.SAMPLE]) if scored[Unit.SAMPLE] else None,
+        density=better_density(scored[Unit.SAMPLE]) if scored[Unit.SAMPLE] else None,
         difficulty=measure_difficulty(samples) if samples else None,
-        strata=fit_strata(rounds, strata) if rounds else None,
-        first_score=fit_first_score(rounds, strength) if rounds else None,
-        rounds=fit_rounds(rounds, strata) if rounds else None,
+        strata=fit_strata(scored[Unit.ROUND], strata) if scored[Unit.ROUND] else None,
+        first_score=fit_first_score(scored[Unit.ROUND], strength) if scored[Unit.ROUND] else None,
+        rounds=fit_rounds(scored[Unit.ROUND], strata) if scored[Unit.ROUND] else None,
     )
 
 
@@ -225,6 +221,20 @@ def of_verifier(record: dict[str, Any], verifier: str) -> dict[str, Any]:
         known = ", ".join(others) or "no other"
         raise UserError(f"the calibration knows {known} verifier beside the first, not {verifier!r}: calibrate with its scores.")
     return others[verifier]
+
+
+def within_sizes(record: dict[str, Any], pools: Mapping[Unit, Pool]) -> tuple[dict[str, Any], list[str]]:
+    """A calibration without the rules that these pools are too small for, or hold no such kind of; and what these are called."""
+    kept, lost = [], []
+    for entry in record["methods"]:
+        policy = make_policy(entry["policy"], **entry["settings"], **entry["hyperparameters"])
+        pool = pools.get(policy.unit)
+        if pool is not None and policy.limit <= pool.size:
+            kept.append(entry)
+        else:
+            lost.append(f"{entry['slug']} of {policy.limit} {policy.unit}s")
+    others = {name: within_sizes(other, pools)[0] for name, other in record.get("others", {}).items()}
+    return {**record, "methods": kept, **({"others": others} if others else {})}, lost
 
 
 def slugs_of(record: dict[str, Any]) -> dict[str, str]:

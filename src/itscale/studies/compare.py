@@ -10,6 +10,7 @@ from itscale.data.ledger import Price
 from itscale.data.records import Pool, Unit
 from itscale.drivers.expectation import Means, expected, pass_at, question_means, replayed
 from itscale.drivers.replay import Outcomes, reason_shares, replay
+from itscale.policies.consistency import mean_scores
 from itscale.policies.fixed import BestOfN, SelfConsistency
 from itscale.policies.protocol import Policy, depends_on_verifier
 from itscale.studies.calibrate import reference
@@ -88,7 +89,7 @@ def accuracy_curves(pool: Pool, *, benchmark: str, verifier: str = OWN) -> pd.Da
     """Expected accuracy of the fixed rules and pass@N for N = 1, 2, 4, ... of a parallel pool, with intervals."""
     numbers = [2**i for i in range(pool.size.bit_length()) if 2**i <= pool.size]
     curves = {
-        ("best-of-N", verifier): expected(BestOfN, pool, numbers).accuracy,
+        **({("best-of-N", verifier): expected(BestOfN, pool, numbers).accuracy} if pool.scored else {}),
         ("self-consistency", NONE): expected(SelfConsistency, pool, numbers).accuracy,
         ("pass@N", NONE): pass_at(pool, numbers),
     }
@@ -102,9 +103,11 @@ def accuracy_curves(pool: Pool, *, benchmark: str, verifier: str = OWN) -> pd.Da
 
 
 def score_fits(pool: Pool, *, benchmark: str, verifier: str = OWN) -> pd.DataFrame:
-    """All scores of three problems (quartiles of the mean score) with the truncated normal fitted to each."""
-    mean = np.nanmean(pool.score, axis=1)
-    order = np.argsort(mean, kind="stable")
+    """All scores of three problems (quartiles of the mean score) each with its truncated normal; none without scores."""
+    if not pool.scored:
+        return pd.DataFrame(columns=["benchmark", "verifier", "problem_id", "score", "e1", "e2", "p_value"])
+    mean = mean_scores(pool)
+    order = np.argsort(mean, kind="stable")[: int((~np.isnan(mean)).sum())]
     chosen = order[[len(order) // 4, len(order) // 2, 3 * len(order) // 4]]
     frames = []
     for row in chosen:

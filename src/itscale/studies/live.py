@@ -197,7 +197,7 @@ def study_engines(
     *,
     engine: EngineSettings,
     names: list[str],
-    verifier: Scorer,
+    verifier: Scorer | None,
     prefetch: int,
     sampling: Sampling,
     predictions: pd.DataFrame | None,

@@ -1,18 +1,23 @@
 """From the configuration's list of methods to policies: which settings are given, swept, or calibrated."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
 import pandas as pd
 
+from itscale.data.records import Pool, Unit
 from itscale.errors import UserError
 from itscale.policies import find_rule, make_policy, named_rule
 from itscale.policies.protocol import Policy
 
 _KEYS = ("policy", "name", "settings", "sweep", "grid")
+# Settings that hold the most that a rule may draw.
+_LIMITS = ("n", "n_max", "rounds")
+# What a rule with hindsight reads of the pool itself; it needs scores, and no predictor.
+_ORACLE = frozenset({"oracle_score_mean"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +26,7 @@ class Method:
 
     `name` is what tables and figures call it, `slug` its key; `policy` the slug of its rule. `settings` are fixed beforehand;
     each combination of `sweep` is a row of its own in every table; each combination of `grid` is a candidate of which the
-    calibration split picks one.
+    calibration split picks one. `size`: samples (or rounds) of the pool that it is for; higher limits are lowered to it.
     """
 
     name: str
@@ -30,13 +35,29 @@ class Method:
     sweep: dict[str, list[Any]] = field(default_factory=dict)
     grid: dict[str, list[Any]] = field(default_factory=dict)
     slug: str = ""
+    size: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "slug", self.slug or self.policy)
 
     def variants(self) -> list[dict[str, Any]]:
-        """Settings with each combination of the swept values."""
-        return [{**self.settings, **values} for values in _combinations(self.sweep)]
+        """Settings with each combination of the swept values; of a pool's size those that the rule has at that size."""
+        found = [{**self.settings, **values} for values in _combinations(self.sweep)]
+        if self.size is None:
+            return found
+        kept: list[dict[str, Any]] = []
+        for values in found:
+            lowered = {key: min(value, self.size) if key in _LIMITS else value for key, value in values.items()}
+            if lowered not in kept and (lowered == values or self._has(lowered)):
+                kept.append(lowered)
+        return kept
+
+    def _has(self, settings: dict[str, Any]) -> bool:
+        """Whether the rule can be built at a lowered limit (the paper's OptScale has no peek for 10 samples)."""
+        try:
+            return bool(self.candidates(settings))
+        except UserError:
+            return False
 
     def candidates(self, settings: dict[str, Any]) -> list[tuple[dict[str, Any], Policy]]:
         """The hyperparameters that calibration may choose from for one variant, with the policy of each."""
@@ -115,6 +136,36 @@ def read_methods(entries: Mapping[str, Any]) -> list[Method]:
             raise UserError(f"{where} and methods.{twin.slug} are both called {method.name!r}: give one another name.")
         methods.append(method)
     return methods
+
+
+def within_pools(methods: Iterable[Method], pools: Mapping[Unit, Pool]) -> tuple[list[Method], dict[str, str]]:
+    """The methods that some pools allow, limits lowered to what the pools hold; of the others, by slug, what is missing."""
+    kept: list[Method] = []
+    left_out: dict[str, str] = {}
+    for method in methods:
+        policy = method.candidates(method.variants()[0])[0][1]
+        pool = pools.get(policy.unit)
+        if pool is None:
+            left_out[method.slug] = "no parallel samples" if policy.unit is Unit.SAMPLE else "no chains"
+            continue
+        fitted = replace(method, size=pool.size)
+        unknown = sorted(set(policy.needs_features) - set(pool.features) - _ORACLE)
+        if (policy.needs_scores or _ORACLE & set(policy.needs_features)) and not pool.scored:
+            left_out[method.slug] = "no scores"
+        elif unknown:
+            left_out[method.slug] = f"no predictions of {', '.join(unknown)}"
+        elif not fitted.variants():
+            left_out[method.slug] = f"no setting for {pool.size} {policy.unit}s"
+        else:
+            kept.append(fitted)
+    return kept, left_out
+
+
+def left_out_sentence(left_out: Mapping[str, str]) -> str:
+    """Methods that were left out, by what is missing; empty where there are none."""
+    causes = dict.fromkeys(left_out.values())
+    parts = (f"{', '.join(slug for slug, why in left_out.items() if why == cause)} ({cause})" for cause in causes)
+    return f"left out: {'; '.join(parts)}" if left_out else ""
 
 
 def with_slugs(table: pd.DataFrame, slugs: Mapping[str, str]) -> pd.DataFrame:

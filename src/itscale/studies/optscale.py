@@ -77,7 +77,7 @@ def oracle_stop(pool: Pool, n_max: int, *, orders: int, seed: int) -> Outcomes:
 
 
 def bounds(pool: Pool, budgets: Iterable[int], *, benchmark: str, orders: int, seed: int, verifier: str = OWN) -> pd.DataFrame:
-    """Rows like the main table's for the oracle stop and for pass@N, at each budget.
+    """Rows like the main table's for the oracle stop (where there are scores) and for pass@N, at each budget.
 
     The oracle stop is shown as what is expected of best-of-N and what the stop changes of it on the same orders, at most
     pass@N: so neither bound lies on the wrong side of what it bounds by the chance of the orders.
@@ -85,15 +85,17 @@ def bounds(pool: Pool, budgets: Iterable[int], *, benchmark: str, orders: int, s
     problems = len(pool.problem_ids)
     rows = []
     for n in budgets:
-        best = make_policy("best_of_n", n=n)
+        best = make_policy("best_of_n" if pool.scored else "self_consistency", n=n)
         full = replay(best, pool, orders=orders, seed=seed)
         label = {"benchmark": benchmark, "unit": str(Unit.SAMPLE), "budget": n}
-        found = oracle_stop(pool, n, orders=orders, seed=seed)
-        fixed, base, ours = question_means(best, pool, full), replayed(full, problems), replayed(found, problems)
+        fixed = question_means(best, pool, full)
         passed = pass_at(pool, [n])[0] if orders > 1 else per_problem(pool.correct[:, :n].any(axis=1), pool, problems)
-        accuracy = np.minimum(fixed.accuracy + ours.accuracy - base.accuracy, passed)
-        shown = Means(accuracy, fixed.ledger + (ours.ledger - base.ledger))
-        rows.append({**label, "method": "oracle stop", "verifier": verifier, **summary(shown, found, full)})
+        if pool.scored:
+            found = oracle_stop(pool, n, orders=orders, seed=seed)
+            base, ours = replayed(full, problems), replayed(found, problems)
+            accuracy = np.minimum(fixed.accuracy + ours.accuracy - base.accuracy, passed)
+            shown = Means(accuracy, fixed.ledger + (ours.ledger - base.ledger))
+            rows.append({**label, "method": "oracle stop", "verifier": verifier, **summary(shown, found, full)})
         gained = paired_difference(passed, fixed.accuracy, SHARE).columns("accuracy_difference")
         cells = mean_interval(passed, SHARE).columns("accuracy") | gained
         rows.append({**label, "method": "pass@N", "verifier": NONE, **summary(fixed, full, full), **cells})
@@ -107,7 +109,7 @@ def reliability(pool: Pool, known: Calibration, *, benchmark: str, orders: int, 
     the rule `ours` with the calibration split's and, where there are any, the question's predicted moments.
     """
     peek = 5
-    if pool.size < peek + ahead:
+    if pool.size < peek + ahead or not pool.scored:
         return pd.DataFrame(columns=["benchmark", "fit", "predicted", "observed", "observed_low", "observed_high", "cases"])
     order = orders_of(pool, orders, seed).reshape(-1, pool.size)[:, : peek + ahead]
     row = np.repeat(np.arange(pool.rows), len(order) // pool.rows)

@@ -10,6 +10,7 @@ from itscale.data.records import Pool, Unit
 from itscale.data.tables import interval_cells
 from itscale.drivers.expectation import expected
 from itscale.drivers.replay import per_problem, replay
+from itscale.errors import UserError
 from itscale.policies.fixed import BestOfN, MultiRoundThinking, SelfConsistency
 from itscale.policies.protocol import Policy
 from itscale.studies.compare import OWN, compare
@@ -50,17 +51,21 @@ def parallel_curves(rule: type[BestOfN | SelfConsistency], pool: Pool) -> dict[s
 def compare_rounds(
     policies: list[tuple[str, Policy]], pools: dict[Unit, Pool], *, benchmark: str, verifier: str = OWN
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Replay every sequential method over the chains, beside parallel samples at as many total and at as many completion tokens.
+    """Replay every sequential method over the chains, beside parallel samples (where there are any) at as many tokens.
+
+    Total tokens are held equal, and completion tokens; best-of-N stands beside where there are scores.
 
     Returns:
         The table (a row per method: the main table's columns and more), the stops as `compare` counts them, and the curves
         of the parallel methods (method, budget, accuracy, total and completion tokens with intervals).
     """
-    chains, samples = pools[Unit.ROUND], pools[Unit.SAMPLE]
-    if chains.problem_ids != samples.problem_ids:
-        raise ValueError(f"{benchmark}: the two pools hold different problems")
+    chains, samples = pools[Unit.ROUND], pools.get(Unit.SAMPLE)
+    if samples is not None and chains.problem_ids != samples.problem_ids:
+        raise UserError(
+            f"the samples and the chains of {benchmark} are of different questions: give both of the same, or one of the two."
+        )
     problems = len(chains.problem_ids)
-    curves = {name: parallel_curves(rule, samples) for name, rule in PARALLEL.items()}
+    curves = {} if samples is None else {name: parallel_curves(rule, samples) for name, rule in _possible(samples).items()}
     main, stops = compare(policies, pools, benchmark=benchmark, orders=1, seed=0, verifier=verifier)
 
     def accuracy_of(policy: Policy) -> np.ndarray:
@@ -81,6 +86,10 @@ def compare_rounds(
     return pd.concat([main, pd.DataFrame(rows)], axis=1), stops, _curve_table(curves, benchmark)
 
 
+def _possible(pool: Pool) -> dict[str, type[BestOfN | SelfConsistency]]:
+    return {name: rule for name, rule in PARALLEL.items() if pool.scored or not rule.needs_scores}
+
+
 def _curve_table(curves: dict[str, dict[str, Curve]], benchmark: str) -> pd.DataFrame:
     rows = []
     for name, by_kind in curves.items():
@@ -89,7 +98,10 @@ def _curve_table(curves: dict[str, dict[str, Curve]], benchmark: str) -> pd.Data
             for kind, curve in by_kind.items():
                 row |= mean_interval(curve.tokens[i]).columns(f"{kind}_tokens")
             rows.append(row)
-    return pd.DataFrame(rows)
+    ends = [
+        f"{quantity}{end}" for quantity in ("accuracy", *(f"{kind}_tokens" for kind in EQUAL)) for end in ("", "_low", "_high")
+    ]
+    return pd.DataFrame(rows, columns=["benchmark", "method", "budget", *ends])
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -108,6 +120,7 @@ def markdown(table: pd.DataFrame) -> str:
             **{
                 f"against {name}, equal {kind} tokens (points)": interval_cells(table, f"minus {name}{EQUAL[kind]}", 100, 1)
                 for name, kind in product(PARALLEL, EQUAL)
+                if f"minus {name}{EQUAL[kind]}" in table
             },
             "against the first answer (points)": interval_cells(table, "gain", 100, 1),
             "total tokens": interval_cells(table, "total_tokens", 1, 0),

@@ -38,9 +38,9 @@ def validation_tables(
     hold out, leave out the questions with one; where all have one there are no such rows, and no `carries_to` of them.
 
     Args:
-        chains: labelled chains of the benchmark, three rounds at least.
+        chains: labelled chains of the benchmark; with fewer than three rounds nothing is said of their order and memory.
         labels: level of each problem by its id.
-        known: what the calibration split said, for the forecast without labels.
+        known: what the calibration split said, for the forecast without labels; empty where it had no scores.
         replicates: parametric bootstrap samples.
     """
     level, names = levels_of(chains.problem_ids, labels)
@@ -48,17 +48,18 @@ def validation_tables(
     fitted, order = validate(chains.correct, chains.problem, level, fit, replicates=replicates, seed=seed)
     p0, a, b = (rate.question.mean for rate in (fit.p0, fit.a, fit.b))
     bound = markov.bounds(p0, a, b)
-    blind = label_free(chains, known)
+    observed = per_question(chains.correct, chains.problem, len(level))
+    blind = np.full_like(observed, np.nan) if known.strata is None else label_free(chains, known)
     errors: dict[str, forecast.Errors] = {
         "simulation": forecast.simulated_errors(
             chains.problem, level, fit, chains.size, replicates=min(replicates, FORECASTS), seed=seed
         ),
         "data": forecast.held_out_errors(chains.correct, chains.problem, level),
     }
-    observed = per_question(chains.correct, chains.problem, len(level))
-    errors["data"][forecast.ALL, forecast.LABEL_FREE] = [
-        paired_difference(*each, SHARE) for each in zip(blind.T, observed.T, strict=True)
-    ]
+    if known.strata is not None:
+        errors["data"][forecast.ALL, forecast.LABEL_FREE] = [
+            paired_difference(*each, SHARE) for each in zip(blind.T, observed.T, strict=True)
+        ]
     divisible = int(forecast.divisible(chains.problem, len(level)).sum())
     tables = {
         "rounds": _rounds(observed, fitted, bound, blind, level, names),

@@ -35,7 +35,8 @@ class Order:
     """Second against first order: G^2 summed over questions and of the pooled counts, with their p-values.
 
     `memory` is how much likelier a correct answer is where the one before last was correct, [after wrong, after correct]: the
-    mean within-question difference minus what first-order chains of this length show; `memory_p` two-sided.
+    mean within-question difference minus what first-order chains of this length show; `memory_p` two-sided. Two rounds say
+    nothing of it: all are NaN.
     """
 
     within: float
@@ -92,7 +93,7 @@ def memory(counts: np.ndarray) -> np.ndarray:
 def validate(
     correct: np.ndarray, problem: np.ndarray, level: np.ndarray, fit: ChainFit, *, replicates: int = 400, seed: int = 0
 ) -> tuple[Fit, Order]:
-    """Goodness of fit (a group a level, then all questions) and the order test of chains correct [R, K >= 3]."""
+    """Goodness of fit (a group a level, then all questions) and the order test of chains correct [R, K]."""
     questions = len(level)
     groups = np.concatenate([level == np.arange(level.max() + 1)[:, None], np.ones((1, questions), bool)]).astype(float)
     groups /= groups.sum(1, keepdims=True)
@@ -115,6 +116,10 @@ def validate(
     null = (((residual - residual.mean(0)) / scale) ** 2).sum(-1)
     own = (((observed - predicted - residual.mean(0)) / scale) ** 2).sum(-1)
     low, high = (predicted + np.quantile(residual, q, axis=0) for q in (0.025, 0.975))
+    fitted = Fit(observed, predicted, low, high, _p_value(null, own))
+    if correct.shape[1] < 3:
+        nan = float("nan")
+        return fitted, Order(nan, nan, nan, nan, np.full(2, nan), np.full(2, nan))
     memories = np.stack([m for _, _, _, m in drawn])
     centred = np.abs(memories - memories.mean(0))
     pooled = float(g_squared(second_order_counts(correct, problem, questions).sum(0)))
@@ -126,7 +131,7 @@ def validate(
         memory=now - memories.mean(0),
         memory_p=_p_value(centred, np.abs(now - memories.mean(0))),
     )
-    return Fit(observed, predicted, low, high, _p_value(null, own)), order
+    return fitted, order
 
 
 def _p_value(null: np.ndarray, own: np.ndarray) -> np.ndarray:
