@@ -1,6 +1,7 @@
 """Samples as other people and other tools keep them: each kind of file and column gives the pool that it says."""
 
 import gzip
+import hashlib
 import json
 import math
 
@@ -15,6 +16,7 @@ from itscale.cli.options import app
 from itscale.cli.pools import parse_columns
 from itscale.data.records import POOL, Problem, Unit, read_any_pool, read_json, read_pool, read_table, write_table
 from itscale.errors import UserError
+from itscale.sources.datasets import normalise
 from itscale.sources.samples import import_samples, part_of, read_questions
 from itscale.sources.scores import mapped_scores
 
@@ -672,5 +674,8 @@ def test_a_pool_is_split_by_the_text_of_its_questions_whatever_else_it_holds(tmp
         assert set(first.samples["problem_id"]) == set(first.scores["problem_id"]) == {p.problem_id for p in first.problems}
     assert not asked["calibration"] & asked["test"] and len(asked["calibration"] | asked["test"]) == 60
     assert 12 <= len(asked["calibration"]) <= 36  # 24 are expected, with a standard deviation of 3.8
+    # Questions that `take` of a dataset chose, those of the lowest hash of their text, fall on both sides too.
+    taken = sorted(samples.problems, key=lambda p: hashlib.sha256(normalise(p.question).encode()).digest())[:30]
+    assert 3 <= len({p.question for p in taken} & asked["calibration"]) <= 22
     with pytest.raises(UserError, match="none of the 60 questions falls into the calibration part"):
         part_of(samples, 1e-9, "calibration")
