@@ -1,4 +1,4 @@
-"""Draw docs/published_rounds.png from config/published_rounds.csv, and print what differences of config/published.csv can bear."""
+"""Draw docs/published_rounds.png from config/published_rounds.csv; print what differences of config/published.csv can bear."""
 
 from pathlib import Path
 

@@ -38,7 +38,7 @@ def two_state(first: float, second: float, later: float) -> TwoState:
 
 
 def band(share: np.ndarray, questions: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shares between which 95 % of runs over so many questions lie where `share` [K] is true, question by question independent."""
+    """Shares between which 95 % of runs over so many independent questions lie where `share` [K] is true."""
     low, high = binom.interval(0.95, questions, share)
     return low / questions, high / questions
 
