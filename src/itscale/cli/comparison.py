@@ -194,16 +194,8 @@ def replay(
             policies = [(name, best or policy) for (name, policy), (_, best) in zip(policies, chosen, strict=True)]
             orders = 1
         main, stops = stage.compare(policies, pools, orders=orders, seed=seed, price=paid, **label)
-<<<<<<< HEAD
         if protocol == "calibrated":
             stops = with_promises(stops, frozen["methods"])
-        curves = stage.accuracy_curves(pools[Unit.SAMPLE], **label)
-        if tables["curves"]:  # what needs no verifier is there already
-            curves = curves[curves["verifier"] != stage.NONE]
-        fits = stage.score_fits(pools[Unit.SAMPLE], **label)
-        spread = fit_calibration(pools[Unit.SAMPLE], **label)
-        for name, table in zip(tables, (main.assign(protocol=protocol), stops, curves, fits, spread), strict=True):
-=======
         found = {"main": main.assign(protocol=protocol), "stops": stops}
         if Unit.SAMPLE in pools:
             curves = stage.accuracy_curves(pools[Unit.SAMPLE], **label)
@@ -213,7 +205,6 @@ def replay(
             if pools[Unit.SAMPLE].scored:
                 found["fit_calibration"] = fit_calibration(pools[Unit.SAMPLE], **label)
         for name, table in found.items():
->>>>>>> 54b22a8 (Imported pools, servers, no verifier or the model's confidence, and chains or samples alone go through the whole workflow)
             tables[name].append(table)
     for name, parts in tables.items():
         if not parts:
@@ -265,7 +256,6 @@ def collect(
 
 
 @step.command()
-<<<<<<< HEAD
 def rule_table(
     main: Annotated[Path, typer.Option(help="The main table of all benchmarks (CSV).")],
     chosen: Annotated[Path, typer.Option(help="What the calibration chose, a table of `itscale calibrate`.")],
@@ -284,14 +274,11 @@ def rule_table(
 
 
 @step.command()
-def markdown(table: Annotated[Path, typer.Option(help="The main table (CSV).")], out: Out) -> None:
-=======
 def markdown(
     table: Annotated[Path, typer.Option(help="The main table (CSV).")],
     out: Out,
     calibration: Annotated[Path | None, typer.Option(help="What `itscale calibrate` wrote: it names what was left out.")] = None,
 ) -> None:
->>>>>>> 54b22a8 (Imported pools, servers, no verifier or the model's confidence, and chains or samples alone go through the whole workflow)
     """Write the main table for people."""
     from itscale.data import tables as stage
     from itscale.data.records import write_atomic
