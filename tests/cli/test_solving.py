@@ -37,6 +37,7 @@ from itscale.grading.settings import Grading
 from itscale.models import verifier
 from itscale.models.verifier import Verifier as verifier_class
 from itscale.policies import POLICIES, make_policy
+from itscale.policies.optpo import VoteLead
 from itscale.policies.protocol import Reason
 from itscale.sources.samples import read_questions
 from itscale.studies import live as live_study
@@ -240,6 +241,12 @@ def test_deciding_by_arrival_favours_what_is_short():
     assert level["accuracy_difference"][0] == 0
 
 
+class Arrays(VoteLead):
+    """A policy without a hash, as those are that a calibration has given arrays."""
+
+    __hash__ = None
+
+
 def test_a_study_compares_each_method_with_its_fixed_budget():
     pool = random_pool(6, rows=12, size=16)
     table = table_of(pool)
@@ -247,10 +254,11 @@ def test_a_study_compares_each_method_with_its_fixed_budget():
     policies = [
         ("votes", make_policy("vote_lead", lead=2, n_max=16)),
         ("threshold", make_policy("score_threshold", s_min=0.6, n_max=16)),
+        ("arrays", Arrays(lead=3, n_max=16)),
     ]
     bench = Bench(ReplayingEngine(table, 12), Sampling(), StoredScores(table))
     found = study(problems, policies, bench, "stored")
-    assert found["method"].tolist() == ["fixed self_consistency", "votes", "fixed best_of_n", "threshold"]
+    assert found["method"].tolist() == ["fixed self_consistency", "votes", "fixed best_of_n", "threshold", "arrays"]
     whole = pool.completion_tokens.sum() / 12
     assert found["tokens_drawn"][0] == pytest.approx(whole)
     assert found["token_saving"][1] == pytest.approx(1 - found["tokens_drawn"][1] / whole)

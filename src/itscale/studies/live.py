@@ -66,21 +66,26 @@ def study(problems: list[Problem], policies: list[tuple[str, Policy]], bench: Be
     have a price: dollars per problem, with _low and _high.
     """
     bench.run(problems[:4], policies[0][1])  # warms the engine up
-    wholes = dict.fromkeys(reference(policy) for _, policy in policies)
-    asked = list(dict.fromkeys(each for _, policy in policies for each in (reference(policy), policy)))
+    # A fixed N is run once, before the first policy that it stands beside; policies that hold arrays have no hash.
+    places: dict[Policy, int] = {}
+    asked: list[Policy] = []
+    for _, policy in policies:
+        if (whole := reference(policy)) not in places:
+            places[whole] = len(asked)
+            asked.append(whole)
+        asked.append(policy)
     halves = [half for half in (problems[::2], problems[1::2]) if half]
-    runs: dict[Policy, list[Run]] = {policy: [] for policy in asked}
-    for half, order in zip(halves, (asked, asked[::-1]), strict=False):
-        for policy in order:
-            runs[policy].append(bench.run(half, policy))
-    rows = []
+    runs: list[list[Run]] = [[] for _ in asked]
+    for half, order in zip(halves, (range(len(asked)), reversed(range(len(asked)))), strict=False):
+        for place in order:
+            runs[place].append(bench.run(half, asked[place]))
+    rows, names = [], iter(name for name, _ in policies)
     with Comparer(bench.grading) as comparer:
-        for method, policy in policies:
-            whole = reference(policy)
-            if whole in wholes:
-                del wholes[whole]
-                rows.append(_row(f"fixed {whole.family}", whole, runs[whole], runs[whole], comparer, bench.price))
-            rows.append(_row(method, policy, runs[policy], runs[whole], comparer, bench.price))
+        for place, policy in enumerate(asked):
+            fixed = place in places.values()
+            whole = runs[place] if fixed else runs[places[reference(policy)]]
+            method = f"fixed {policy.family}" if fixed else next(names)
+            rows.append(_row(method, policy, runs[place], whole, comparer, bench.price))
     return pd.DataFrame(rows).assign(engine=engine)
 
 
