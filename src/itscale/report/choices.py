@@ -27,19 +27,23 @@ _SYMBOLS = {
     "h": "hexagon",
     "p": "pentagon",
 }
+CALIBRATION = "results/calibration.json"
 _KINDS = {"self_consistency": "votes", "best_of_n": "best-scored sample", "mr_thinking": "rounds"}
 _QUANTITIES = ("accuracy", "accuracy_difference", "completion_tokens", "total_tokens", "dollars")
 
 
-def points(main: pd.DataFrame, calibration: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """A point a row of the main table, JSON-ready; `calibration` is what `itscale calibrate` wrote, for the settings."""
+def points(main: pd.DataFrame, calibration: Mapping[str, Any] | None, path: str = CALIBRATION) -> list[dict[str, Any]]:
+    """A point a row of the main table, JSON-ready; `calibration` is what `itscale calibrate` wrote to `path`: the settings."""
     found = []
     for row, share in zip(main.to_dict("records"), saved(main), strict=True):
         style, rule = look_of(row["method"]), POLICIES.get(row.get("slug", ""))
         point = {name: row[name] for name in ("benchmark", "method", "verifier", "budget", "samples_drawn")}
         point |= {"kind": _KINDS.get(row["family"], row["family"]), "color": style["color"]}
         point |= {"symbol": _SYMBOLS.get(style["marker"], "circle"), "saved": _number(share)}
-        point |= {"needs": [n for n in rule.needs if n != "calibration"] if rule else [], "command": command(row, calibration)}
+        point |= {
+            "needs": [n for n in rule.needs if n != "calibration"] if rule else [],
+            "command": command(row, calibration, path),
+        }
         for name in _QUANTITIES:
             if name in row:
                 point[name] = [_number(row.get(f"{name}{end}")) for end in ("", "_low", "_high")]
@@ -47,7 +51,7 @@ def points(main: pd.DataFrame, calibration: Mapping[str, Any] | None) -> list[di
     return found
 
 
-def command(row: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> str:
+def command(row: Mapping[str, Any], calibration: Mapping[str, Any] | None, path: str = CALIBRATION) -> str:
     """The `itscale solve` line of a row of the main table; empty for a rule that exists in a replay only."""
     rule = POLICIES.get(row.get("slug", ""))
     if rule is None or getattr(rule.policy, "replay_only", False):
@@ -55,7 +59,7 @@ def command(row: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> st
     settings = _settings(row, calibration)
     words = ["itscale", "solve", "--policy", rule.slug]
     words += [word for key, value in settings.items() for word in ("--set", f"{key}={_plain(value)}")]
-    words += ["--calibration", "results/calibration.json"] * rule.calibrated
+    words += ["--calibration", path] * rule.calibrated
     words += ["--verifier", "PRM"] * ("verifier" in rule.needs)
     words += ["--predictions", "PREDICTIONS"] * ("predictor" in rule.needs)
     return shlex.join([*words, "--model", "MODEL", "--problems", "questions.jsonl"])

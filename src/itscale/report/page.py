@@ -101,7 +101,7 @@ def build(results: Path, *, folder: Path, configfiles: list[Path], config: dict[
         first=[f for f in figures if f.name in _FIRST],
         main=_as_text("comparison-main", readable(main), "tables/main.csv") if main is not None else None,
         summary=_summary(found),
-        points=_json(points(main, record) if main is not None else []),
+        points=_json(points(main, record, str(calibration)) if main is not None else []),
         questions=_json(browsed),
         assets={name: _asset(name) for name in _ASSETS},
         figures=[f for f in figures if f.name not in _FIRST],
