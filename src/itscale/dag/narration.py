@@ -10,31 +10,30 @@ from collections.abc import Callable, Mapping
 from snakemake.logging import ColorizingTextHandler, DefaultFormatter
 from snakemake_interface_logger_plugins.common import LogEvent
 
-# Seconds of a job of the default run on one core, by rule: what a share of the work is reckoned with. Others count as 2.
+# Processor seconds of a job of a default run, about, by rule: what a share of the work is reckoned with. Others count as 2.
 SECONDS: Mapping[str, float] = {
-    "samples": 12,
-    "scores": 15,
-    "other_scores": 20,
-    "grades": 5,
-    "predictor": 60,
-    "predictions": 4,
-    "calibration": 60,
-    "replay": 60,
-    "optscale_study": 40,
-    "optscale_theory": 10,
-    "vote_guarantees": 25,
-    "vote_study": 20,
-    "markovscale_analysis": 50,
-    "train_on_votes": 100,
-    "try_learning_rate": 100,
-    "live_run": 54,
-    "toy_trial": 600,
-    "page": 8,
-    "figures": 20,
+    "samples": 29,
+    "scores": 23,
+    "other_scores": 30,
+    "grades": 1,
+    "pool": 1,
+    "predictor": 12,
+    "predictor_quality": 10,
+    "predictions": 8,
+    "calibration": 13,
+    "replay": 10,
+    "optscale_study": 56,
+    "optscale_theory": 3,
+    "vote_guarantees": 3,
+    "vote_study": 3,
+    "markovscale_analysis": 10,
+    "train_on_votes": 141,
+    "try_learning_rate": 141,
+    "live_run": 130,
+    "page": 12,
+    "figures": 5,
 }
 _OTHERS = 2.0
-# What the SLURM plug-in says where no account is given, and the cluster takes the user's own.
-_NOISE = ("No SLURM account given", "No account was given", "Guessed SLURM account", "Unable to guess SLURM account")
 _KEPT = ("Nothing to be done", "Nothing to unlock", "Unlocking", "Terminating", "Will exit")
 
 
