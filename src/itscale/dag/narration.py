@@ -34,6 +34,8 @@ SECONDS: Mapping[str, float] = {
     "figures": 5,
 }
 _OTHERS = 2.0
+# What the SLURM plug-in says where no account is given, and the cluster takes the user's own.
+_NOISE = ("No SLURM account given", "No account was given", "Guessed SLURM account", "Unable to guess SLURM account")
 _KEPT = ("Nothing to be done", "Nothing to unlock", "Unlocking", "Terminating", "Will exit")
 
 
