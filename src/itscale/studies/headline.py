@@ -38,12 +38,13 @@ def headline(main: pd.DataFrame, rounds: pd.DataFrame | None = None) -> Headline
     voting = _pick(main, VOTES, "self_consistency", [NONE])
     scored = _pick(main, SCORES, "best_of_n", verifiers[:1])
     sequential = _equal(main, rounds)
-    rows = pd.concat([part for part in (voting, scored, sequential) if len(part)], ignore_index=True)
+    parts = [part for part in (voting, scored, sequential) if len(part)] or [_alone(main)]
+    rows = pd.concat(parts, ignore_index=True)
     rows["saved"] = saved(rows)
     sentences = [_compared(main), _best(voting, "Without a verifier")]
     sentences += [_best(scored, f"With the verifier {verifiers[0]}")] if verifiers else ["No rule with a verifier was compared."]
     sentences.append(_others(main, verifiers))
-    sentences.append(_rounds(sequential))
+    sentences.append(_rounds(sequential) if len(voting) or len(scored) else _best(rows, "Over rounds of re-answering"))
     return Headline(tuple(sentence for sentence in sentences if sentence), rows)
 
 
@@ -69,6 +70,11 @@ def _equal(main: pd.DataFrame, rounds: pd.DataFrame | None) -> pd.DataFrame:
     row = of.sort_values("slug", key=lambda s: s.map(ROUNDS.index)).head(1)
     differences = {f"accuracy_difference{end}": row[f"{name}{end}"] for end in ("", "_low", "_high")}
     return row.assign(**differences, completion_tokens_difference=0.0, against="votes, equal tokens")
+
+
+def _alone(main: pd.DataFrame) -> pd.DataFrame:
+    """All rules of a run of chains alone, each at its largest limit."""
+    return main.sort_values("budget", kind="stable").drop_duplicates("slug", keep="last").assign(against="its fixed N")
 
 
 def _points(row: pd.Series) -> str:
