@@ -17,6 +17,7 @@ from itscale.engines.protocol import Finish, Usage, failed
 from itscale.engines.replaying import ReplayingEngine
 from itscale.errors import UserError
 from itscale.grading.comparison import Comparer
+from itscale.models.prompts import PLAIN, PromptSettings
 from itscale.policies import make_policy
 from pools import random_pool
 
@@ -143,7 +144,7 @@ class Counting:
     """An engine whose tokens are characters, or (`server`) that does not say."""
 
     def __init__(self, server):
-        self.server = server
+        self.server, self.prompts = server, PLAIN
 
     def encode(self, question, previous):
         text = f"{question}|{previous}" if previous is not None else question
@@ -154,9 +155,36 @@ class Counting:
 def test_a_runaway_answer_is_not_carried(server, fits):
     engine = Counting(server)
     for length in (1, 150, fits):
-        assert carried(engine, "q", "9" * length, "7") == "9" * length
-    assert carried(engine, "q", "9" * (fits + 1), "7") == "7"
-    assert carried(engine, "q", None, "7") == "7" and carried(engine, "q", None, None) is None
+        assert carried(engine, "q", "", "9" * length, "7") == "9" * length
+    assert carried(engine, "q", "", "9" * (fits + 1), "7") == "7"
+    assert carried(engine, "q", "", None, "7") == "7" and carried(engine, "q", "", None, None) is None
+
+
+def test_the_published_prompt_carries_the_first_box_of_the_last_output():
+    engine = Counting(False)
+    engine.prompts = PromptSettings(form="published")
+    assert carried(engine, "q", r"\boxed{4}, no, \boxed{5}", "5", "7") == "4"
+    assert carried(engine, "q", "I give up.", None, "7") == ""
+    assert carried(engine, "q", "The answer is 5.", "5", None) == ""
+    assert carried(engine, "q", f"\\boxed{{{'9' * 201}}}", "9" * 201, "7") == ""
+
+
+def test_a_chain_under_the_published_prompt_asks_with_an_empty_box_where_no_answer_came(tmp_path):
+    pool = random_pool(0, rows=1, size=4, unit=Unit.ROUND)
+    table = table_of(pool)
+    table["text"] = [r"\boxed{3} or \boxed{4}", "I do not know.", r"\boxed{5}", r"\boxed{6}"]
+    prompts = []
+
+    class Published(ReplayingEngine):
+        def encode(self, question, previous):
+            prompts.append(previous)
+            return f"{question} {previous}"
+
+    engine = Published(table, 4)
+    engine.prompts = PromptSettings(form="published")
+    problems = [Problem(i, f"question {i}", "unknown") for i in pool.problem_ids]
+    generate_shard(problems, engine, Plan("chain", rounds=4), tmp_path / "samples.parquet", {})
+    assert prompts == [None, "3", "", "5"]
 
 
 def test_a_runaway_answer_ends_no_chain(tmp_path):

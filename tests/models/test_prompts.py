@@ -4,8 +4,10 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from itscale.engines import EngineSettings
 from itscale.errors import UserError
-from itscale.models.prompts import PromptSettings, encode_text, marks, render, rendered
+from itscale.models.prompts import PromptSettings, encode_text, first_box, marks, message, render, rendered
+from itscale.toytask.tokenizer import build_tokenizer
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -44,6 +46,53 @@ def test_system_prompt_instruction_and_arguments_reach_the_template():
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1+1\nBox it.<|im_end|>\n"
         "<|im_start|>assistant\n<think></think>"
     )
+
+
+ASKED = (
+    "Answer the following questions. You should think step-by-step and put your final answer within $\\boxed{answer}$, where "
+    "[answer] is just the final number or expression that solves the problem.\n Question: What is 1+1?"
+)
+
+
+@pytest.mark.parametrize(
+    ("form", "previous", "expected"),
+    [
+        ("own", None, "What is 1+1?\nBox it."),
+        ("own", "3", "What is 1+1?\nBox it.\nThe assistant's previous answer is: $\\boxed{3}$, and please re-answer."),
+        ("published", None, ASKED),
+        ("published", "3", f"{ASKED}\nThe assistant's previous answer is: $\\boxed{{3}}$, and please re-answer."),
+        ("published", "", f"{ASKED}\nThe assistant's previous answer is: $\\boxed{{}}$, and please re-answer."),
+    ],
+)
+def test_the_prompts_are_as_published_or_ours(form, previous, expected):
+    settings = EngineSettings("model", instruction="\nBox it.", prompt=form).prompts
+    assert message("What is 1+1?", previous, settings) == expected
+    chat = tokenizer()
+    assert chat.decode(render(chat, "What is 1+1?", previous, settings)) == (
+        f"<|im_start|>user\n{expected}<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        (r"So \boxed{4}. No: \boxed{5}.", "4"),
+        (r"$\boxed{\frac{1}{2}}$", r"\frac{1}{2}"),
+        (r"\boxed{}", ""),
+        (r"\boxed{4", ""),
+        ("The answer is 4.", ""),
+        (r"} <think>\boxed{7}</think> \boxed{8}", "7"),
+    ],
+)
+def test_the_first_box_of_an_output(text, held):
+    assert first_box(text) == held
+
+
+def test_prompts_that_cannot_be_are_one_sentence():
+    with pytest.raises(UserError, match="prompt is 'ours': choose own or published"):
+        EngineSettings("model", prompt="ours")
+    with pytest.raises(UserError, match="no letters for it: choose own"):
+        render(build_tokenizer(), "1+1", None, PromptSettings(form="published"))
 
 
 def test_a_template_that_prints_the_date_prints_the_one_of_the_settings():

@@ -314,8 +314,9 @@ class Driver:
 
     def _carried(self, row: _Row, completion: Completion, place: Place | None) -> str | None:
         """The answer that the next round's prompt carries."""
-        answer = self.assessor.grading.extract(_text(completion, place), completion.finish)
-        return carried(self.engine, row.problem.question, answer, row.previous)
+        text = _text(completion, place)
+        answer = self.assessor.grading.extract(text, completion.finish)
+        return carried(self.engine, row.problem.question, text, answer, row.previous)
 
     def _give_up(self) -> None:
         """End a run of which too many requests fail; called again it sends those again."""

@@ -18,6 +18,7 @@ from itscale.drivers.failures import Failures
 from itscale.engines.protocol import Completion, Engine, Finish, Request, Sampling
 from itscale.errors import UserError, refuse_below
 from itscale.grading.answers import check_format, extract_answer
+from itscale.models.prompts import first_box
 from itscale.progress import advance, progress
 
 Key = tuple[str, int, int, int]
@@ -61,11 +62,14 @@ def request_seed(seed: int, key: Key) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def carried(engine: Engine, question: str, answer: str | None, before: str | None) -> str | None:
+def carried(engine: Engine, question: str, text: str, answer: str | None, before: str | None) -> str | None:
     """The answer that the next round's prompt carries: this one, or the one before where it is none or has over 200 tokens.
 
-    A server does not say how many tokens an answer has: four characters count as one.
+    The published prompt carries the first box of `text`, and an empty one in such a case. A server does not say how many tokens
+    an answer has: four characters count as one.
     """
+    if engine.prompts.form == "published":
+        answer, before = first_box(text), ""
     if answer is None or len(answer.encode()) <= _CARRIED:  # no token is shorter than a byte
         return answer or before
     prompt = engine.encode(question, answer)
@@ -139,7 +143,7 @@ class _Shard:
             return []
         row, before, plan = self.done[key].read(), self._previous.get((problem_id, chain)), self._plan
         answer = extract_answer(row["text"], row["finish_reason"], form=plan.answer, read_cut_off=plan.read_cut_off)
-        self._previous[problem_id, chain] = carried(self._engine, self._questions[problem_id], answer, before)
+        self._previous[problem_id, chain] = carried(self._engine, self._questions[problem_id], row["text"], answer, before)
         following = (problem_id, chain, round_ + 1, sample)
         if following in self.done:
             return self._follow(following)

@@ -25,7 +25,7 @@ from itscale.engines.protocol import Completion, Request, Sampling, Usage, faile
 from itscale.engines.replies import Reply, ServerSaysError, is_web_page, one_line
 from itscale.errors import UserError
 from itscale.models.confidence import ALTERNATIVES
-from itscale.models.prompts import PLAIN, PromptSettings, user_turn
+from itscale.models.prompts import PLAIN, PromptSettings, message
 
 _ATTEMPTS = 6
 _POLL_S = 0.05
@@ -123,7 +123,7 @@ class OpenaiEngine:
         parameters: Mapping[str, str | None] | None = None,
     ) -> None:
         self.slots = slots
-        self._settings = prompts
+        self.prompts = prompts
         self._url, _, name = url.partition("#")
         self._dialect = Dialect(self._url, parameters or {})
         self._loop = asyncio.new_event_loop()
@@ -197,7 +197,7 @@ class OpenaiEngine:
         return AsyncRetrying(retry=retry_if_exception(_passing), wait=_pause, stop=stop_after_attempt(most), reraise=True)
 
     def encode(self, question: str, previous: str | None) -> str:
-        return well_formed(user_turn(question + self._settings.instruction, previous))
+        return well_formed(message(question, previous, self.prompts))
 
     @property
     def outstanding(self) -> int:
@@ -245,7 +245,7 @@ class OpenaiEngine:
         counting = streamed and self._dialect.takes("stream_options")
         return {
             **_wanted(request.sampling),
-            "chat_template_kwargs": dict(self._settings.template_arguments) or None,
+            "chat_template_kwargs": dict(self.prompts.template_arguments) or None,
             "seed": request.seed,
             "stream": True if streamed else None,
             "stream_options": {"include_usage": True} if counting else None,
@@ -258,7 +258,7 @@ class OpenaiEngine:
         said = self._dialect.spoken(self._parameters(job.request))
         if running := said.pop("continuous_usage_stats", False):
             said["stream_options"] |= {"continuous_usage_stats": True}
-        before = [{"role": "system", "content": self._settings.system_prompt}] if self._settings.system_prompt else []
+        before = [{"role": "system", "content": self.prompts.system_prompt}] if self.prompts.system_prompt else []
         messages = [*before, {"role": "user", "content": job.request.prompt_ids}]
         body = {"model": self._model, "messages": messages, **said}
         reply = Reply()

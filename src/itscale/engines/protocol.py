@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from itscale.errors import UserError, refuse_below
 from itscale.models.confidence import Confidence
+from itscale.models.prompts import PromptSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,7 @@ class Engine(Protocol):
     """Continuous generation; `slots` requests run together, further ones wait inside."""
 
     slots: int
+    prompts: PromptSettings
 
     @property
     def outstanding(self) -> int:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from itscale.data.records import KEY
 from itscale.engines.protocol import Completion, Finish, Request, Usage
+from itscale.models.prompts import PLAIN
 
 Arrival = Literal["length", "submission", "reverse", "random"]
 
@@ -26,7 +27,7 @@ class ReplayingEngine:
     """
 
     def __init__(self, samples: pd.DataFrame, slots: int, arrival: Arrival = "length", seed: int = 0) -> None:
-        self.slots = slots
+        self.slots, self.prompts = slots, PLAIN
         columns = samples[[*KEY, "text", "finish_reason", "prompt_tokens", "cached_prompt_tokens", "completion_tokens"]]
         self._stored = {json.dumps(list(row[:4])): row[4:] for row in columns.itertuples(index=False, name=None)}
         self._arrival = arrival

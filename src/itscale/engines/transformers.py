@@ -58,7 +58,7 @@ class TransformersEngine:
             self._tokenizer = AutoTokenizer.from_pretrained(model)
             self._model = self._load(model, precision(model, dtype))
             self._stops = stop_tokens(model, self._tokenizer)
-        self._settings = prompts
+        self.prompts = prompts
         self._window: int = getattr(self._model.config, "max_position_embeddings", None) or sys.maxsize
         self.slots = batch_size
         self._waiting: deque[Request] = deque()
@@ -78,7 +78,7 @@ class TransformersEngine:
         return model.to(self._device).eval()
 
     def encode(self, question: str, previous: str | None) -> tuple[int, ...]:
-        return tuple(render(self._tokenizer, question, previous, self._settings))
+        return tuple(render(self._tokenizer, question, previous, self.prompts))
 
     @property
     def outstanding(self) -> int:

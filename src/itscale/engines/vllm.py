@@ -111,7 +111,7 @@ class VllmEngine:
         }
         with model_files(model):
             self._engine = self._start(str(model), options)
-        self._settings = prompts
+        self.prompts = prompts
         self.slots = batch_size
         self._running: dict[str, tuple[Request, Usage]] = {}  # what each would have cost if it were cut short now
         self._failed: list[Completion] = []
@@ -139,7 +139,7 @@ class VllmEngine:
             raise UserError(f"vLLM cannot serve {model} here ({reason}): {advice}.") from None
 
     def encode(self, question: str, previous: str | None) -> tuple[int, ...]:
-        return tuple(render(self._tokenizer, question, previous, self._settings))
+        return tuple(render(self._tokenizer, question, previous, self.prompts))
 
     @property
     def outstanding(self) -> int:

@@ -1,11 +1,11 @@
-"""Prompts: the question alone, or with the answer of the round before (MR-Thinking, arXiv 2503.19855)."""
+"""Prompts: the question alone, or with the answer of the round before (MR-Thinking, arXiv 2503.19855); ours, or as released."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, get_args
 
 from itscale.errors import UserError
 
@@ -17,6 +17,12 @@ SEPARATOR = "<extra_0>"
 CARD_PROMPT = "Please reason step by step, and put your final answer within \\boxed{}."
 # Asks for what the grader reads.
 BOX = "\nPlease reason step by step, and put your final answer within \\boxed{}."
+# What stands before the question in the released code of OptScale (arXiv 2506.22376), in every round.
+RELEASED = (
+    "Answer the following questions. You should think step-by-step and put your final answer within $\\boxed{answer}$, "
+    "where [answer] is just the final number or expression that solves the problem.\n Question: "
+)
+Form = Literal["own", "published"]
 # Templates that print today's date (Llama 3.2) print this one, which is also what they say without a clock.
 DATE = "2024-07-26"
 # Of a private area: takes the place of a text until the template is rendered.
@@ -28,14 +34,19 @@ class PromptSettings:
     """What stands around a question: `instruction` after it, `system_prompt` before it, and what the chat template is told.
 
     `template_arguments` go to the template by name (`enable_thinking`); `date` (ISO) is what a template reads for today.
+    `form` published is the released prompt: its own instruction stands before the question and `instruction` is not read; a
+    round after the first carries the first box of the last output, an empty one where there is none (`first_box`).
     """
 
     instruction: str = ""
     system_prompt: str = ""
     template_arguments: Mapping[str, Any] = field(default_factory=dict)
     date: str = DATE
+    form: Form = "own"
 
     def __post_init__(self) -> None:
+        if self.form not in get_args(Form):
+            raise UserError(f"prompt is {self.form!r}: choose own or published.")
         try:
             date.fromisoformat(self.date)
         except ValueError:
@@ -50,6 +61,26 @@ def user_turn(question: str, previous: str | None) -> str:
     if previous is None:
         return question
     return f"{question}{BEFORE_PREVIOUS}{previous}{AFTER_PREVIOUS}"
+
+
+def message(question: str, previous: str | None, settings: PromptSettings) -> str:
+    """The user's message under the settings: with our instruction after the question, or the released one before it."""
+    asked = f"{RELEASED}{question}" if settings.form == "published" else question + settings.instruction
+    return user_turn(asked, previous)
+
+
+def first_box(text: str) -> str:
+    r"""What the first `\boxed{}` of an output holds, as the released prompt carries it; nothing where no box is closed.
+
+    Ours is what lies between its braces. The released code reads on to the last brace of the line where more follow.
+    """
+    _, box, rest = text.partition("\\boxed{")
+    depth = 1 if box else 0
+    for place, letter in enumerate(rest):
+        depth += (letter == "{") - (letter == "}")
+        if depth == 0:
+            return rest[:place]
+    return ""
 
 
 def split_steps(text: str, step_break: str = "\n") -> list[str]:
@@ -81,9 +112,11 @@ def render(tokenizer: Any, question: str, previous: str | None, settings: Prompt
     Without a chat template (base models) the prompt is plain: system prompt and blank line, the user's turn, a line break.
 
     Raises:
-        UserError: the template refuses the system prompt or an argument.
+        UserError: the template refuses the system prompt or an argument; the published prompt is asked of a model of symbols.
     """
-    content, special = user_turn(question + settings.instruction, previous), marks(tokenizer)
+    if settings.form == "published" and not can_read(tokenizer, RELEASED):
+        raise UserError("engine.prompt is published, and the model's tokenizer has no letters for it: choose own.")
+    content, special = message(question, previous, settings), marks(tokenizer)
     if not tokenizer.chat_template:
         before = f"{settings.system_prompt}\n\n" if settings.system_prompt else ""
         return tokenizer(before)["input_ids"] + encode_text(tokenizer, f"{content}\n", special)
