@@ -72,6 +72,13 @@ def test_the_main_table_has_a_legend_what_is_saved_and_a_part_a_kind_of_rule(mai
     assert f"{100 * saved(value).item():.0f} " in row
 
 
+def test_the_main_table_has_dollars_where_tokens_have_a_price(main):
+    asc = main[(main["slug"] == "asc") & (main["budget"] == 64)]
+    assert "dollars" not in main_page(asc)
+    page = main_page(asc.assign(dollars=0.0123456, dollars_low=0.01, dollars_high=0.02))
+    assert "0.01235 [0.01000, 0.02000]" in page and "*dollars*" in page
+
+
 def test_the_command_writes_the_page_for_people(tmp_path):
     out = tmp_path / "SUMMARY.md"
     tables = ["--main", REFERENCE / "main.csv", "--rounds", REFERENCE / "markovscale_methods.csv"]

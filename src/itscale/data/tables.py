@@ -58,7 +58,8 @@ def saved(main: pd.DataFrame) -> pd.Series:
 
 
 def readable(main: pd.DataFrame) -> pd.DataFrame:
-    """The main table with a cell `mean [low, high]` per quantity."""
+    """The main table with a cell `mean [low, high]` per quantity; dollars where tokens have a price."""
+    paid = {"dollars": interval_cells(main, "dollars", 1, 5)} if "dollars" in main else {}
     return pd.DataFrame(
         {
             "benchmark": main["benchmark"],
@@ -73,6 +74,7 @@ def readable(main: pd.DataFrame) -> pd.DataFrame:
             "against the fixed N (points)": interval_cells(main, "accuracy_difference", 100, 1),
             "completion tokens": interval_cells(main, "completion_tokens", 1, 0),
             "total tokens": interval_cells(main, "total_tokens", 1, 0),
+            **paid,
             "stops by reason": main["stops"],
         }
     )
@@ -87,6 +89,7 @@ _LEGEND = """# Every rule and limit
   MR-Thinking for rounds, at the same limit. Brackets: 95 % intervals over questions.
 - *total tokens* add prompts and what the verifier and the predictor read.
 """
+_PAID = "- *dollars*: what a question's prompts and completions cost, at the generator's price.\n"
 _GROUPS = {
     "self_consistency": "Votes",
     "best_of_n": "Best-scored sample",
@@ -96,7 +99,7 @@ _GROUPS = {
 
 def markdown(main: pd.DataFrame) -> str:
     """The main table as Markdown: a legend, and a table for each kind of rule."""
-    parts = [_LEGEND]
+    parts = [_LEGEND + _PAID * ("dollars" in main)]
     for family, title in _GROUPS.items():
         if (of := main[main["family"] == family]).size:
             shown = readable(of.reset_index(drop=True))
