@@ -168,7 +168,28 @@ def desk(model, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/live.md"])
+def test_the_first_page_runs_as_written(tmp_path):
+    environment = {**ENVIRONMENT, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    rows = [
+        {"problem_id": f"q{i}", "gold": "4", "text": f"The answer is {4 + (i + j) % 3 // 2}."}
+        for i in range(12)
+        for j in range(16)
+    ]
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = [line for block in blocks("README.md", "bash") for line in block.splitlines()]
+    commands = [line for line in lines if line.startswith(("itscale import", "itscale advise"))]
+    assert len(commands) == 3
+    for command in commands:
+        done = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert "next: itscale solve" in done.stdout or "advise" not in command
+    (loop,) = blocks("README.md", "python")
+    names = {"question": "2+2", "draw": lambda question: ("The answer is 4.", 5), "extract": lambda text: text.split()[-1]}
+    exec(loop, names)
+    assert names["stop"].answer == "4." and names["stop"].reason
+
+
+@pytest.mark.parametrize("page", ["docs/live.md"])
 def test_the_examples_run_as_written(page, desk):
     environment = {**ENVIRONMENT, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     (desk / "my.jsonl").write_text('{"question": "12+3*4", "answer": "60"}\n')

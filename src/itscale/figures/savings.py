@@ -43,7 +43,7 @@ def draw(main: pd.DataFrame, benchmark: str, out: Path) -> None:
     panels = {title: group for title, group in panels.items() if len(group)}
     limits = [str(group["budget"].iloc[0]) for group in (at_limit(rows, family) for family in (_VOTES, _SCORED)) if len(group)]
     caption = CAPTION.format(benchmark=benchmark, votes=limits[0] if limits else "-", scored=limits[-1] if limits else "-")
-    with figure(out, caption, max(len(panels), 1), 3.9 * max(len(panels), 1), 3.7) as (_, axes):
+    with figure(out, caption, max(len(panels), 1), 3.9 * max(len(panels), 1), 4.0) as (_, axes):
         for axis, (title, group) in zip(axes, panels.items(), strict=False):
             axis.axhline(0, color="0.5", lw=1, zorder=0)
             for _, own in group.groupby("method", sort=False):
@@ -51,5 +51,5 @@ def draw(main: pd.DataFrame, benchmark: str, out: Path) -> None:
             axis.set_xlim(min(0, 100 * saved(group).min() - 3), 100)
             axis.set_title(title, fontsize=9)
             axis.set_xlabel("completion tokens saved (%)")
-            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, fontsize=7, handletextpad=0.3)
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=7, handletextpad=0.3)
         axes[0].set_ylabel("change in accuracy (points)")
