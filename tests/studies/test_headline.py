@@ -66,7 +66,7 @@ def test_runs_without_a_verifier_or_without_chains_have_a_summary(main):
 def test_the_main_table_has_a_legend_what_is_saved_and_a_part_a_kind_of_rule(main):
     page = main_page(main)
     assert page.index("tokens saved") < page.index("## Votes") < page.index("## Best-scored") < page.index("## Rounds")
-    row = next(line for line in page.splitlines() if "| ASC " in line and "64 samples" in line)
+    row = next(line for line in page.splitlines() if "| ASC  " in line and "64 samples" in line)
     assert "1 samples" not in page and "1 rounds" not in page
     value = main[(main["slug"] == "asc") & (main["budget"] == 64)]
     assert f"{100 * saved(value).item():.0f} " in row
