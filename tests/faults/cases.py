@@ -88,7 +88,7 @@ KILLS = {
         "SLURM ends a job that is over its memory",
         "(the job is submitted again with more)",
         "Every finished file.",
-        "test_slurm.py::test_a_job_over_its_memory_comes_back_with_more",
+        "test_slurm.py::test_limits_are_kept_and_a_retry_raises_what_was_too_little",
     ),
 }
 

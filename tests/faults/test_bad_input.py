@@ -129,7 +129,7 @@ def damage(own: Path, name: str) -> list[object]:
             return ["replay", "--benchmark", "b", "--calibration", manifest, *pools, "--seed", "0", "--out", own / "tables"]
         case "empty CSV":
             (own / "main.csv").write_text("")
-            return ["markdown", "--table", own / "main.csv", "--out", own / "main.md"]
+            return ["step", "markdown", "--table", own / "main.csv", "--out", own / "main.md"]
     raise ValueError(name)
 
 
@@ -267,10 +267,10 @@ def test_a_question_in_any_language_goes_through(own):
 # Settings.
 
 SETTINGS = {
-    "setting's type": ["step", "train-language-model", "p.parquet", "--settings", '{"steps": "many"}'],
-    "negative": ["step", "train-language-model", "p.parquet", "--settings", '{"steps": -5}'],
-    "infinity": ["step", "train-language-model", "p.parquet", "--settings", '{"learning_rate": Infinity}'],
-    "no object": ["step", "train-language-model", "p.parquet", "--settings", "3"],
+    "setting's type": ["step", "train-language-model", "p.parquet", "--seed", "1", "--settings", '{"steps": "many"}'],
+    "negative": ["step", "train-language-model", "p.parquet", "--seed", "1", "--settings", '{"steps": -5}'],
+    "infinity": ["step", "train-language-model", "p.parquet", "--seed", "1", "--settings", '{"learning_rate": Infinity}'],
+    "no object": ["step", "train-language-model", "p.parquet", "--seed", "1", "--settings", "3"],
     "share": ["generate", "--plan", '{"kind": "parallel", "sampling": {"top_p": 0}}', "--model", "m", "--problems", "p.parquet"],
     "option": ["predict", "--model", "m", "--problems", "p.parquet", "--batch-size", "0"],
 }

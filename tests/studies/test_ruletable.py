@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from studies.test_confidence import run
 
 from itscale.data.records import POOL, Unit, write_table
 from pools import random_pool
+from studies.test_confidence_scores import run
 from studies.test_verifiers import COMPARE, frame
 
 METHODS = {
