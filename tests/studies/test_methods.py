@@ -9,7 +9,7 @@ import yaml
 
 from itscale.data.records import Unit
 from itscale.drivers.replay import refuse_misfit
-from itscale.studies.calibrate import within_sizes
+from itscale.studies.calibrate import calibrate, known_from_pools, within_sizes
 from itscale.studies.methods import left_out_sentence, read_methods, within_pools
 from pools import random_pool
 
@@ -59,3 +59,28 @@ def test_a_smaller_test_pool_loses_the_rules_that_it_is_too_small_for():
     record = {"known": {}, "methods": [{**entry, "settings": {"n": n}} for n in (4, 16)]}
     kept, lost = within_sizes(record, {Unit.SAMPLE: random_pool(1, size=8)})
     assert [e["settings"]["n"] for e in kept["methods"]] == [4] and lost == ["self_consistency of 16 samples"]
+
+
+def test_a_larger_test_pool_has_the_fixed_rules_that_the_calibration_pool_is_too_small_for():
+    methods = read_methods(
+        {
+            "self_consistency": {"sweep": {"n": [4, 16, 64]}},
+            "vote_dirichlet": {"settings": {"n_max": 64}},
+            "vote_lead": {"sweep": {"n_max": [64]}, "grid": {"lead": [2, 3]}},
+        }
+    )
+    small = {Unit.SAMPLE: random_pool(1, size=10)}
+    kept, _ = within_pools(methods, small)
+    known = known_from_pools(small, strata=2, strength=1.0)
+    record = {"methods": calibrate(kept, small, known, orders=2, seed=0)}
+    promised = {e["settings"]["n_max"]: "measured_error" in e for e in record["methods"] if e["slug"] == "vote_dirichlet"}
+    assert promised == {10: True, 64: False}
+
+    def limits(size):
+        found, lost = within_sizes(record, {Unit.SAMPLE: random_pool(2, size=size)})
+        return [(e["slug"], e["settings"].get("n", e["settings"].get("n_max"))) for e in found["methods"]], lost
+
+    votes = [("self_consistency", n) for n in (4, 10, 16, 64)]
+    assert limits(64) == ([*votes, ("vote_dirichlet", 10), ("vote_dirichlet", 64), ("vote_lead", 10)], [])
+    assert limits(10) == ([*votes[:2], ("vote_dirichlet", 10), ("vote_lead", 10)], [])
+    assert limits(16)[1] == ["vote_dirichlet of 64 samples"]

@@ -69,18 +69,20 @@ def calibrate(
     def erring(policy: Policy) -> float:
         return consensus_error(policy.bind(known), pools[policy.unit], orders, seed).mean
 
-    return [
-        {
-            "method": method.name,
-            "slug": method.slug,
-            "policy": method.policy,
-            "settings": variant.settings,
-            **(chosen := _chosen(method, variant, criterion, erring)),
-            **_promise(method, {**variant.settings, **chosen["hyperparameters"]}, known, pools, orders, seed),
-        }
-        for method in methods
-        for variant in _measured(method, limits, known)
-    ]
+    def recorded(method: Method, settings: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
+        own = {"method": method.name, "slug": method.slug, "policy": method.policy, "settings": settings}
+        return {**own, **chosen, **_promise(method, {**settings, **chosen["hyperparameters"]}, known, pools, orders, seed)}
+
+    records = []
+    for method in methods:
+        if method.chooses:
+            measured = _measured(method, limits, known)
+            records += [recorded(method, each.settings, _chosen(method, each, criterion, erring)) for each in measured]
+        else:  # nothing is read of the calibration split, so that its size is no limit
+            for settings in [*method.variants(), *method.beyond()]:
+                ((only, _),) = method.candidates(settings)
+                records.append(recorded(method, settings, {"hyperparameters": only, "candidates": []}))
+    return records
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +129,6 @@ def _measured(method: Method, limits: dict[Unit, Limits], known: Calibration) ->
 
 def _chosen(method: Method, variant: _Variant, criterion: Criterion, erring: Callable[[Policy], float]) -> dict[str, Any]:
     """The part of a record that says what was chosen, and by what; `erring` measures the error of the consensus."""
-    if len(variant.grid) == 1:
-        return {"hyperparameters": variant.grid[0], "candidates": []}
     fixed = fixed_beforehand(method.policy)
     own = [i for i, chosen in enumerate(variant.grid) if all(fixed.get(name) == value for name, value in chosen.items())]
     cost = variant.tokens.mean(axis=1)
@@ -165,11 +165,16 @@ def _at_an_end(name: str, value: Any, values: list[Any]) -> bool:
 def _promise(
     method: Method, settings: dict[str, Any], known: Calibration, pools: dict[Unit, Pool], orders: int, seed: int
 ) -> dict[str, Any]:
-    """What a rule promises of its error, and what the calibration split measured; nothing of a rule that promises nothing."""
+    """What a rule promises of its error, and what the calibration split, if it is large enough for the rule, measured.
+
+    Nothing of a rule that promises nothing.
+    """
     policy = make_policy(method.policy, **settings).bind(known)
     promised = promised_error(policy)
     if promised is None:
         return {}
+    if policy.limit > pools[policy.unit].size:
+        return {"promised_error": promised}
     return {"promised_error": promised, **consensus_error(policy, pools[policy.unit], orders, seed).columns("measured_error")}
 
 
@@ -224,15 +229,21 @@ def of_verifier(record: dict[str, Any], verifier: str) -> dict[str, Any]:
 
 
 def within_sizes(record: dict[str, Any], pools: Mapping[Unit, Pool]) -> tuple[dict[str, Any], list[str]]:
-    """A calibration without the rules that these pools are too small for, or hold no such kind of; and what these are called."""
+    """A calibration without the rules that these pools are too small for, or hold no such kind of; and what these are called.
+
+    A rule that has a row at the pool's own size is not called lost.
+    """
     kept, lost = [], []
+    whole = set()
     for entry in record["methods"]:
         policy = make_policy(entry["policy"], **entry["settings"], **entry["hyperparameters"])
         pool = pools.get(policy.unit)
         if pool is not None and policy.limit <= pool.size:
             kept.append(entry)
+            whole |= {entry["slug"]} if policy.limit == pool.size else set()
         else:
-            lost.append(f"{entry['slug']} of {policy.limit} {policy.unit}s")
+            lost.append((entry["slug"], f"{entry['slug']} of {policy.limit} {policy.unit}s"))
+    lost = [said for slug, said in lost if slug not in whole]
     others = {name: within_sizes(other, pools)[0] for name, other in record.get("others", {}).items()}
     return {**record, "methods": kept, **({"others": others} if others else {})}, lost
 

@@ -41,7 +41,7 @@ def with_promises(stops: pd.DataFrame, entries: list[dict[str, Any]]) -> pd.Data
     """
     names = [name for name in COLUMNS if name.startswith(("promised", "measured"))]
     rows = [
-        {"method": e["method"], "budget": e["settings"]["n_max"], **{name: e[name] for name in names}}
+        {"method": e["method"], "budget": e["settings"]["n_max"], **{name: e.get(name) for name in names}}
         for e in entries
         if "promised_error" in e and "n_max" in e["settings"]
     ]

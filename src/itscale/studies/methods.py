@@ -52,6 +52,18 @@ class Method:
                 kept.append(lowered)
         return kept
 
+    @property
+    def chooses(self) -> bool:
+        """Whether the calibration split has anything to choose."""
+        return len(_combinations(self.grid)) > 1
+
+    def beyond(self) -> list[dict[str, Any]]:
+        """Variants above the pool's size, of a method that chooses nothing there: a larger pool may hold them."""
+        if self.chooses or self.size is None:
+            return []
+        given = replace(self, size=None).variants()
+        return [values for values in given if any(values.get(key, 0) > self.size for key in _LIMITS)]
+
     def _has(self, settings: dict[str, Any]) -> bool:
         """Whether the rule can be built at a lowered limit (the paper's OptScale has no peek for 10 samples)."""
         try:
