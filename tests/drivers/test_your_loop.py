@@ -1,9 +1,8 @@
 """The loops of docs/your-loop.md, each run."""
 
 import asyncio
-import re
 from collections import Counter
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,17 +10,10 @@ from test_quirks import Say, server  # noqa: F401 (a fixture)
 
 from itscale.drivers.replay import replay
 from itscale.toytask.shipped import WEIGHTS
+from pages import example
 from pools import random_pool
 
-PAGE = (Path(__file__).parents[2] / "docs" / "your-loop.md").read_text()
-
-
-def run(title):
-    """The names that a block of the page defines."""
-    names = {"__name__": "example"}
-    code = re.search(rf"```python\n(# {re.escape(title)}\n.*?)```", PAGE, re.DOTALL)[1]
-    exec(compile(code, title, "exec", dont_inherit=True), names)
-    return names
+run = partial(example, "your-loop.md")
 
 
 def test_any_loop(capsys):

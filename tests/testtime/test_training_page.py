@@ -1,23 +1,15 @@
 """The examples of docs/training.md, each run."""
 
 import json
-import re
-from pathlib import Path
+from functools import partial
 
 import pyarrow.parquet as pq
 import pytest
 
 from itscale.toytask.shipped import WEIGHTS
+from pages import example
 
-PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
-
-
-def run(title):
-    """The names that a block of the page defines."""
-    names = {"__name__": "example"}
-    code = re.search(rf"```python\n(# {re.escape(title)}\n.*?)```", PAGE, re.DOTALL)[1]
-    exec(compile(code, title, "exec", dont_inherit=True), names)
-    return names
+run = partial(example, "training.md")
 
 
 def test_verl_gets_problems_and_a_reward(tmp_path, monkeypatch):

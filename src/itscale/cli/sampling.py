@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from itscale.cli.drawing import EngineJson, Instruction, drawing_settings
 from itscale.cli.options import (
     AllowUnanswered,
     AnswerFormat,
@@ -19,9 +20,6 @@ from itscale.cli.options import (
     Temperature,
     TopP,
     app,
-    build,
-    given_options,
-    parse_object,
     parse_step_break,
 )
 from itscale.errors import UserError
@@ -53,11 +51,8 @@ def sample(
     verifier_batch_size: Annotated[int, typer.Option(min=1, help="Solutions per forward pass of the verifier.")] = 64,
     step_break: StepBreak = '"\\n"',
     revision: Annotated[str | None, typer.Option(help="Commit of a model of the hub (40 digits), else its newest.")] = None,
-    engine: Annotated[str, typer.Option(help="EngineSettings as JSON, but for the model.")] = "{}",
-    instruction: Annotated[
-        str | None,
-        typer.Option(help="Text after every question; by default it asks for \\boxed{} where that is read; '' is none."),
-    ] = None,
+    engine: EngineJson = "{}",
+    instruction: Instruction = None,
     temperature: Temperature = None,
     top_p: TopP = None,
     max_tokens: MaxTokens = None,
@@ -76,14 +71,12 @@ def sample(
     from dataclasses import asdict
 
     from itscale.cli.pools import graded, unanswered, write_grades
-    from itscale.cli.solving import usual_instruction
     from itscale.data.journal import fingerprint
     from itscale.data.pools import joined
     from itscale.data.records import POOL, SAMPLES, SCORES, manifest_path, read_json, read_table, write_blocks, write_problems
     from itscale.data.records import write_table as write
     from itscale.drivers.generate import Plan, generate_shard
-    from itscale.engines import EngineSettings, open_engine
-    from itscale.engines.protocol import Sampling
+    from itscale.engines import is_address, open_engine
     from itscale.grading.settings import Grading
     from itscale.models.hub import weights_digest
     from itscale.sources.samples import read_questions
@@ -91,20 +84,23 @@ def sample(
     grading, questions = Grading(answer, compare, read_cut_off), read_questions(problems, gold_list)
     if not all(problem.answer for problem in questions):
         raise UserError(f"{problems}: a question has no gold answer, and a pool needs verdicts: add a column `answer`.")
-    served = model.startswith(("http://", "https://"))
+    served = is_address(model)
     source = {"model": model}
     if not served and not Path(model).is_dir():
         source["revision"] = resolved(model, revision, out)
         typer.echo(f"{model} at revision {source['revision']}")
         model = str(out / "model")
-    options = {"batch_size": 32 if served else 256, **parse_object(engine, "--engine"), **given_options(batch_size=concurrency)}
-    if instruction is not None:
-        options["instruction"] = instruction
-    elif "instruction" not in options and answer in ("auto", "boxed"):
-        options["instruction"] = usual_instruction(model, served=served)
-    settings = build(EngineSettings, {**options, "model": model}, "--engine")
-    asked = given_options(temperature=temperature, top_p=top_p, max_tokens=max_tokens)
-    drawing = build(Sampling, {**parse_object(sampling, "--sampling"), **asked}, "--sampling")
+    settings, drawing = drawing_settings(
+        model,
+        engine=engine,
+        sampling=sampling,
+        instruction=instruction,
+        answer=answer,
+        concurrency=concurrency,
+        temperature=temperature,
+        top_p=top_p,
+        max_tokens=max_tokens,
+    )
     kind = {"kind": "chain", "chains": n, "rounds": rounds} if rounds > 1 else {"kind": "parallel", "samples": n}
     plan = Plan(**kind, sampling=drawing, seed=seed, answer=answer, read_cut_off=read_cut_off)
     meta = {**source, "drawn_with": settings.identity()}

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from itscale.cli.drawing import EngineJson, Instruction, drawing_settings
 from itscale.cli.options import (
     AllowUnanswered,
     AnswerFormat,
@@ -23,7 +24,6 @@ from itscale.cli.options import (
     TopP,
     app,
     build,
-    given_options,
     parse_object,
     parse_settings,
     parse_step_break,
@@ -61,11 +61,8 @@ def solve(
     verifier_batch_size: Annotated[int, typer.Option(help="Solutions per forward pass of the verifier.")] = 64,
     step_break: StepBreak = '"\\n"',
     predictions: Annotated[Path | None, typer.Option(help="What the predictor says of these problems (.parquet).")] = None,
-    engine: Annotated[str, typer.Option(help="EngineSettings as JSON, but for the model.")] = "{}",
-    instruction: Annotated[
-        str | None,
-        typer.Option(help="Text after every question; by default it asks for \\boxed{} where that is read; '' is none."),
-    ] = None,
+    engine: EngineJson = "{}",
+    instruction: Instruction = None,
     temperature: Temperature = None,
     top_p: TopP = None,
     max_tokens: MaxTokens = None,
@@ -95,8 +92,7 @@ def solve(
     from itscale.data.records import PREDICTIONS, read_table
     from itscale.drivers.live import Interrupted, run_identity
     from itscale.drivers.live import solve as stage
-    from itscale.engines import EngineSettings, open_engine
-    from itscale.engines.protocol import Sampling
+    from itscale.engines import is_address, open_engine
     from itscale.grading.settings import Grading
     from itscale.grading.unanswered import unanswered_sentence
     from itscale.models.hub import weights_digest
@@ -109,8 +105,7 @@ def solve(
     grading = Grading(answer, compare, read_cut_off)
     questions, partial = read_questions(problems, gold_list), Path(f"{out}.partial")
     chosen = named_policy(policy, parse_settings(settings), readable(calibration, read_calibration))
-    served = model.startswith(("http://", "https://"))
-    options = {"batch_size": 32 if served else 256, **parse_object(engine, "--engine"), **given_options(batch_size=concurrency)}
+    served = is_address(model)
     prm = verifier if verifier is not None or served else Path(model).parent / "reward_model"
     scorer, scored_with = None, {}
     if chosen.needs_scores:
@@ -120,13 +115,17 @@ def solve(
             )
         pieces = parse_step_break(step_break)
         scored_with = {"verifier": str(prm), "weights": weights_digest(prm), "step_break": pieces}
-    if instruction is not None:
-        options["instruction"] = instruction
-    elif "instruction" not in options and answer in ("auto", "boxed"):
-        options["instruction"] = usual_instruction(model, served=served)
-    given = build(EngineSettings, {**options, "model": model}, "--engine")
-    asked = given_options(temperature=temperature, top_p=top_p, max_tokens=max_tokens)
-    drawing = build(Sampling, {**parse_object(sampling, "--sampling"), **asked}, "--sampling")
+    given, drawing = drawing_settings(
+        model,
+        engine=engine,
+        sampling=sampling,
+        instruction=instruction,
+        answer=answer,
+        concurrency=concurrency,
+        temperature=temperature,
+        top_p=top_p,
+        max_tokens=max_tokens,
+    )
     meta = {"drawn_with": given.identity(), "scored_with": scored_with}
     identity = run_identity(questions, chosen, drawing, seed, chains, grading, meta)
     if out.exists():
@@ -215,20 +214,6 @@ def write_record(out: Path, run, record: dict, price) -> None:
     if price is not None:
         record["dollars"] = price.dollars(run.ledger)
     write_json(manifest_path(out), record)
-
-
-def usual_instruction(model: str, *, served: bool) -> str:
-    """What asks a model for the box that answers are read from; nothing for a model that has no letters."""
-    from itscale.models.hub import model_files
-    from itscale.models.prompts import BOX, can_read
-
-    if served:
-        return BOX
-    from transformers import AutoTokenizer
-
-    with model_files(model):
-        tokenizer = AutoTokenizer.from_pretrained(model)
-    return BOX if can_read(tokenizer, BOX) else ""
 
 
 def readable(path: Path | None, read):

@@ -71,6 +71,11 @@ class EngineSettings:
         return {**kept, "weights": weights_digest(self.model)}
 
 
+def is_address(model: str) -> bool:
+    """Whether a model is named by the address of a server."""
+    return model.startswith(("http://", "https://"))
+
+
 @contextmanager
 def open_engine(settings: EngineSettings) -> Iterator[Engine]:
     """Open an engine and close it at the end.
@@ -81,7 +86,7 @@ def open_engine(settings: EngineSettings) -> Iterator[Engine]:
     name = settings.name
     options: dict[str, Any] = {"prompts": settings.prompts}
     installed = importlib.util.find_spec("vllm") is not None
-    if name == "auto" and settings.model.startswith(("http://", "https://")):
+    if name == "auto" and is_address(settings.model):
         name = "openai"
     elif name == "auto":
         import torch
