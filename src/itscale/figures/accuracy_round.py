@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from itscale.figures.style import COLOURS, figure
+from itscale.figures.style import COLOURS, figure, legend_below
 
 CAPTION = (
     "Accuracy per round of sequential re-answering on the {benchmark} benchmark. Left: all questions. Points with bars: "
@@ -35,7 +35,7 @@ def draw(rounds: pd.DataFrame, benchmark: str, out: Path) -> None:
             axis.axhline(100 * every[name].iloc[0], color="0.35", ls="--", lw=1, label=label)
         axis.set_title("all questions", fontsize=9)
         axis.set_ylabel("accuracy (%)")
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+        legend_below(axis, 2)
         for level, colour in zip(levels, plt.colormaps["viridis"](np.linspace(0, 0.92, len(levels))), strict=True):
             mine = rows[rows["level"] == level].sort_values("round")
             right.plot(mine["round"], 100 * mine["predicted"], color=colour, lw=1.2, label=f"level {level}" if level else "")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from itscale.figures.style import figure, look_of
+from itscale.figures.style import figure, legend_below, look_of
 
 CAPTION = (
     "Accuracy against cost per question, over {questions} questions of {benchmark}: of each rule the settings that nothing else "
@@ -29,4 +29,4 @@ def draw(curves: pd.DataFrame, benchmark: str, out: Path) -> None:
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlabel("cost per question (log scale)")
         axis.set_ylabel("accuracy (%)")
-        axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4)
+        legend_below(axis, 4)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from itscale.figures.style import figure, look_of, under, verifiers, whole_numbers
+from itscale.figures.style import figure, legend_below, look_of, under, verifiers, whole_numbers
 
 CAPTION = (
     "Accuracy on the {benchmark} benchmark against completion tokens per question, one point a limit N. First rules that vote, "
@@ -51,5 +51,5 @@ def draw(frontier: pd.DataFrame, benchmark: str, out: Path) -> None:
             axis.set_title(title, fontsize=9)
             axis.set_xlabel("completion tokens per question (log scale)")
             if chosen:
-                axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
+                legend_below(axis, 3)
         axes[0].set_ylabel("accuracy (%)")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from itscale.data.tables import saved
-from itscale.figures.style import differences, figure, verifiers
+from itscale.figures.style import differences, figure, legend_below, verifiers
 
 CAPTION = (
     "Completion tokens saved against the paired change in accuracy on the {benchmark} benchmark, each rule against its fixed N "
@@ -51,5 +51,5 @@ def draw(main: pd.DataFrame, benchmark: str, out: Path) -> None:
             axis.set_xlim(min(0, 100 * saved(group).min() - 3), 100)
             axis.set_title(title, fontsize=9)
             axis.set_xlabel("completion tokens saved (%)")
-            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=7, handletextpad=0.3)
+            legend_below(axis, 2, handletextpad=0.3)
         axes[0].set_ylabel("change in accuracy (points)")

@@ -56,7 +56,7 @@ LOOKS = {
     "vote_dirichlet": ("#5B2C83", "P"),
     "vote_doubling": ("#9A86D4", "h"),
     "vote_bayes": ("#3F51B5", "p"),
-    "vote_certified": ("#3F51B5", "*"),
+    "vote_certified": ("#14143C", "*"),
     "cisc": ("#00838F", "D"),
     "deepconf": ("#00838F", "v"),
     "asc_conf": ("#00838F", "o"),
@@ -158,6 +158,12 @@ def differences(axis: Axes, group: pd.DataFrame, x: pd.Series, **style: float) -
         linestyle="-" if len(group) > 1 else "none",
         **{"markersize": 4.5, **look_of(method), **style},
     )
+
+
+def legend_below(axis: Axes, columns: int, **options: float) -> None:
+    """A legend under a panel's label, as far below the panel at every height of it."""
+    size, below = 7, 32  # points
+    axis.legend(fontsize=size, loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=below / size, ncols=columns, **options)
 
 
 def draw_nothing(out: Path, sentence: str) -> None:

@@ -34,6 +34,7 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
                     **style,
                 }
                 if rule == "certified":  # promises something of all votes, and stops few
+                    options["label"] = "certified, of all votes"
                     error = (rows["stopped"] * rows["error_of_stopped"]).fillna(0.0)
                 else:
                     error = rows["error_of_stopped"].where(rows["stopped"] > 0.01)
