@@ -12,7 +12,7 @@ import importlib.util
 import os
 import time
 
-from itscale.studies.calibrate import frozen_policies
+from itscale.policies.frozen import frozen_policies
 from itscale.engines import EngineSettings, open_engine
 from itscale.engines.protocol import Request, Sampling
 from itscale.engines.replaying import ReplayingEngine

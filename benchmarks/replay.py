@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from itscale.studies.calibrate import frozen_policies, known_from_json
+from itscale.policies.frozen import frozen_policies, known_from_json
 from itscale.policies import make_policy
 from itscale.policies.protocol import Batch
 from itscale.data.records import PREDICTIONS, Pool, Unit, read_json, read_pool, read_table, with_predictions

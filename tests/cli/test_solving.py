@@ -37,12 +37,12 @@ from itscale.grading.settings import Grading
 from itscale.models import verifier
 from itscale.models.verifier import Verifier as verifier_class
 from itscale.policies import POLICIES, make_policy
+from itscale.policies.frozen import known_to_json
 from itscale.policies.optpo import VoteLead
 from itscale.policies.protocol import Reason
 from itscale.sources.samples import read_questions
 from itscale.studies import live as live_study
 from itscale.studies.advice import named_policy
-from itscale.studies.calibrate import known_to_json
 from itscale.studies.live import Bench, arrival_bias, arrival_order, study
 from itscale.testtime.rollouts import assess_votes
 from itscale.toytask import language_model, reward_model

@@ -13,6 +13,7 @@ from itscale.drivers.expectation import expected, pass_at, question_means, repla
 from itscale.drivers.replay import orders_of, per_problem, reason_shares, replay
 from itscale.errors import UserError
 from itscale.policies import make_policy
+from itscale.policies.frozen import known_from_json, known_to_json
 from itscale.studies import calibrate as stage
 from itscale.studies.compare import _distance_to_fit, accuracy_curves, compare, fit_p_value
 from itscale.studies.criterion import Criterion
@@ -148,12 +149,12 @@ def test_calibration_by_point_takes_the_cheapest_within_a_point_of_the_fixed():
 
 def test_calibration_survives_json():
     known = stage.known_from_pools(POOLS, strata=3, strength=5.0)
-    again = stage.known_from_json(stage.known_to_json(known))
+    again = known_from_json(known_to_json(known))
     assert again.moments == known.moments and (again.strata.edges == known.strata.edges).all()
-    older = stage.known_to_json(known)
+    older = known_to_json(known)
     del older["rounds"]["knots"]
     with pytest.raises(UserError, match="Rounds does not agree on 'knots': another version wrote it"):
-        stage.known_from_json(older)
+        known_from_json(older)
 
 
 def test_main_table_compares_a_fixed_with_itself_as_equal():

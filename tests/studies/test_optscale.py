@@ -12,6 +12,7 @@ from itscale.data.records import Unit
 from itscale.drivers.expectation import expected
 from itscale.drivers.replay import orders_of, replay
 from itscale.policies.fixed import BestOfN
+from itscale.policies.frozen import frozen_policies, known_from_json, known_to_json
 from itscale.policies.protocol import Reason
 from itscale.studies import calibrate as stage
 from itscale.studies import optscale as study
@@ -36,7 +37,7 @@ PUBLISHED = Path(__file__).parents[2] / "config" / "published.csv"
 def record():
     known = stage.known_from_pools(POOLS, strata=3, strength=5.0)
     chosen = stage.calibrate(read_methods(METHODS), POOLS, known, orders=5, seed=0)
-    return {"known": stage.known_to_json(known), "methods": chosen}
+    return {"known": known_to_json(known), "methods": chosen}
 
 
 def best_of_prefix(pool, row, columns):
@@ -139,7 +140,7 @@ def test_published_protocol_takes_the_best_cell_on_the_benchmark_itself(record):
         tried = []
         for candidate in entry["candidates"]:
             policy = stage.make_policy(entry["policy"], **entry["settings"], **candidate["hyperparameters"])
-            outcomes = replay(policy.bind(stage.known_from_json(record["known"])), POOLS[Unit.SAMPLE], orders=1)
+            outcomes = replay(policy.bind(known_from_json(record["known"])), POOLS[Unit.SAMPLE], orders=1)
             tried.append((outcomes.correct.mean(), -np.mean(outcomes.ledger.completion), candidate["hyperparameters"]))
         best = max(tried, key=lambda t: t[:2])
         policy = chosen[entry["method"], policy.limit]
@@ -147,7 +148,7 @@ def test_published_protocol_takes_the_best_cell_on_the_benchmark_itself(record):
 
 
 def test_selection_shows_every_protocol_of_every_rule_with_hyperparameters(record):
-    policies = stage.frozen_policies(record)
+    policies = frozen_policies(record)
     table = study.selection(record, policies, POOLS, benchmark="b", orders=4, seed=0)
     assert len(table) == 3 * 3
     pivot = table.pivot_table(index=["method", "budget"], columns="protocol", values="accuracy")
@@ -157,7 +158,7 @@ def test_selection_shows_every_protocol_of_every_rule_with_hyperparameters(recor
 
 
 def test_verdicts_follow_from_the_paired_intervals(record):
-    policies = stage.frozen_policies(record)
+    policies = frozen_policies(record)
     table = study.versus(policies, POOLS, benchmark="b", orders=3, seed=0)
     assert set(zip(table["rival"], table["budget"], strict=True)) == {
         ("best-of-N", 8),
@@ -201,7 +202,7 @@ def test_published_figures_are_32_rows_of_five_benchmarks():
 
 
 def test_table_beside_the_published_one_differs_only_where_it_may(record):
-    main, _ = compare(stage.frozen_policies(record), POOLS, benchmark="b", orders=2, seed=0)
+    main, _ = compare(frozen_policies(record), POOLS, benchmark="b", orders=2, seed=0)
     published = pd.read_csv(PUBLISHED)
     same, other = (study.beside_published(main, published, "MATH500", same) for same in (True, False))
     assert len(same) == 32 and other["difference"].isna().all()
@@ -215,9 +216,9 @@ def test_table_beside_the_published_one_differs_only_where_it_may(record):
 def test_every_figure_draws(tmp_path, record):
     from itscale.figures import budget, frontier, number_of_samples, predictor_label, reached_confidence, reliability, selection
 
-    policies = stage.frozen_policies(record)
+    policies = frozen_policies(record)
     main, _ = compare(policies, POOLS, benchmark="b", orders=2, seed=0)
-    known = stage.known_from_json(record["known"])
+    known = known_from_json(record["known"])
     bounds = study.bounds(POOLS[Unit.SAMPLE], [8, 16], benchmark="b", orders=2, seed=0)
     rng = np.random.default_rng(0)
     labels = pd.DataFrame(

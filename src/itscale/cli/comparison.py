@@ -66,7 +66,8 @@ def conditions(
     verifiers: list[str] | None, frozen: dict[str, Any], parallel: Path | None, chain: Path | None, predictions: Path | None
 ) -> list[Condition]:
     """One condition a verifier, that of the pools' own scores first; without rules that a pool is too small for (said)."""
-    from itscale.studies.calibrate import known_from_json, of_verifier, within_sizes
+    from itscale.policies.frozen import known_from_json
+    from itscale.studies.calibrate import of_verifier, within_sizes
     from itscale.studies.compare import OWN
     from itscale.studies.confidence import mapped
 
@@ -106,6 +107,7 @@ def calibrate(
     from itscale.data.records import CONFIDENCE, write_json
     from itscale.data.tables import write_csv
     from itscale.policies.calibration import ScoreMap
+    from itscale.policies.frozen import known_to_json
     from itscale.studies import calibrate as stage
     from itscale.studies.choices import chosen_table, sentences
     from itscale.studies.compare import OWN
@@ -124,7 +126,7 @@ def calibrate(
         known = stage.known_from_pools(pools, strata=options["strata"], strength=options["strength"])
         known = dataclasses.replace(known, score_map=score_map)
         chosen = stage.calibrate(methods, pools, known, orders=options["calibration_orders"], seed=seed, criterion=criterion)
-        return {"known": stage.known_to_json(known), "methods": chosen}
+        return {"known": known_to_json(known), "methods": chosen}
 
     first, *names = verifier or [OWN]
     pools = read_pools(parallel, chain, predictions)
@@ -173,8 +175,9 @@ def replay(
     from itscale.data.ledger import Price
     from itscale.data.records import Unit
     from itscale.data.tables import write_csv
+    from itscale.policies.frozen import frozen_policies
     from itscale.studies import compare as stage
-    from itscale.studies.calibrate import choose_published, frozen_policies, read_calibration, slugs_of
+    from itscale.studies.calibrate import choose_published, read_calibration, slugs_of
     from itscale.studies.choices import with_promises
     from itscale.studies.densities import fit_calibration
     from itscale.studies.methods import with_slugs

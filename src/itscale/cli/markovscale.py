@@ -33,8 +33,9 @@ def markovscale(
     from itscale.data.records import Unit, read_problems
     from itscale.data.tables import write_csv
     from itscale.policies import make_policy
+    from itscale.policies.frozen import frozen_policies, known_from_json
     from itscale.policies.rounds import Filter
-    from itscale.studies.calibrate import frozen_policies, known_from_json, read_calibration, slugs_of, within_sizes
+    from itscale.studies.calibrate import read_calibration, slugs_of, within_sizes
     from itscale.studies.chains import comparison, tables
     from itscale.studies.compare import OWN
     from itscale.studies.methods import with_slugs

@@ -34,9 +34,10 @@ def optscale(
 
     from itscale.data.records import Unit
     from itscale.data.tables import read_csv, write_csv
+    from itscale.policies.frozen import frozen_policies, known_from_json
     from itscale.policies.protocol import depends_on_verifier
     from itscale.studies import optscale as stage
-    from itscale.studies.calibrate import frozen_policies, known_from_json, read_calibration, slugs_of
+    from itscale.studies.calibrate import read_calibration, slugs_of
     from itscale.studies.compare import NONE
     from itscale.studies.methods import with_slugs
 

@@ -363,7 +363,8 @@ def live(
     from itscale.engines.protocol import Sampling
     from itscale.grading.settings import Grading
     from itscale.models.verifier import Verifier
-    from itscale.studies.calibrate import frozen_policies, read_calibration, slugs_of
+    from itscale.policies.frozen import frozen_policies
+    from itscale.studies.calibrate import read_calibration, slugs_of
     from itscale.studies.live import adaptive, arrival_bias, study_engines
     from itscale.studies.methods import with_slugs
 

@@ -13,6 +13,7 @@ from itscale.data.records import Pool, Unit
 from itscale.drivers.replay import known_features, orders_of, refuse_misfit, replay_rows, visible
 from itscale.policies.protocol import Batch, Policy
 
+# Settings that hold the most that a rule may draw.
 LIMITS = ("n_max", "n", "rounds")
 
 

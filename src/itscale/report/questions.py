@@ -11,8 +11,8 @@ import pyarrow as pa
 from itscale.data.records import POOL, Unit, read_blocks, read_pool, read_problems
 from itscale.drivers.replay import Outcomes, replay
 from itscale.errors import UserError
+from itscale.policies.frozen import frozen_policies
 from itscale.policies.protocol import Reason
-from itscale.studies.calibrate import frozen_policies
 
 # Texts are of so many questions, from the easiest to the hardest, so many samples each, cut after so many letters.
 _TEXTS, _SAMPLES, _LETTERS = 30, 16, 1200

@@ -19,8 +19,9 @@ from itscale.drivers.replay import refuse_misfit, replay
 from itscale.errors import UserError
 from itscale.policies import POLICIES, find_rule, make_policy
 from itscale.policies.calibration import Calibration
+from itscale.policies.frozen import frozen_policies, known_to_json
 from itscale.policies.protocol import Policy
-from itscale.studies.calibrate import frozen_policies, known_from_pools, known_to_json
+from itscale.studies.calibrate import known_from_pools
 from itscale.studies.criterion import EXPLAINED, Choice, Criterion, Verdict, choose
 from itscale.studies.grids import COARSE, GRIDS, fixed_beforehand
 from itscale.studies.methods import Method

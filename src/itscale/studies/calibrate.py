@@ -17,7 +17,7 @@ from itscale.errors import UserError
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration, known_of_votes
 from itscale.policies.consistency import measure_difficulty
-from itscale.policies.frozen import frozen_policies, known_from_json, known_to_json
+from itscale.policies.frozen import known_from_json
 from itscale.policies.markovscale import fit_first_score, fit_strata
 from itscale.policies.optscale import average_moments, score_quantiles
 from itscale.policies.protocol import Policy, depends_on_verifier
@@ -31,7 +31,6 @@ from itscale.theory.intervals import SHARE, paired_difference
 
 # Ends of a grid beyond which there is nothing, or one sample.
 _ENDS = {"cost": 0.0, "tau": 1.0, "share": 1.0, "lead": 2, "threshold": 0.8, "window": 2}
-__all__ = ["frozen_policies", "known_from_json", "known_to_json"]  # others look for them here
 # What "the whole budget" means in each family, and the setting that holds the budget.
 REFERENCES = {"best_of_n": "n", "self_consistency": "n", "mr_thinking": "rounds"}
 

@@ -9,13 +9,12 @@ from typing import Any
 import pandas as pd
 
 from itscale.data.records import Pool, Unit
+from itscale.drivers.limits import LIMITS
 from itscale.errors import UserError
 from itscale.policies import find_rule, make_policy, named_rule
 from itscale.policies.protocol import Policy
 
 _KEYS = ("policy", "name", "settings", "sweep", "grid")
-# Settings that hold the most that a rule may draw.
-_LIMITS = ("n", "n_max", "rounds")
 # What a rule with hindsight reads of the pool itself; it needs scores, and no predictor.
 _ORACLE = frozenset({"oracle_score_mean"})
 
@@ -47,7 +46,7 @@ class Method:
             return found
         kept: list[dict[str, Any]] = []
         for values in found:
-            lowered = {key: min(value, self.size) if key in _LIMITS else value for key, value in values.items()}
+            lowered = {key: min(value, self.size) if key in LIMITS else value for key, value in values.items()}
             if lowered not in kept and (lowered == values or self._has(lowered)):
                 kept.append(lowered)
         return kept
@@ -62,7 +61,7 @@ class Method:
         if self.chooses or self.size is None:
             return []
         given = replace(self, size=None).variants()
-        return [values for values in given if any(values.get(key, 0) > self.size for key in _LIMITS)]
+        return [values for values in given if any(values.get(key, 0) > self.size for key in LIMITS)]
 
     def _has(self, settings: dict[str, Any]) -> bool:
         """Whether the rule can be built at a lowered limit (the paper's OptScale has no peek for 10 samples)."""
