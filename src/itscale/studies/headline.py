@@ -6,7 +6,7 @@ import pandas as pd
 
 from itscale.data.tables import interval_cells, saved
 from itscale.policies import POLICIES
-from itscale.studies.compare import NONE
+from itscale.studies.compare import NONE, OWN
 
 # What is shown, in this order, as far as the run has it: rules that vote at the largest limit, rules that read scores at 16 (the
 # best of more is no better), one rule over rounds. Each group begins with its fixed N.
@@ -42,7 +42,7 @@ def headline(main: pd.DataFrame, rounds: pd.DataFrame | None = None) -> Headline
     rows = pd.concat(parts, ignore_index=True)
     rows["saved"] = saved(rows)
     sentences = [_compared(main), _best(voting, "Without a verifier")]
-    sentences += [_best(scored, f"With the verifier {verifiers[0]}")] if verifiers else ["No rule with a verifier was compared."]
+    sentences += [_best(scored, _by(verifiers[0]))] if verifiers else ["No rule with a verifier was compared."]
     sentences.append(_others(main, verifiers))
     sentences.append(_rounds(sequential) if len(voting) or len(scored) else _best(rows, "Over rounds of re-answering"))
     return Headline(tuple(sentence for sentence in sentences if sentence), rows)
@@ -109,6 +109,11 @@ def _most(rows: pd.DataFrame, *, by_saving: bool) -> pd.Series:
     return rows.loc[rows["saved" if by_saving else "accuracy_difference_low"].idxmax()]
 
 
+def _by(verifier: str) -> str:
+    """Whose scores a sentence is about; OWN is the name of scores that came with the samples."""
+    return "With the samples' own scores" if verifier == OWN else f"With the {verifier} verifier"
+
+
 def _others(main: pd.DataFrame, verifiers: list[str]) -> str:
     """What the best-scored of more samples is worth with each further verifier."""
     said = []
@@ -117,7 +122,7 @@ def _others(main: pd.DataFrame, verifiers: list[str]) -> str:
         if len(of) > 1:
             first, last = of.iloc[0], of.iloc[-1]
             said.append(
-                f"With the verifier {name}, best-of-N goes from {100 * first['accuracy']:.0f} % at {first['budget']} to "
+                f"{_by(name)}, best-of-N goes from {100 * first['accuracy']:.0f} % at {first['budget']} to "
                 f"{100 * last['accuracy']:.0f} % at {last['budget']} samples"
                 + (": the best-scored of more samples is worse, so vote." if last["accuracy"] < first["accuracy"] else ".")
             )
