@@ -49,6 +49,17 @@ def test_a_server_becomes_a_pool_and_an_advice(server, tmp_path, capsys):  # noq
         sample(*given, "--seed", 1)
 
 
+def test_completions_that_are_cut_off_come_with_the_remedy(server, tmp_path, capsys):  # noqa: F811
+    def answer(body):
+        ended = "stop" if body["seed"] % 2 else "length"
+        return Say(events=[chunk("\\boxed{4}", ended), {"choices": [], "usage": used(20, 10)}])
+
+    server.answer = answer
+    sample("--model", server.url, "--problems", questions(tmp_path), "-n", 6, "--out", tmp_path / "cut", "--allow-unanswered")
+    cut = (read_table(tmp_path / "cut" / "samples.parquet", SAMPLES)["seed"] % 2 == 0).sum()
+    assert cut and f"{cut} of 36 samples were cut off: raise --max-tokens" in capsys.readouterr().out
+
+
 def test_rounds_are_chains_and_each_sees_the_last_answer(server, tmp_path):  # noqa: F811
     server.answer = lambda body: adder({**body, "messages": [{"content": body["messages"][0]["content"].split("\n")[0]}]})
     sample("--model", server.url, "--problems", questions(tmp_path), "-n", 2, "--rounds", 3, "--out", tmp_path / "chains")

@@ -6,6 +6,9 @@ import typer
 
 from itscale.cli.options import build, given_options, parse_object
 
+# The share of completions that are cut off above which a run says what to do.
+_MANY_CUT = 0.05
+
 EngineJson = Annotated[str, typer.Option(help="EngineSettings as JSON, but for the model.")]
 Instruction = Annotated[
     str | None,
@@ -44,6 +47,12 @@ def drawing_settings(
         build(EngineSettings, {**options, "model": model}, "--engine"),
         build(Sampling, {**parse_object(sampling, "--sampling"), **asked}, "--sampling"),
     )
+
+
+def remedy(cut_off: int, drawn: int) -> str:
+    """What to do about completions that were cut off; empty where they are few."""
+    many = cut_off > _MANY_CUT * drawn
+    return ": raise --max-tokens (or the model's window), so that they end of themselves" if many else ""
 
 
 def _usual_instruction(model: str, *, served: bool) -> str:

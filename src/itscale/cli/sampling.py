@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from itscale.cli.drawing import EngineJson, Instruction, drawing_settings
+from itscale.cli.drawing import EngineJson, Instruction, drawing_settings, remedy
 from itscale.cli.options import (
     AllowUnanswered,
     AnswerFormat,
@@ -73,7 +73,17 @@ def sample(
     from itscale.cli.pools import graded, unanswered, write_grades
     from itscale.data.journal import fingerprint
     from itscale.data.pools import joined
-    from itscale.data.records import POOL, SAMPLES, SCORES, manifest_path, read_json, read_table, write_blocks, write_problems
+    from itscale.data.records import (
+        CUT_OFF,
+        POOL,
+        SAMPLES,
+        SCORES,
+        manifest_path,
+        read_json,
+        read_table,
+        write_blocks,
+        write_problems,
+    )
     from itscale.data.records import write_table as write
     from itscale.drivers.generate import Plan, generate_shard
     from itscale.engines import is_address, open_engine
@@ -127,6 +137,9 @@ def sample(
     details = {name: read_json(manifest_path(path)) for name, path in parts.items()}
     write_blocks(files["pool"], joined(**parts), POOL, lambda: details)
     typer.echo(f"{files['pool']}: {len(questions)} problems, {len(samples)} samples")
+    cut = int((samples["finish_reason"] == CUT_OFF).sum())
+    if todo := remedy(cut, len(samples)):
+        typer.echo(f"{cut} of {len(samples)} samples were cut off{todo}")
     if sentence := unanswered(samples, grades, grading):
         typer.echo(f"itscale: {sentence}", err=True)
         raise typer.Exit(0 if allow_unanswered else 1)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.drawing import EngineJson, Instruction, drawing_settings
+from itscale.cli.drawing import EngineJson, Instruction, drawing_settings, remedy
 from itscale.cli.options import (
     AllowUnanswered,
     AnswerFormat,
@@ -31,9 +31,6 @@ from itscale.cli.options import (
     step,
 )
 from itscale.errors import UserError
-
-# The share of completions that are cut off above which a run says what to do.
-MANY_CUT = 0.05
 
 SOLVE = """Answer questions with a model, drawing no more samples than the policy needs.
 
@@ -171,9 +168,8 @@ def solve(
     if all(problem.answer for problem in questions):
         typer.echo(accuracy(run.rows, grading))
     if run.unanswered or run.cut_off:
-        many = run.cut_off > MANY_CUT * drawn
-        remedy = ": raise --max-tokens (or the model's window), so that they end of themselves" if many else ""
-        typer.echo(f"{run.unanswered} of {drawn} samples have no answer, {run.cut_off} were cut off{remedy}")
+        todo = remedy(run.cut_off, drawn)
+        typer.echo(f"{run.unanswered} of {drawn} samples have no answer, {run.cut_off} were cut off{todo}")
     typer.echo(f"{out}: {sum(row.answer is not None for row in run.rows)} of {len(run.rows)} answered")
     if sentence:
         typer.echo(f"itscale: {sentence}", err=True)
