@@ -1,8 +1,13 @@
 """Progress bars that stay readable in a log file: a line every 15 seconds where there is no terminal."""
 
+import re
 import sys
+from pathlib import Path
 
 from tqdm import tqdm
+
+_SHARE = re.compile(rb"(\d{1,3})%\|")
+_TAIL = 4096  # bytes: many times the longest line of a bar
 
 
 def progress(
@@ -33,3 +38,14 @@ def advance(bar: tqdm, done: int) -> None:
     if not bar.disable and bar._time() - bar.last_print_t >= bar.mininterval:
         bar.refresh()
         bar.last_print_t = bar._time()
+
+
+def share_done(log: Path) -> float | None:
+    """The share of the work, 0 to 1, that the last bar in a log file says is done; None where it holds no bar."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _TAIL))
+            found = _SHARE.findall(file.read())
+    except OSError:
+        return None
+    return min(int(found[-1]), 100) / 100 if found else None

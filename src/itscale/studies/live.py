@@ -23,6 +23,7 @@ from itscale.errors import UserError
 from itscale.grading.comparison import Comparer
 from itscale.grading.settings import Grading
 from itscale.policies.protocol import Policy
+from itscale.progress import progress
 from itscale.studies.calibrate import reference
 from itscale.theory.intervals import ITSELF, SHARE, mean_interval, paired_difference, ratio_interval
 
@@ -48,7 +49,7 @@ class Bench:
             self.engine.drop_caches()
         with Comparer(self.grading) as comparer:
             comparer.start()
-            return solve(problems, self.engine, policy, comparer=comparer, **options)
+            return solve(problems, self.engine, policy, comparer=comparer, shown=False, **options)
 
 
 def study(problems: list[Problem], policies: list[tuple[str, Policy]], bench: Bench, engine: str) -> pd.DataFrame:
@@ -76,9 +77,11 @@ def study(problems: list[Problem], policies: list[tuple[str, Policy]], bench: Be
         asked.append(policy)
     halves = [half for half in (problems[::2], problems[1::2]) if half]
     runs: list[list[Run]] = [[] for _ in asked]
-    for half, order in zip(halves, (range(len(asked)), reversed(range(len(asked)))), strict=False):
-        for place in order:
-            runs[place].append(bench.run(half, asked[place]))
+    with progress(description="live", unit="run", total=len(halves) * len(asked)) as bar:
+        for half, order in zip(halves, (range(len(asked)), reversed(range(len(asked)))), strict=False):
+            for place in order:
+                runs[place].append(bench.run(half, asked[place]))
+                bar.update()
     rows, names = [], iter(name for name, _ in policies)
     with Comparer(bench.grading) as comparer:
         for place, policy in enumerate(asked):
