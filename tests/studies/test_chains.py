@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from itscale.data.records import Pool, Unit
+from itscale.data.records import Pool, Problem, Unit
 from itscale.drivers.replay import replay
-from itscale.figures import forecast_error
+from itscale.figures import forecast_error, posterior_traces
 from itscale.policies import make_policy
 from itscale.policies.protocol import Reason
 from itscale.studies.calibrate import known_from_pools
@@ -273,6 +273,27 @@ def test_traces_follow_the_filter():
     assert isinstance(found, pd.DataFrame) and found["filtered"].between(0, 1).all()
     blank = replace(chains, cluster=np.full_like(chains.cluster, -1), correct=np.zeros_like(chains.correct))
     assert (tables.traces(blank, KNOWN, policy, benchmark="b")["answered_with"] == 0).all()
+
+
+def test_traces_show_chains_that_move_with_their_questions_and_answers(tmp_path):
+    chains = POOLS[Unit.ROUND]
+    policy = make_policy("markovscale_filter", rounds=6, tau=0.9).bind(KNOWN)
+    of = np.arange(chains.rows)
+    number = np.array([int((chains.problem[:row] == chains.problem[row]).sum()) for row in of])
+    ids = [chains.problem_ids[chains.problem[row]] for row in of]
+    answers = pd.concat(
+        pd.DataFrame({"problem_id": ids, "chain": number, "round": t, "answer": [f"$\\frac{{{row}}}{{{t}" for row in of]})
+        for t in range(6)
+    )
+    problems = [Problem(name, f"what is {name} in $?", "gold", "") for name in chains.problem_ids]
+    found = tables.traces(chains, KNOWN, policy, benchmark="b", answers=answers, problems=problems)
+    assert found.groupby("chain")["filtered"].agg(lambda p: p.diff().abs().sum()).ge(0.1).all()
+    assert found["answer"].str.startswith("$\\frac{").all()
+    rounds = found["answer"].str.rsplit("{", n=1).str[1].astype(int) + 1
+    assert (rounds == found["round"]).all()
+    assert (found["question"] == "what is " + found["chain"].str.split(",").str[0] + " in $?").all()
+    posterior_traces.draw(found, "b", tmp_path / "traces.pdf")  # broken markup of a model is drawn as it stands
+    assert (tmp_path / "traces.png").stat().st_size > 10_000
 
 
 def test_two_rounds_say_nothing_of_order_and_memory():

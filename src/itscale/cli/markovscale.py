@@ -29,8 +29,9 @@ def markovscale(
     frozen before.
     """
     import pandas as pd
+    import pyarrow as pa
 
-    from itscale.data.records import Unit, read_problems
+    from itscale.data.records import POOL, Unit, read_problems, read_table
     from itscale.data.tables import write_csv
     from itscale.policies import make_policy
     from itscale.policies.frozen import frozen_policies, known_from_json
@@ -46,7 +47,8 @@ def markovscale(
     policies = [(name, policy) for name, policy in frozen_policies(frozen) if policy.unit is Unit.ROUND]
     methods, stops, curves = comparison.compare_rounds(policies, pools, benchmark=benchmark, verifier=frozen.get("verifier", OWN))
     chains = pools[Unit.ROUND]
-    labels = {problem.problem_id: problem.level for problem in read_problems(problems)}
+    asked = read_problems(problems)
+    labels = {problem.problem_id: problem.level for problem in asked}
     found = {
         "methods": methods,
         "stops": stops,
@@ -57,7 +59,8 @@ def markovscale(
         filters = [policy for _, policy in policies if isinstance(policy, Filter)]
         shown = filters[0] if filters else make_policy("markovscale_filter", rounds=chains.size).bind(known)
         found["reliability"] = tables.reliability(chains, known, shown, benchmark=benchmark)
-        found["traces"] = tables.traces(chains, known, shown, benchmark=benchmark)
+        answers = read_table(chain, pa.schema([POOL.field(name) for name in ("problem_id", "chain", "round", "answer")]))
+        found["traces"] = tables.traces(chains, known, shown, benchmark=benchmark, answers=answers, problems=asked)
     for name, table in found.items():
         write_csv(out / f"{name}.csv", with_slugs(table, slugs_of(frozen)))
     print(found["chain_fits"].iloc[-1].to_string())

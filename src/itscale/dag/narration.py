@@ -1,6 +1,7 @@
 """What a run says on the terminal: one plain line a job, with the share of the work that is done, and how far long jobs are.
 
-How far a job is stands in its log, where its progress bar writes a line every 15 seconds. Snakemake's log file keeps all that Snakemake says by itself, and so does the terminal with --verbose or in a dry run.
+How far a job is stands in its log, where its progress bar writes a line every 15 seconds. Snakemake's log file keeps all that
+Snakemake says by itself, and so does the terminal with --verbose or in a dry run.
 """
 
 import logging

@@ -9,7 +9,7 @@ from itscale.figures.style import figure, look_of
 
 CAPTION = (
     "Live runs on the {benchmark} benchmark: share of the wall-clock time saved against the share of completion tokens saved, "
-    "each against the fixed budget of the same family on the same engine and questions. Tokens include those that were cut "
+    "each against the fixed N of the same family on the same engine and questions. Tokens include those that were cut "
     "short or came unused; bars across: 95 % intervals over questions; bars upwards: two readings of the clock, each on half of"
     " the questions. On the grey line every saved token is saved time; a point below it paid for its decisions, its verifier or"
     " an engine that was not full. Dotted: 85 % of it."
@@ -23,8 +23,8 @@ def draw(live: pd.DataFrame, benchmark: str, out: Path) -> None:
         axis = axes[0]
         top = 100 * max(0.1, rows["token_saving_high"].max())
         ends = np.array([0.0, top])
-        axis.plot(ends, ends, color="0.6", lw=1, zorder=0)
-        axis.plot(ends, 0.85 * ends, color="0.6", lw=1, ls=":", zorder=0)
+        axis.plot(ends, ends, color="0.6", lw=1, zorder=0, label="time saved as tokens are")
+        axis.plot(ends, 0.85 * ends, color="0.6", lw=1, ls=":", zorder=0, label="85 % of it")
         axis.axhline(0, color="0.8", lw=0.8, zorder=0)
         fills = {name: i == 0 for i, name in enumerate(dict.fromkeys(rows["engine"]))}
         for record in rows.to_dict("records"):
@@ -38,7 +38,7 @@ def draw(live: pd.DataFrame, benchmark: str, out: Path) -> None:
                 wall,
                 xerr=spread,
                 yerr=readings,
-                label=f"{record['method']}, {record['engine']}",
+                label=record["method"] + (f", {record['engine']}" if len(fills) > 1 else ""),
                 linestyle="none",
                 elinewidth=0.8,
                 markersize=6,

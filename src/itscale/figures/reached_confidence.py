@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from itscale.figures.style import figure, look
+from itscale.figures.style import figure, look, look_of
+from itscale.policies import find_rule
 
 CAPTION = (
     "Simulated questions with truncated normal scores: how often the best score reaches s_min (the 90 % quantile of a "
@@ -15,13 +16,24 @@ CAPTION = (
 )
 
 
+def _style(rule: str, seen: set[str]) -> dict[str, str]:
+    """The look of the rule that a row names (`estimated: RULE, how`); hollow and dashed the second time."""
+    name = rule.removeprefix("estimated: ").split(",")[0]
+    if find_rule(name) is None:
+        return look(6)
+    again = {"linestyle": "--", "markerfacecolor": "white"} if name in seen else {}
+    seen.add(name)
+    return look_of(name) | again
+
+
 def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`table`: columns rule, alpha, reached, reached_low, reached_high, samples (the same on every benchmark); PDF and PNG."""
     with figure(out, CAPTION.format(pairs="six"), columns=2, width=10, height=4.2) as (fig, axes):
         start = min(table["reached_low"].min(), table["alpha"].min()) - 0.02
         axes[0].plot([start, 1], [start, 1], color="0.6", lw=1, zorder=0)
-        for index, (rule, group) in enumerate(table.groupby("rule", sort=False)):
-            style = look(index)
+        seen: set[str] = set()
+        for rule, group in table.groupby("rule", sort=False):
+            style = _style(rule, seen)
             axes[0].plot(group["alpha"], group["reached"], label=rule, markersize=4.5, **style)
             axes[0].fill_between(
                 group["alpha"], group["reached_low"], group["reached_high"], color=style["color"], alpha=0.15, lw=0

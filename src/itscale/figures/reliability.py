@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from itscale.figures.style import figure, look, verifiers
+from itscale.figures.style import figure, look, look_of, verifiers
 
 CAPTION = (
     "Calibration of OptScale's confidence on the {benchmark} benchmark: the probability, fitted to the first five scores of a "
@@ -15,9 +15,9 @@ CAPTION = (
 )
 # What the fits are called where rules use them.
 _METHODS = {
-    "maximum likelihood": "OptScale^0 (paper): maximum likelihood",
-    "calibration prior": "OptScale^0 (ours): calibration prior",
-    "predicted prior": "OptScale^t (ours): predicted prior",
+    "maximum likelihood": "OptScale^0 (paper)",
+    "calibration prior": "OptScale^0 (ours)",
+    "predicted prior": "OptScale^t (ours)",
 }
 
 
@@ -30,14 +30,20 @@ def draw(reliability: pd.DataFrame, benchmark: str, out: Path) -> None:
             shown = rows[rows["verifier"] == verifier]
             axis.plot([0, 1], [0, 1], color="0.6", lw=1, zorder=0)
             for index, (name, group) in enumerate(shown.groupby("fit", sort=False)):
-                style = look(index)
+                style = look_of(_METHODS[name]) if name in _METHODS else look(index)
                 group = group.sort_values("predicted")
                 error = [group["observed"] - group["observed_low"], group["observed_high"] - group["observed"]]
                 axis.errorbar(
                     group["predicted"], group["observed"], yerr=error, color=style["color"], elinewidth=0.7, lw=1, alpha=0.8
                 )
                 size = 12 + 60 * group["cases"] / rows["cases"].max()
-                axis.scatter(group["predicted"], group["observed"], s=size, label=_METHODS.get(name, name), **style)
+                axis.scatter(
+                    group["predicted"],
+                    group["observed"],
+                    s=size,
+                    label=f"{_METHODS[name]}: {name}" if name in _METHODS else name,
+                    **style,
+                )
             axis.set_xlabel("fitted probability that the best of the next 4 reaches s_min")
             axis.set_ylabel("observed frequency")
             axis.set_xlim(-0.02, 1.02)

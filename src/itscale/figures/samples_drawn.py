@@ -16,6 +16,7 @@ CAPTION = (
     "beforehand. Rounds of re-answering are in the figure rounds_drawn."
 )
 _COLUMNS, _TOP = 4, 60
+_PLAIN = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}  # a mean's line may lie behind a label
 
 
 def draw(stops: pd.DataFrame, benchmark: str, out: Path) -> None:
@@ -42,7 +43,14 @@ def draw(stops: pd.DataFrame, benchmark: str, out: Path) -> None:
             top = 100 * np.histogram(counts.index, bins=edges, weights=counts.to_numpy())[0] / counts.sum()
             axis.set_ylim(0, _TOP)
             for edge in np.flatnonzero(top > _TOP):
-                axis.annotate(f"{top[edge]:.0f} %", (edges[edge] + width, 0.9 * _TOP), fontsize=7)
+                axis.annotate(
+                    f"{top[edge]:.0f} %",
+                    (edges[edge] + width, 0.9 * _TOP),
+                    (3, 0),
+                    textcoords="offset points",
+                    fontsize=7,
+                    bbox=_PLAIN,
+                )
             axis.axvline(float(np.average(counts.index, weights=counts)), color="0.4", lw=1)
             axis.set_title(method, fontsize=9)
             axis.set_xlabel("samples")

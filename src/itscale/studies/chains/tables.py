@@ -1,12 +1,13 @@
 """The tables of the MarkovScale figures, each a function of labelled chains and of what the calibration split said."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
-from itscale.data.records import Pool
+from itscale.data.records import Pool, Problem
 from itscale.drivers.replay import replay
 from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import Policy
@@ -20,6 +21,8 @@ from itscale.theory.rates import ChainFit, Estimate, fit_chains
 ALL = "all"
 # Simulated data sets of the forecasts: each is fitted as the data are, levels and strengths included.
 FORECASTS = 40
+# Chains that are traced, and how much (in all) a posterior moves that is worth a look.
+_TRACES, _MOVED = 6, 0.1
 
 
 def levels_of(problem_ids: tuple[str, ...], labels: dict[str, str]) -> tuple[np.ndarray, list[str]]:
@@ -245,29 +248,54 @@ def _returned(chains: Pool, known: Calibration, policy: Policy) -> tuple[np.ndar
     return chains.problem[answered], outcomes.correct[answered], posterior[answered]
 
 
-def traces(chains: Pool, known: Calibration, policy: Policy, *, benchmark: str) -> pd.DataFrame:
-    """Posteriors of six chains round by round, beside scores, changes, truth, and where the filter stops and answers.
+def traces(
+    chains: Pool,
+    known: Calibration,
+    policy: Policy,
+    *,
+    benchmark: str,
+    answers: pd.DataFrame | None = None,
+    problems: Sequence[Problem] = (),
+) -> pd.DataFrame:
+    """Posteriors of six chains round by round, beside scores, answers, truth, and where the filter stops and answers.
 
-    The chains are not picked for their looks: of all chains, those at six evenly spaced ranks of how much the filtered
-    posterior moves (the least and the most moving left out).
+    The chains are not picked for their looks: of those whose filtered posterior moves by a tenth at least (of all, where fewer
+    than six do), those at six evenly spaced ranks of how much it moves (the least and the most moving left out).
+
+    Args:
+        answers: columns problem_id, chain, round (both from 0), answer: what the chains answered.
+        problems: whose questions and gold answers stand beside them.
+
+    Returns:
+        A row per chain and round: benchmark, chain, question, gold, round, filtered, smoothed, score, answer (the cluster's
+        number where no answers are given), correct, stop, answered_with.
     """
     found = posteriors(chains, known.strata, known.rounds)
     moved = np.abs(np.diff(found.filtered, axis=1)).sum(1)
-    chosen = np.argsort(moved, kind="stable")[np.linspace(0, chains.rows - 1, 8).astype(int)[1:-1]]
+    order = np.argsort(moved, kind="stable")
+    moving = order[moved[order] >= _MOVED]
+    order = moving if len(moving) >= _TRACES else order
+    chosen = order[np.linspace(0, len(order) - 1, _TRACES + 2).astype(int)[1:-1]]
     outcomes = replay(policy, chains)
+    asked = {problem.problem_id: problem for problem in problems}
+    said = {} if answers is None else answers.set_index(["problem_id", "chain", "round"])["answer"].to_dict()
     frames = []
     for row in chosen:
+        name = chains.problem_ids[chains.problem[row]]
         number = int((chains.problem[:row] == chains.problem[row]).sum())
+        answered = [said.get((name, number, t), cluster) for t, cluster in enumerate(chains.cluster[row])]
         frames.append(
             pd.DataFrame(
                 {
                     "benchmark": benchmark,
-                    "chain": f"{chains.problem_ids[chains.problem[row]]}, chain {number}",
+                    "chain": f"{name}, chain {number}",
+                    "question": asked[name].question if name in asked else "",
+                    "gold": asked[name].answer if name in asked else "",
                     "round": np.arange(chains.size) + 1,
                     "filtered": found.filtered[row],
                     "smoothed": found.smoothed[row],
                     "score": chains.score[row],
-                    "answer": chains.cluster[row],
+                    "answer": answered,
                     "correct": chains.correct[row],
                     "stop": int(outcomes.drawn[row]),
                     "answered_with": int(outcomes.column[row]) + 1,
