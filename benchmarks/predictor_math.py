@@ -31,7 +31,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
 from itscale.sources.datasets import normalise
-from itscale.models.predictor import Labels, PredictorSettings, predict, train
+from itscale.models.labels import Labels
+from itscale.models.predictor import PredictorSettings, predict, train
 from itscale.studies.predictor_quality import baselines, score
 from itscale.data.records import Problem
 

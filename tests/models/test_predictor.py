@@ -15,14 +15,13 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
 from itscale.data.records import FEATURES, Problem, Unit, with_predictions
 from itscale.errors import UserError
+from itscale.models.labels import Labels, labels_of
 from itscale.models.predictor import (
     HEADS,
-    Labels,
     ParameterPredictor,
     PredictorSettings,
     binomial,
     collate,
-    labels_of,
     load,
     predict,
     squared_error,

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 
 from itscale.data.records import FEATURES, Problem
-from itscale.models.predictor import Labels
+from itscale.models.labels import Labels
 from itscale.studies.predictor_quality import baselines, quality, score, spearman_gain
 
 

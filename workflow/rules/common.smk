@@ -195,6 +195,22 @@ def other_scores(benchmark):
     )
 
 
+# Whose questions are predicted: what rules are tuned on, and what they are compared on.
+PREDICTED = (
+    list(
+        dict.fromkeys(
+            (
+                "calibration",
+                *config["compare"]["benchmarks"],
+                *config["markovscale"]["benchmarks"],
+            )
+        )
+    )
+    if PREDICTS
+    else []
+)
+
+
 def predictions(benchmark):
     if not PREDICTS:
         return []

@@ -21,7 +21,11 @@ rule live:
 LIVE_MEMORY = GENERATOR.get("mem_mb", 4000) + VERIFIER.get("mem_mb", 4000)
 
 
-# Wall-clock time is measured: nothing else ought to run on this machine's cores meanwhile.
+# On a GPU the clock is read, and nothing else ought to run meanwhile: a machine's cores are all taken. On the CPU the time of
+# an engine is its processor time, which may be read beside other jobs.
+LIVE_ALONE = not (TOY and config["live"]["engines"] == ["transformers"])
+
+
 rule live_run:
     input:
         command("live"),
@@ -44,13 +48,9 @@ rule live_run:
         f"{RESULTS}/timings/live.tsv"
     conda:
         ENV
-    threads: workflow.resource_settings.cores or 2  # a cluster job has cores of its own
+    threads: (workflow.resource_settings.cores or 2) if LIVE_ALONE else 1  # a cluster job has cores of its own
     resources:
-        **on_gpus(
-            0
-            if TOY and config["live"]["engines"] == ["transformers"]
-            else max(GPUS, 1)
-        ),
+        **on_gpus(max(GPUS, 1) if LIVE_ALONE else 0),
         mem_mb=more(6000 if TOY else LIVE_MEMORY),
         runtime=longer(resources.minutes_to_run_live(CHOICES)),
     params:
@@ -67,9 +67,10 @@ rule live_run:
         seed=config["seed"],
         out=lambda wildcards, output: os.path.dirname(output.live),
         predictions=predictions_option,
+        alone="--alone" if LIVE_ALONE else "--no-alone",
     message:
         "Stopping a real engine: every live rule beside its fixed N"
     shell:
-        "python -m itscale step live --model {input.model:q} {params.verifier:q}"
+        "OMP_NUM_THREADS={threads} python -m itscale step live --model {input.model:q} {params.verifier:q} {params.alone}"
         " --problems {input.problems:q} --calibration {input.calibration:q} --pool {input.pool:q} --options {params.options:q}"
         " --sampling {params.sampling:q} --engine {params.engine:q} --seed {params.seed} --grading {params.grading:q} {params.predictions:q} {params.choices:q} --out {params.out:q} 2>&1 | tee {log:q}"

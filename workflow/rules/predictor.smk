@@ -37,26 +37,35 @@ rule predictor:
         " {params.exclude:q} --seed {params.seed} --settings {params.settings:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
+# What a rule may know of a question before its first sample. One job predicts all: loading the backbone takes longer than using it.
 rule predictions:
     input:
         command("predict"),
         model=rules.predictor.output[0],
-        problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
+        problems=problems(*PREDICTED),
     output:
-        table=f"{RESULTS}/predictions/{{benchmark}}.parquet",
-        manifest=f"{RESULTS}/predictions/{{benchmark}}.json",
+        tables=expand(
+            f"{RESULTS}/predictions/{{benchmark}}.parquet", benchmark=PREDICTED
+        ),
+        manifests=expand(
+            f"{RESULTS}/predictions/{{benchmark}}.json", benchmark=PREDICTED
+        ),
     log:
-        f"{RESULTS}/logs/predictions/{{benchmark}}.log",
+        f"{RESULTS}/logs/predictions.log",
     benchmark:
-        f"{RESULTS}/timings/predictions/{{benchmark}}.tsv"
+        f"{RESULTS}/timings/predictions.tsv"
     conda:
         ENV
     resources:
         **on_gpus(0 if TOY else 1),
         mem_mb=more(4000 if TOY else 32000),
         runtime=longer(20 if TOY else 60),
+    params:
+        files=lambda wildcards, input, output: [
+            *repeated("--problems", input.problems),
+            *repeated("--out", output.tables),
+        ],
     message:
-        "Predicting the questions of {wildcards.benchmark}"
+        "Predicting the questions' difficulty"
     shell:
-        "OMP_NUM_THREADS={threads} python -m itscale predict --model {input.model:q} --problems {input.problems:q}"
-        " --out {output.table:q} 2>&1 | tee {log:q}"
+        "OMP_NUM_THREADS={threads} python -m itscale predict --model {input.model:q} {params.files:q} 2>&1 | tee {log:q}"

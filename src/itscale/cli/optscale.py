@@ -101,7 +101,7 @@ def predictor_quality(
 
     from itscale.data.records import PREDICTIONS, read_table
     from itscale.data.tables import write_csv
-    from itscale.models.predictor import labelled
+    from itscale.models.labels import labelled
     from itscale.studies.predictor_quality import labels_beside, quality
 
     held_out, table = labelled(problems, parallel, chain), read_table(predictions, PREDICTIONS)

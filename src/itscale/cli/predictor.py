@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from itscale.cli.options import Out, Problems, Seed, app, settings_of
+from itscale.errors import UserError
 
 
 @app.command()
@@ -24,7 +25,8 @@ def train_predictor(
 ) -> None:
     """Train a predictor of a question's score moments and transition rates; a killed run continues."""
     from itscale.data.records import read_problems
-    from itscale.models.predictor import PredictorSettings, labelled, train
+    from itscale.models.labels import labelled
+    from itscale.models.predictor import PredictorSettings, train
     from itscale.sources.datasets import refuse_overlap
 
     training = labelled(problems, parallel, chain)
@@ -39,12 +41,19 @@ def train_predictor(
 @app.command()
 def predict(
     model: Annotated[Path, typer.Option(help="Predictor folder.")],
-    problems: Problems,
-    out: Out,
+    problems: Annotated[list[Path], typer.Option(help="Table of questions; repeat it for more.")],
+    out: Annotated[list[Path], typer.Option(help="File to write, one for each of --problems in their order.")],
     batch_size: Annotated[int, typer.Option(min=1, help="Questions per forward pass.")] = 64,
 ) -> None:
     """Predict every question's parameters from its text alone."""
     from itscale.data.records import PREDICTIONS, read_problems, write_table
     from itscale.models.predictor import predict as stage
 
-    write_table(out, stage(read_problems(problems), model, batch_size), PREDICTIONS, {"predictor": str(model)})
+    if len(problems) != len(out):
+        raise UserError(f"there are {len(problems)} --problems and {len(out)} --out: give one file to write for each.")
+    asked = [read_problems(path) for path in problems]
+    table, start = stage([problem for part in asked for problem in part], model, batch_size), 0
+    for part, written in zip(asked, out, strict=True):
+        found = table[start : start + len(part)].reset_index(drop=True)
+        write_table(written, found, PREDICTIONS, {"predictor": str(model)})
+        start += len(part)

@@ -351,8 +351,11 @@ def live(
     predictions: Annotated[Path | None, typer.Option(help="What the predictor says of these problems (.parquet).")] = None,
     grading: GradingJson = "{}",
     choices: Choices = None,
+    alone: Annotated[
+        bool, typer.Option(help="Nothing else runs on this machine: the clock is read. Else only processor time is.")
+    ] = True,
 ) -> None:
-    """Run methods live against their fixed N; measure tokens, clock, and the bias of the order of arrival."""
+    """Run methods live against their fixed N; measure tokens, time, and the bias of the order of arrival."""
     from itscale.data.records import PREDICTIONS, Unit, read_pool, read_problems, read_table, with_predictions
     from itscale.data.tables import write_csv
     from itscale.engines import EngineSettings
@@ -395,6 +398,7 @@ def live(
         predictions=predicted,
         seed=seed,
         grading=settings_of(Grading, grading, "--grading"),
+        alone=alone,
     )
     write_csv(out / "live.csv", with_slugs(table, slugs))
     stored = stored if predicted is None else with_predictions(stored, predicted)
@@ -409,9 +413,7 @@ def live(
         "accuracy",
         "accuracy_difference",
         "tokens_drawn",
-        "seconds",
         "token_saving",
-        "wall_saving",
-        "wall_per_token",
+        *(["seconds", "wall_saving", "wall_per_token"] if alone else ["processor_seconds", "processor_saving"]),
     ]
     typer.echo(table[shown].to_string(index=False, float_format="%.3g"))

@@ -1,4 +1,4 @@
-"""What stopping early saved on a real engine: on the clock against in tokens."""
+"""What stopping early saved on a real engine: in time against in tokens."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ import pandas as pd
 from itscale.figures.style import figure, look_of
 
 CAPTION = (
-    "Live runs on the {benchmark} benchmark: share of the wall-clock time saved against the share of completion tokens saved, "
-    "each against the fixed N of the same family on the same engine and questions. Tokens include those that were cut "
-    "short or came unused; bars across: 95 % intervals over questions; bars upwards: two readings of the clock, each on half of"
-    " the questions. On the grey line every saved token is saved time; a point below it paid for its decisions, its verifier or"
+    "Live runs on the {benchmark} benchmark: share of the {time} saved against the share of completion tokens saved, each "
+    "against the fixed N of the same family on the same engine and questions. Tokens include those that were cut short or came "
+    "unused; bars across: 95 % intervals over questions; bars upwards: two readings of the time, each on half of the "
+    "questions. On the grey line every saved token is saved time; a point below it paid for its decisions, its verifier or"
     " an engine that was not full. Dotted: 85 % of it."
 )
 
@@ -19,7 +19,9 @@ CAPTION = (
 def draw(live: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`live`: a row per engine and method (`itscale step live`); writes `out` as PDF and PNG."""
     rows = live[~live["method"].str.startswith("fixed ")]
-    with figure(out, CAPTION.format(benchmark=benchmark), width=6.6, height=4.4) as (_, axes):
+    # The clock was read only where nothing else ran.
+    name, time = ("wall", "wall-clock time") if rows["wall_saving"].notna().any() else ("processor", "processor time")
+    with figure(out, CAPTION.format(benchmark=benchmark, time=time), width=6.6, height=4.4) as (_, axes):
         axis = axes[0]
         top = 100 * max(0.1, rows["token_saving_high"].max())
         ends = np.array([0.0, top])
@@ -31,11 +33,11 @@ def draw(live: pd.DataFrame, benchmark: str, out: Path) -> None:
             style = look_of(record["method"])
             saving = 100 * record["token_saving"]
             spread = [[saving - 100 * record["token_saving_low"]], [100 * record["token_saving_high"] - saving]]
-            wall, low, high = (100 * record[f"wall_saving{end}"] for end in ("", "_low", "_high"))
-            readings = [[max(wall - low, 0)], [max(high - wall, 0)]]
+            spared, low, high = (100 * record[f"{name}_saving{end}"] for end in ("", "_low", "_high"))
+            readings = [[max(spared - low, 0)], [max(high - spared, 0)]]
             axis.errorbar(
                 saving,
-                wall,
+                spared,
                 xerr=spread,
                 yerr=readings,
                 label=record["method"] + (f", {record['engine']}" if len(fills) > 1 else ""),
@@ -46,5 +48,5 @@ def draw(live: pd.DataFrame, benchmark: str, out: Path) -> None:
                 **style,
             )
         axis.set_xlabel("completion tokens saved (%)")
-        axis.set_ylabel("wall-clock time saved (%)")
+        axis.set_ylabel(f"{time} saved (%)")
         axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -52,11 +52,14 @@ class Bench:
             return solve(problems, self.engine, policy, comparer=comparer, shown=False, **options)
 
 
-def study(problems: list[Problem], policies: list[tuple[str, Policy]], bench: Bench, engine: str) -> pd.DataFrame:
+def study(
+    problems: list[Problem], policies: list[tuple[str, Policy]], bench: Bench, engine: str, alone: bool = True
+) -> pd.DataFrame:
     """A row per fixed budget and per policy, all on the same problems with the same seeds.
 
-    The clock is read twice, on one half of the problems and then, in reverse order of the policies, on the other half, so that a
-    machine whose load drifts does not favour one of them; the two readings are the ends beside a saving of time.
+    Time is read twice, on one half of the problems and then, in reverse order of the policies, on the other half, so that a
+    machine whose load drifts does not favour one of them; the two readings are the ends beside a saving of time. The clock says
+    something only if nothing else runs on the machine: without `alone`, seconds and wall_ columns are empty.
 
     Columns: engine, method, family, unit, budget, problems, samples_drawn, of these unanswered and cut_off; per problem
     accuracy, its paired difference to fixed N (accuracy_difference), tokens_drawn (completion tokens, those of no use included),
@@ -89,7 +92,14 @@ def study(problems: list[Problem], policies: list[tuple[str, Policy]], bench: Be
             whole = runs[place] if fixed else runs[places[reference(policy)]]
             method = f"fixed {policy.family}" if fixed else next(names)
             rows.append(_row(method, policy, runs[place], whole, comparer, bench.price))
-    return pd.DataFrame(rows).assign(engine=engine)
+    clock = [] if alone else ["seconds", *(name for name in rows[0] if name.startswith("wall_"))]
+    return pd.DataFrame(rows).assign(engine=engine, **dict.fromkeys(clock, np.nan))
+
+
+def _time_saved(seconds: list[float], whole: list[float], name: str) -> dict[str, float]:
+    """The share of some runs' time that was saved, and the least and the most among the single runs."""
+    readings = [1 - mine / theirs for mine, theirs in zip(seconds, whole, strict=True)]
+    return {name: 1 - sum(seconds) / sum(whole), f"{name}_low": min(readings), f"{name}_high": max(readings)}
 
 
 def _row(
@@ -98,9 +108,7 @@ def _row(
     drawn, full = (_per_problem(r, lambda run: [row.ledger.drawn for row in run.rows]) for r in (runs, wholes))
     right, theirs = (_per_problem(r, lambda run: right_answers(run.rows, comparer)) for r in (runs, wholes))
     saving = ITSELF if runs is wholes else ratio_interval(full - drawn, full)
-    seconds, processor = ([getattr(run.clock, name) for run in runs] for name in ("total", "processor"))
-    readings = [1 - run.clock.total / whole.clock.total for run, whole in zip(runs, wholes, strict=True)]
-    wall = 1 - sum(seconds) / sum(run.clock.total for run in wholes)
+    times = {name: [[getattr(run.clock, name) for run in of] for of in (runs, wholes)] for name in ("total", "processor")}
     latencies = 1000 * np.array([value for run in runs for value in run.clock.abort_latency] or [np.nan])
     of = [row for run in runs for row in run.rows]
     row: dict[str, Any] = {"method": method, "family": policy.family, "unit": str(policy.unit), "budget": policy.limit}
@@ -112,11 +120,10 @@ def _row(
         row[f"{name}_tokens"] = float(np.mean([getattr(r.ledger, name) for r in of]))
     if price is not None:
         row |= mean_interval(_per_problem(runs, lambda run: [price.dollars(r.ledger) for r in run.rows])).columns("dollars")
-    row |= {"seconds": sum(seconds), **saving.columns("token_saving")}
-    row |= {"wall_saving": wall, "wall_saving_low": min(readings), "wall_saving_high": max(readings)}
-    row |= {"wall_per_token": wall / saving.mean if saving.mean > 0 else np.nan}
-    row |= {"processor_seconds": sum(processor)}
-    row |= {"processor_saving": 1 - sum(processor) / sum(run.clock.processor for run in wholes)}
+    row |= {"seconds": sum(times["total"][0]), **saving.columns("token_saving")}
+    row |= _time_saved(*times["total"], "wall_saving")
+    row |= {"wall_per_token": row["wall_saving"] / saving.mean if saving.mean > 0 else np.nan}
+    row |= {"processor_seconds": sum(times["processor"][0]), **_time_saved(*times["processor"], "processor_saving")}
     row |= {"decision_ms": 1000 * sum(r.clock.deciding for r in runs) / max(1, sum(r.clock.decisions for r in runs))}
     return row | {"abort_ms": float(np.median(latencies)), "abort_ms_95": float(np.quantile(latencies, 0.95))}
 
@@ -211,6 +218,7 @@ def study_engines(
     predictions: pd.DataFrame | None,
     seed: int,
     grading: Grading | None = None,
+    alone: bool = True,
 ) -> pd.DataFrame:
     """`study` on each of several engines (by `names`) with otherwise the same settings."""
     tables = []
@@ -226,5 +234,5 @@ def study_engines(
                 grading=grading or Grading(),
                 price=engine.price,
             )
-            tables.append(study(problems, policies, bench, name))
+            tables.append(study(problems, policies, bench, name, alone))
     return pd.concat(tables, ignore_index=True)

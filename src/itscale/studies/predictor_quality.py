@@ -11,7 +11,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 
 from itscale.data.records import Problem
-from itscale.models.predictor import Labels
+from itscale.models.labels import Labels
 from itscale.theory.intervals import mean_interval
 
 _RESAMPLES = 500
