@@ -20,9 +20,10 @@ env:  ## install the run environment into .venv; PYTHON=python3.11 picks the int
 targets: env  ## what can be made with `snakemake NAME`; those with a sentence are for people
 	@.venv/bin/snakemake --list-rules
 
+# Three workers on two cores: one of them mostly waits for a cluster. tests/conftest.py has the order.
 test:  ## install the test environment into .venv and run the tests; PYTESTFLAGS="-k voting" picks some
 	@envs/install.sh test
-	.venv/bin/python -m pytest -n 2 --dist loadscope $(PYTESTFLAGS)
+	.venv/bin/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder $(PYTESTFLAGS)
 
 check:  ## (at each save) style, floors and the tests that start nothing: no engine, workflow, cluster or browser
 	@envs/install.sh test

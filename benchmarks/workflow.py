@@ -1,6 +1,6 @@
 """Wall time and peak memory of each rule of a finished run, from the file that Snakemake wrote beside each job.
 
-Reads RESULTS/benchmarks/**/*.tsv (--results) and runs nothing. Jobs overlap, so the sum over jobs is not the run's wall time:
+Reads RESULTS/timings/**/*.tsv (--results) and runs nothing. Jobs overlap, so the sum over jobs is not the run's wall time:
 that is taken from the first job's start to the last one's end, and means something only where the run was not interrupted.
 """
 

@@ -8,12 +8,12 @@ PARTS = ("Snakefile", "config", "docs", "envs", "profiles", "pyproject.toml", "s
 
 
 def checkout(folder: Path) -> Path:
-    """Copy what the workflow is made of into an empty folder."""
+    """Copy what the workflow is made of into an empty folder, with the modules as Python has compiled them."""
     for part in PARTS:
         source, target = ROOT / part, folder / part
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.egg-info"))
         else:
             shutil.copy(source, target)
     return folder

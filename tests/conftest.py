@@ -21,12 +21,14 @@ settings.register_profile("itscale", deadline=None)
 settings.load_profile("itscale")
 
 
-# What starts an engine, trains, runs the workflow, a cluster or a browser: `make check` leaves it out, `make test` does not.
+# What starts an engine, trains, runs the workflow, a cluster or a browser, or takes seconds (then with a mark of its own): `make
+# check` leaves it out, `make test` does not.
 SLOW = (
     "cli/test_solving.py",
     "drivers/test_live.py",
     "engines",
     "faults",
+    "models/test_hub.py",
     "models/test_predictor.py",
     "models/test_verifier.py",
     "report",
@@ -38,11 +40,29 @@ SLOW = (
 )
 
 
+# The longest modules, longest first: one that began last would be alone at the end.
+FIRST = (
+    "slurm",
+    "workflow/test_workflow.py",
+    "faults/test_kills.py",
+    "engines/test_openai.py",
+    "workflow",
+    "cli/test_solving.py",
+    "engines",
+    "testtime",
+    "faults",
+    "sources/test_import_official.py",
+)
+
+
 def pytest_collection_modifyitems(items):
+    rank = {}
     for item in items:
         place = item.path.relative_to(Path(__file__).parent).as_posix()
         if place.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
+        rank[item] = next((i for i, long in enumerate(FIRST) if place.startswith(long)), len(FIRST))
+    items.sort(key=rank.__getitem__)
 
 
 @pytest.fixture

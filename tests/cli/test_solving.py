@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -47,6 +46,8 @@ from itscale.studies.live import Bench, arrival_bias, arrival_order, study
 from itscale.testtime.rollouts import assess_votes
 from itscale.toytask import language_model, reward_model
 from pools import KNOWN, random_pool
+from processes import Job
+from processes import itscale as run
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -64,42 +65,36 @@ def questions(path, count=6, **more):
     return path
 
 
-def itscale_command(*arguments):
-    return [sys.executable, "-m", "itscale", *map(str, arguments)]
-
-
 def solving(model, tmp_path, out, count=6, n=6, batch=8):
     given = ["--model", model, "--policy", "self_consistency", "--set", f"n={n}", "--out", tmp_path / out]
     given += ["--engine", json.dumps({"name": "transformers", "batch_size": batch})]
     asked = questions(tmp_path / "my.jsonl", count, answer="15")
-    return itscale_command("solve", *given, "--temperature", 0.5, "--max-tokens", 40, "--problems", asked)
+    return ["solve", *given, "--temperature", 0.5, "--max-tokens", 40, "--problems", asked]
 
 
 def test_solve_answers_and_says_what_it_saved(model, tmp_path):
-    done = subprocess.run(solving(model, tmp_path, "a.jsonl"), env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "completion tokens drawn" in done.stdout and "saved" in done.stdout and "accuracy" in done.stdout
+    done = run(tmp_path, *solving(model, tmp_path, "a.jsonl"))
+    assert done.code == 0, done.said
+    assert "completion tokens drawn" in done.said and "saved" in done.said and "accuracy" in done.said
     rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert [row["problem_id"] for row in rows] == [f"q{i:04d}" for i in range(6)]
     assert all(len(row["samples"]) == 6 for row in rows)
 
 
 def test_ctrl_c_ends_cleanly_and_the_same_command_continues(model, tmp_path):
-    whole = subprocess.run(solving(model, tmp_path, "a.jsonl", 8, 8, 2), env=ENVIRONMENT, capture_output=True, timeout=300)
-    assert whole.returncode == 0
+    assert run(tmp_path, *solving(model, tmp_path, "a.jsonl", 8, 8, 2)).code == 0
     partial = tmp_path / "b.jsonl.partial"
-    job = subprocess.Popen(solving(model, tmp_path, "b.jsonl", 8, 8, 2), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-    while job.poll() is None and not (partial.exists() and partial.read_bytes().count(b'"completion"') >= 4):
+    job = Job(tmp_path, *solving(model, tmp_path, "b.jsonl", 8, 8, 2))
+    while job.alive and not (partial.exists() and partial.read_bytes().count(b'"completion"') >= 4):
         time.sleep(0.005)
-    os.kill(job.pid, signal.SIGINT)
-    _, said = job.communicate(timeout=120)
-    assert job.returncode == 130, said
-    assert "the same command continues" in said and "Traceback" not in said
+    job.interrupt()
+    done = job.end()
+    assert done.code == 130, done.said
+    assert "the same command continues" in done.said and "Traceback" not in done.said
     kept = [json.loads(line) for line in partial.read_text().splitlines()]
     finished = sum("completion" in row for row in kept)
     assert 0 < finished < 64
-    again = subprocess.run(solving(model, tmp_path, "b.jsonl", 8, 8, 2), env=ENVIRONMENT, capture_output=True, timeout=300)
-    assert again.returncode == 0
+    assert run(tmp_path, *solving(model, tmp_path, "b.jsonl", 8, 8, 2)).code == 0
     assert not partial.exists()
     # All is as without the interruption, and what it cut short, as the journal says, is paid.
     expected = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
@@ -111,16 +106,14 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_continues(model, tmp_path):
 
 def test_a_second_call_says_that_it_is_done_and_another_run_is_not_overwritten(model, tmp_path):
     command = solving(model, tmp_path, "a.jsonl", 2, 2)
-    first = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-    assert first.returncode == 0, first.stderr
+    first = run(tmp_path, *command)
+    assert first.code == 0, first.said
     answers, record = (tmp_path / "a.jsonl").read_bytes(), read_json(tmp_path / "a.json")
     assert record["tokens"]["completion"] > 0 and record["failed"] == 0
-    again = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-    assert again.returncode == 0 and "holds the answers of this very run, which is done" in again.stdout
-    other = subprocess.run(
-        solving(model, tmp_path, "a.jsonl", 2, 3), env=ENVIRONMENT, capture_output=True, text=True, timeout=300
-    )
-    assert other.returncode == 1 and "is there already and does not hold the answers of this run" in other.stderr
+    again = run(tmp_path, *command)
+    assert again.code == 0 and "holds the answers of this very run, which is done" in again.said
+    other = run(tmp_path, *solving(model, tmp_path, "a.jsonl", 2, 3))
+    assert other.code == 1 and "is there already and does not hold the answers of this run" in other.said
     assert (tmp_path / "a.jsonl").read_bytes() == answers
 
 
@@ -137,9 +130,9 @@ def test_a_second_call_says_that_it_is_done_and_another_run_is_not_overwritten(m
 )
 def test_a_wrong_call_is_said_before_anything_is_drawn(arguments, said, tmp_path):
     given = ["--model", tmp_path / "nowhere" / "lm", "--problems", questions(tmp_path / "my.jsonl"), *arguments]
-    done = subprocess.run(itscale_command("solve", *given), capture_output=True, text=True, timeout=100)
-    assert done.returncode == 1
-    assert said in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    done = run(tmp_path, "solve", *given)
+    assert done.code == 1
+    assert said in done.said and len(done.said.strip().splitlines()) == 1
 
 
 def test_questions_are_read_with_what_they_have(tmp_path):
@@ -220,7 +213,7 @@ def test_the_examples_run_as_written(page, desk):
 
 def test_importing_the_package_is_light_and_its_names_are_there():
     code = "import sys, itscale; assert not {'torch', 'numpy', 'pandas'} & set(sys.modules); print(itscale.make_policy)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=300).returncode == 0
     for name in itscale.__all__:
         assert getattr(itscale, name) is not None
     with pytest.raises(AttributeError, match="nothing"):

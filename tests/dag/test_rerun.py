@@ -35,6 +35,7 @@ def names(files: list[Path]) -> set[str]:
     return {".".join(p[:-1] if p[-1] == "__init__" else p) for p in parts}
 
 
+@pytest.mark.slow
 def test_a_command_depends_on_what_it_loads_and_on_its_own_file(tmp_path):
     table = tmp_path / "a.csv"
     pd.DataFrame({"benchmark": ["b"], "x": [1.0]}).to_csv(table, index=False)

@@ -60,7 +60,7 @@ def test_each_order_is_a_random_one():
         assert len(np.unique(order[:, at])) == 24
 
 
-def test_ledger_adds_up_the_samples_used():
+def test_ledger_adds_up_the_samples_drawn():
     pool = POOLS[Unit.SAMPLE]
     outcomes = replay(make_policy("score_threshold", s_min=0.8, n_max=16), pool, orders=1)
     for i in range(pool.rows):

@@ -52,6 +52,7 @@ def test_samples_that_were_cut_off_are_counted_live_and_in_a_replay():
     assert outcomes.unanswered.tolist() == outcomes.cut_off.tolist() == [4] * 4 and not outcomes.correct.any()
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_slow_to_read_holds_up_its_own_row_alone():
     work = [
         (0, "q", [(r"\boxed{1}", "stop"), (HANGS, "stop"), (r"\boxed{2}", "stop")]),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from commands import drawing
-from processes import itscale
 
 from itscale.data.records import Problem, write_problems
+from processes import itscale
 from standins import language_model, reward_model
 
 

@@ -15,7 +15,6 @@ import torch
 import yaml
 from cases import CONFIGURATION, DISK, MODELS, QUESTIONS, TABLES
 from commands import drawing, grading, scoring, training
-from processes import Done, itscale
 from safetensors.torch import load_file, save_file
 from test_live import table_of
 
@@ -32,6 +31,7 @@ from itscale.data.records import (
     write_table,
 )
 from pools import random_pool
+from processes import Done, itscale
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_equality import ANSWERS, comparer  # noqa: F401
@@ -45,6 +46,7 @@ def test_shuffled_samples_have_the_same_clusters(comparer, data, answers, questi
     assert clusters_of(question, answers[:end], comparer) == clusters[:end]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=8)
 @given(st.data())
 def test_shuffled_gold_answers_change_no_cluster(data):

@@ -33,6 +33,7 @@ def expressions(*latex: str) -> list[Expression]:
     return [Expression(text, (), text=text) for text in latex]
 
 
+@pytest.mark.slow
 def test_what_hangs_costs_one_process_and_is_remembered(counted):
     with Reader(2.0) as reader:
         (hanging,), others = expressions(HANGS), expressions(*OTHERS)
@@ -44,6 +45,7 @@ def test_what_hangs_costs_one_process_and_is_remembered(counted):
         assert Counted.started == before
 
 
+@pytest.mark.slow
 def test_what_hangs_holds_nobody_else_up():
     with Reader(60.0) as reader:
         (hanging,), others = expressions(HANGS), expressions(*OTHERS)
@@ -52,6 +54,7 @@ def test_what_hangs_holds_nobody_else_up():
         assert hanging not in reader.read([hanging], patience=0.0)
 
 
+@pytest.mark.slow
 def test_an_answer_that_hangs_is_equal_to_its_own_text_alone():
     with Comparer(Grading(time_limit=1.0)) as comparer:
         problem = Problem("p", "q", "2")
@@ -82,6 +85,7 @@ with Comparer() as comparer:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "before", ["", "import mmap; mapped = mmap.mmap(-1, 50 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)"]
 )

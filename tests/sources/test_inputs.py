@@ -144,6 +144,7 @@ def test_a_torn_line_is_named(tmp_path):
         import_samples([path], {"text": "output"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -160,6 +161,7 @@ def test_mistakes_on_the_command_line_get_one_sentence(arguments, message, tmp_p
     assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_every_command_explains_itself():
     overview = itscale("--help").stdout
     for command in ("generate", "grade", "import", "calibrate", "replay", "report", "figure"):

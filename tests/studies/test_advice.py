@@ -135,6 +135,7 @@ def test_few_questions_say_what_they_can_tell_and_take_what_was_fixed_beforehand
         assert grids.fixed_beforehand(row["rule"]).items() <= row["settings"].items()
 
 
+@pytest.mark.slow
 def test_every_rule_is_tried_or_named_and_runs_as_advised():
     """Samples with scores and chains of the same questions: what is advised is a policy that `solve` takes."""
     parallel = random_pool(5, rows=12, size=8)
@@ -211,6 +212,7 @@ def write_pool(pool, path):
     write_table(path, table.assign(verdict=np.where(pool.correct.ravel(), "correct", "wrong")), POOL)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_to_type_and_writes_what_that_needs(tmp_path):
     pool = random_pool(2, rows=30, size=8)
     write_pool(pool, tmp_path / "pool" / "pool.parquet")
@@ -238,6 +240,7 @@ def test_the_configuration_has_these_grids():
     assert {slug: methods[slug].get("grid") for slug in grids.GRIDS} == grids.GRIDS
 
 
+@pytest.mark.slow
 def test_the_example_answers_without_torch_or_matplotlib():
     code = (
         "import sys; from itscale.cli import app; app(['advise'], standalone_mode=False);"

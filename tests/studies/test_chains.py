@@ -63,6 +63,7 @@ def rarely_moving(seed, questions=60, chains=6, rounds=8):
     return markov.simulate(*(rate[problem] for rate in rates), rounds, rng), problem, np.arange(questions) % 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chains_of", [unlike_questions, rarely_moving])
 def test_p_values_of_first_order_chains_are_spread_evenly(chains_of):
     found = []
@@ -110,6 +111,7 @@ def test_triples_are_counted_by_hand():
     assert counts.sum() == 4
 
 
+@pytest.mark.slow
 def test_pooled_rates_are_biased_where_questions_differ_and_rates_per_question_are_not():
     correct, problem, level, *_ = unlike_questions(5, questions=80, chains=8)
     fit = fit_chains(correct, problem, level)
@@ -202,6 +204,7 @@ def test_table_sets_every_method_beside_the_first_answer_and_parallel_samples():
     )
 
 
+@pytest.mark.slow
 def test_tables_of_the_theory_hold_what_their_figures_read(tmp_path):
     chains = POOLS[Unit.ROUND]
     known = known_from_pools(POOLS, strata=3, strength=5.0)

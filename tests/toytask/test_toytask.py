@@ -96,6 +96,8 @@ def test_chat_template_and_cost_of_a_previous_answer():
     tokenizer = build_tokenizer()
     turn = "12+3" + REANSWER
     chat = [{"role": "user", "content": turn}, {"role": "assistant", "content": f"12+3=15{SEPARATOR}"}]
+    for name in shipped.MODELS:
+        assert (shipped.WEIGHTS / name / "chat_template.jinja").read_text() == tokenizer.chat_template
     assert tokenizer.apply_chat_template(chat, tokenize=False) == f"<bos><user>{turn}<assistant>12+3=15<extra_0><eos>"
     prompt = tokenizer.apply_chat_template(chat[:1], tokenize=False, add_generation_prompt=True)
     assert prompt == f"<bos><user>{turn}<assistant>"

@@ -61,6 +61,14 @@ class Job:
         self._process.join()
         return self._process.exitcode != 0
 
+    @property
+    def alive(self) -> bool:
+        return self._process.is_alive()
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        os.kill(self._process.pid, signal.SIGINT)
+
     def pause(self, paused: bool) -> None:
         os.kill(self._process.pid, signal.SIGSTOP if paused else signal.SIGCONT)
 
