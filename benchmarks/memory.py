@@ -44,7 +44,7 @@ def _measure(folder: Path, problems: int, samples: int, tokens: int, orders: int
     for kind, (size, chains, unit) in pools.items():
         of = folder / kind
         in_a_process(written, of, problems, size, chains, unit, tokens)
-        add(f"gather, {kind}", "at most 1", command, "gather", of / "samples.parquet", "--out", of / "gathered.parquet")
+        add(f"gather, {kind}", "at most 1", command, "step", "gather", of / "samples.parquet", "--out", of / "gathered.parquet")
         tables = [f"--{name}={of / name}.parquet" for name in ("samples", "grades", "scores")]
         add(f"pool, {kind}", "at most 1", command, "pool", *tables, "--out", of / "pool.parquet")
         for name in ("samples", "gathered"):
@@ -59,12 +59,12 @@ def _measure(folder: Path, problems: int, samples: int, tokens: int, orders: int
     common = ["--benchmark", "b", "--calibration", calibration, *both]
     add("replay", "at most 1", command, "replay", *common, "--orders", orders, "--out", replayed)
     published = ["--main", replayed / "main.csv", "--published", ROOT / "config" / "published.csv"]
-    add("optscale", "at most 1", command, "optscale", *common, *published, "--orders", orders, "--out", folder / "optscale")
+    add("optscale", "at most 1", command, "step", "optscale", *common, *published, "--orders", orders, "--out", folder / "optscale")
     settings = ["--problems", folder / "parallel" / "problems.parquet", "--replicates", 400]
-    add("markovscale", "at most 1", command, "markovscale", *common, *settings, "--out", folder / "markovscale")
+    add("markovscale", "at most 1", command, "step", "markovscale", *common, *settings, "--out", folder / "markovscale")
     votes = ["--pool", folder / "parallel" / "pool.parquet", "--calibration", folder / "parallel" / "grades.parquet"]
     votes += ["--benchmark", "b", "--orders", orders, "--seed", "0", "--out", folder / "votes"]
-    add("vote-study", "at most 1", command, "vote-study", *votes)
+    add("vote-study", "at most 1", command, "step", "vote-study", *votes)
     for kind in pools:
         (folder / kind / "pool.parquet").unlink()
     asked = folder / "parallel" / "problems.parquet"

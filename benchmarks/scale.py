@@ -21,6 +21,7 @@ from itscale.studies import calibrate as calibration
 from itscale.studies import compare
 from itscale.studies.methods import read_methods
 from itscale.dag.planning import job_counts, read_configuration
+from itscale.policies.frozen import frozen_policies, known_to_json
 from itscale.policies.protocol import Policy
 from itscale.data.records import Unit
 
@@ -68,7 +69,7 @@ def calibrated(
     methods = read_methods(config["methods"])
     chosen: list[Any] = []
     took = timed(lambda: chosen.extend(calibration.calibrate(methods, pools, known, orders=orders, seed=0)))
-    frozen = calibration.frozen_policies({"known": calibration.known_to_json(known), "methods": chosen})
+    frozen = frozen_policies({"known": known_to_json(known), "methods": chosen})
     return frozen, took
 
 

@@ -32,7 +32,7 @@ rule live_run:
         model=model("language_model"),
         verifier=model("reward_model") if LIVE_VERIFIER else [],
         problems=f"{RESULTS}/problems/{config['compare']['benchmarks'][0]}.parquet",
-        calibration=rules.calibration.output[0],
+        calibration=rules.calibration.output.record,
         pool=pool(config["compare"]["benchmarks"][0], "parallel"),
         predictions=predictions(config["compare"]["benchmarks"][0]),
     output:

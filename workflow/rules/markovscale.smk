@@ -41,7 +41,7 @@ rule markovscale_analysis:
     input:
         command("markovscale"),
         **pools_of("{benchmark}"),
-        calibration=rules.calibration.output[0],
+        calibration=rules.calibration.output.record,
         problems=lambda wildcards: problems_at(wildcards.benchmark, "chain"),
         predictions=predictions("{benchmark}"),
     output:

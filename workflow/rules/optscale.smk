@@ -19,7 +19,7 @@ rule optscale_study:
     input:
         command("optscale"),
         **pools_of("{benchmark}"),
-        calibration=rules.calibration.output[0],
+        calibration=rules.calibration.output.record,
         others=lambda wildcards: other_scores(wildcards.benchmark),
         predictions=predictions("{benchmark}"),
         main=f"{RESULTS}/tables/{{benchmark}}/main.csv",

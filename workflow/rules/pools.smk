@@ -152,6 +152,7 @@ rule grades:
         f"{RESULTS}/timings/grades/{{benchmark}}_{{kind}}.tsv"
     conda:
         ENV
+    priority: FIRST
     resources:
         mem_mb=more(of_pool(resources.text_mb, 4000)),
         runtime=longer(of_pool(resources.minutes_to_grade)),
@@ -181,6 +182,7 @@ rule pool:
         f"{RESULTS}/timings/pool/{{benchmark}}_{{kind}}.tsv"
     conda:
         ENV
+    priority: FIRST
     resources:
         mem_mb=more(1000),
         runtime=longer(of_pool(resources.minutes_to_copy)),

@@ -16,6 +16,7 @@ rule predictor:
         f"{RESULTS}/timings/predictor.tsv"
     conda:
         ENV
+    priority: FIRST
     resources:
         **on_gpus(0 if TOY else 1),
         mem_mb=more(4000 if TOY else 32000),
@@ -56,6 +57,7 @@ rule predictions:
         f"{RESULTS}/timings/predictions.tsv"
     conda:
         ENV
+    priority: FIRST
     resources:
         **on_gpus(0 if TOY else 1),
         mem_mb=more(4000 if TOY else 32000),

@@ -14,7 +14,7 @@ rule calibration:
         others=other_scores("calibration"),
         predictions=predictions("calibration"),
     output:
-        f"{RESULTS}/calibration.json",
+        record=f"{RESULTS}/calibration.json",
         table=f"{RESULTS}/tables/calibration.csv",
     log:
         f"{RESULTS}/logs/calibration.log",
@@ -22,6 +22,7 @@ rule calibration:
         f"{RESULTS}/timings/calibration.tsv"
     conda:
         ENV
+    priority: FIRST
     resources:
         mem_mb=more(1000),
         runtime=longer(30),
@@ -36,14 +37,14 @@ rule calibration:
         "Choosing every threshold on the calibration split"
     shell:
         "python -m itscale calibrate {params.pools:q} --seed {params.seed}"
-        " {params.verifiers:q} {params.predictions:q} --methods {params.methods:q} --compare {params.compare:q} --out {output[0]:q} --table {output.table:q} 2>&1 | tee {log:q}"
+        " {params.verifiers:q} {params.predictions:q} --methods {params.methods:q} --compare {params.compare:q} --out {output.record:q} --table {output.table:q} 2>&1 | tee {log:q}"
 
 
 rule replay:
     input:
         command("replay"),
         **pools_of("{benchmark}"),
-        calibration=rules.calibration.output[0],
+        calibration=rules.calibration.output.record,
         others=lambda wildcards: other_scores(wildcards.benchmark),
         predictions=predictions("{benchmark}"),
     output:
@@ -84,7 +85,7 @@ rule tables:
     input:
         command("collect"),
         command("markdown"),
-        calibration=rules.calibration.output[0],
+        calibration=rules.calibration.output.record,
         tables=tables_of("compare", *COMPARED),
     output:
         tables=tables(*COMPARED),
