@@ -16,7 +16,7 @@ from itscale.engines.protocol import Sampling
 from itscale.errors import UserError
 
 _BLOCK = 128  # tokens whose mass is added up together
-_CHUNK = 1 << 20  # logits of one pass: on a CPU they stay in a core's cache
+_CHUNK = 1 << 18  # logits of one pass: on a CPU they stay in a core's cache
 _TAKEN = (64, 4096)  # the most probable tokens that are looked at, before all of them
 
 

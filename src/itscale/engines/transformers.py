@@ -17,6 +17,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from itscale.engines.cache import Prefilled, RowCache, prefill, refuse_other_memory, use_grouped_attention
+from itscale.engines.packed import pack, take_weights
 from itscale.engines.protocol import Completion, Request, Usage, completion, part_long
 from itscale.engines.sampling import Rules, draw, log_probabilities, penalise
 from itscale.models.confidence import ALTERNATIVES, Gauge
@@ -56,7 +57,7 @@ class TransformersEngine:
         torch.backends.cuda.enable_cudnn_sdp(False)
         with model_files(model):
             self._tokenizer = AutoTokenizer.from_pretrained(model)
-            self._model = self._load(model, precision(model, dtype))
+            self._model = self._load(model, precision(model, dtype), batch_size)
             self._stops = stop_tokens(model, self._tokenizer)
         self.prompts = prompts
         self._window: int = getattr(self._model.config, "max_position_embeddings", None) or sys.maxsize
@@ -71,11 +72,13 @@ class TransformersEngine:
         self._idle = 0
         self._usage = Usage()
 
-    def _load(self, folder: str | Path, dtype: str | torch.dtype) -> PreTrainedModel:
+    def _load(self, folder: str | Path, dtype: str, rows: int) -> PreTrainedModel:
         model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype=dtype)
         refuse_other_memory(model.config)
         use_grouped_attention(model)
-        return model.to(self._device).eval()
+        model = model.to(self._device).eval()
+        pack(model, rows)
+        return model
 
     def encode(self, question: str, previous: str | None) -> tuple[int, ...]:
         return tuple(render(self._tokenizer, question, previous, self.prompts))
@@ -105,7 +108,7 @@ class TransformersEngine:
     def reload(self, folder: Path) -> None:
         # Into the weights that are there, so that no second model lies beside them.
         fresh = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype=self._model.dtype)
-        self._model.load_state_dict(fresh.state_dict())
+        take_weights(self._model, fresh)
 
     def under_way(self) -> int:
         return sum(len(row.ids) for row in self._rows)
