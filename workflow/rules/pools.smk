@@ -150,9 +150,9 @@ rule grades:
         f"{RESULTS}/logs/grades/{{benchmark}}_{{kind}}.log",
     benchmark:
         f"{RESULTS}/timings/grades/{{benchmark}}_{{kind}}.tsv"
+    priority: FIRST
     conda:
         ENV
-    priority: FIRST
     resources:
         mem_mb=more(of_pool(resources.text_mb, 4000)),
         runtime=longer(of_pool(resources.minutes_to_grade)),
@@ -180,9 +180,9 @@ rule pool:
         f"{RESULTS}/logs/pool/{{benchmark}}_{{kind}}.log",
     benchmark:
         f"{RESULTS}/timings/pool/{{benchmark}}_{{kind}}.tsv"
+    priority: FIRST
     conda:
         ENV
-    priority: FIRST
     resources:
         mem_mb=more(1000),
         runtime=longer(of_pool(resources.minutes_to_copy)),

@@ -14,9 +14,9 @@ rule predictor:
         f"{RESULTS}/logs/predictor.log",
     benchmark:
         f"{RESULTS}/timings/predictor.tsv"
+    priority: FIRST
     conda:
         ENV
-    priority: FIRST
     resources:
         **on_gpus(0 if TOY else 1),
         mem_mb=more(4000 if TOY else 32000),
@@ -55,9 +55,9 @@ rule predictions:
         f"{RESULTS}/logs/predictions.log",
     benchmark:
         f"{RESULTS}/timings/predictions.tsv"
+    priority: FIRST
     conda:
         ENV
-    priority: FIRST
     resources:
         **on_gpus(0 if TOY else 1),
         mem_mb=more(4000 if TOY else 32000),

@@ -1,14 +1,53 @@
 localrules:
+    real_model,
     summary,
     page,
 
 
-# Five sentences and a dozen rows: what `make` ends with.
+# A real model's samples come with the repository: what stopping saves on them stands beside what it saves on the toy task.
+REAL = "examples/gsm8k-8-samples"
+
+
+rule real_model:
+    """What stopping saves on a real model's samples: tables and a picture."""
+    input:
+        command("advise"),
+        chains=f"{REAL}/chains.parquet",
+        pool=f"{REAL}/pool.parquet",
+    output:
+        answers=f"{RESULTS}/real_model/answers.csv",
+        others=multiext(
+            f"{RESULTS}/real_model/",
+            "frontier.csv",
+            "curves.csv",
+            "advice.json",
+            "advice.txt",
+            "advice.png",
+            "advice.pdf",
+        ),
+    log:
+        f"{RESULTS}/logs/real_model.log",
+    benchmark:
+        f"{RESULTS}/timings/real_model.tsv"
+    conda:
+        ENV
+    params:
+        pool=lambda wildcards, input: os.path.dirname(input.pool),
+        out=lambda wildcards, output: os.path.dirname(output.answers),
+        seed=config["seed"],
+    message:
+        "Trying every rule on a real model's samples"
+    shell:
+        "python -m itscale advise --pool {params.pool:q} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+# A few sentences and a dozen rows: what `make` ends with.
 rule summary:
     """What the run found, on half a page."""
     input:
         command("summary"),
         main=f"{RESULTS}/tables/main.csv",
+        real=rules.real_model.output.answers if TOY else [],
         rounds=f"{RESULTS}/tables/markovscale_methods.csv" if CHAINS else [],
     output:
         f"{RESULTS}/SUMMARY.md",
@@ -21,10 +60,11 @@ rule summary:
     params:
         page=f"{RESULTS}/report.html",
         rounds=lambda wildcards, input: optional("--rounds", input.rounds),
+        real=lambda wildcards, input: optional("--real", input.real),
     message:
         "Writing the summary"
     shell:
-        "python -m itscale step summary --main {input.main:q} {params.rounds:q} --page {params.page:q}"
+        "python -m itscale step summary --main {input.main:q} {params.rounds:q} {params.real:q} --page {params.page:q}"
         " --out {output:q} 2>&1 | tee {log:q}"
 
 

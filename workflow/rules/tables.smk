@@ -20,9 +20,9 @@ rule calibration:
         f"{RESULTS}/logs/calibration.log",
     benchmark:
         f"{RESULTS}/timings/calibration.tsv"
+    priority: FIRST
     conda:
         ENV
-    priority: FIRST
     resources:
         mem_mb=more(1000),
         runtime=longer(30),

@@ -41,11 +41,12 @@ def summary(
     page: Annotated[str, typer.Option(help="Where the page about the run is.")],
     out: Annotated[Path, typer.Option(help="File to write (Markdown).")],
     rounds: Annotated[Path | None, typer.Option(help="The table of methods over rounds (CSV).")] = None,
+    real: Annotated[Path | None, typer.Option(help="What `itscale advise` answered about a real model's samples (CSV).")] = None,
 ) -> None:
-    """Write what the run found: five sentences and a table of a dozen rows."""
+    """Write what the run found: a few sentences and a table of a dozen rows."""
     from itscale.data.records import write_atomic
     from itscale.data.tables import read_csv
     from itscale.studies.headline import headline, markdown
 
-    found = headline(read_csv(main), read_csv(rounds) if rounds is not None else None)
+    found = headline(*(None if table is None else read_csv(table) for table in (main, rounds, real)))
     write_atomic(out, markdown(found, page).encode())
