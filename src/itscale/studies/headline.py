@@ -149,8 +149,8 @@ def _real(answers: pd.DataFrame) -> str:
     saving = interval_cells(answers.head(1), "saving", 100, 0).iloc[0]
     change = interval_cells(answers.head(1), "difference", 100, 1).iloc[0]
     return (
-        f"A real model (GSM8K, examples/gsm8k-8-samples): {row['method']} draws {row['samples']:.1f} samples and saves {saving} % "
-        f"of the completion tokens of a vote of all; accuracy changes by {change} points."
+        f"A real model (GSM8K, examples/gsm8k-8-samples): {row['method']} draws {row['samples']:.1f} samples and saves {saving} "
+        f"% of the completion tokens of a vote of all; accuracy changes by {change} points."
     )
 
 
