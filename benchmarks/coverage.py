@@ -3,7 +3,8 @@
 Means: values 0 and 1, and of several levels (Beta around p; the smaller its strength, the more lies at 0 and 1). Differences
 of two rules: pairs of either kind with a Gaussian copula, and rules that differ on few questions only. For comparison the
 percentile bootstrap. The last family is beyond the interval of a difference: a rule that loses on few questions, nearly always
-next to nothing and now and then a lot.
+next to nothing and now and then a lot. Then differences that a training makes, over seeds and questions; for comparison the
+bootstrap of rows and columns, and the interval over questions alone.
 """
 
 from harness import Measurement, Options, run  # before numpy: it sets the number of threads
@@ -13,8 +14,9 @@ from itertools import product
 
 import numpy as np
 from scipy import stats
+from scipy.special import expit
 
-from itscale.theory.intervals import SHARE, mean_interval, paired_difference
+from itscale.theory.intervals import SHARE, difference_over_seeds, mean_interval, paired_difference
 
 SIZES = (20, 30, 40, 150)
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
@@ -70,6 +72,37 @@ FAMILIES = {
 }
 
 
+def trained(rng: np.random.Generator, seeds: int, n: int, spread: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of 16 right samples [seeds, n] after and before a training that moves logits by 0.4, seed, question and both."""
+    seed, question, both = spread
+    logit = rng.normal(-1, 2, n)
+    moved = logit + 0.4 + rng.normal(0, seed, (seeds, 1)) + rng.normal(0, question, n) + rng.normal(0, both, (seeds, n))
+    return rng.binomial(16, expit(moved)) / 16, rng.binomial(16, expit(logit), (seeds, n)) / 16
+
+
+def over_seeds(repeats: int) -> list[Measurement]:
+    """Seeds that differ by nothing to much (standard deviation of the logit); 3 or 5 of them, 60 or 150 questions."""
+    rng, rows = np.random.default_rng(0), []
+    for seeds, n, spread in product((3, 5), (60, 150), ((0, 0, 0), (0, 1, 0.5), (0.3, 1, 0.5), (0.6, 1, 0.5), (1, 0.5, 0.5))):
+        logit, moved = rng.normal(-1, 2, 2_000_000), rng.normal(0.4, np.linalg.norm(spread), 2_000_000)
+        truth, covered = (expit(logit + moved) - expit(logit)).mean(), np.zeros((repeats, 3))
+        for row in covered:
+            after, before = trained(rng, seeds, n, spread)
+            ours, questions = difference_over_seeds(after, before, SHARE), paired_difference(after.mean(0), before.mean(0), SHARE)
+            drawn = (rng.multinomial(k, np.full(k, 1 / k), RESAMPLES) / k for k in (seeds, n))
+            plain = np.quantile(np.einsum("rs,sq,rq->r", next(drawn), after - before, next(drawn)), (0.025, 0.975))
+            row[:] = [low <= truth <= high for low, high in ((ours.low, ours.high), plain, (questions.low, questions.high))]
+        names = ("covered", "bootstrap covered", "questions alone covered")
+        rows.append({"seeds": seeds, "n": n, "spread": spread, **dict(zip(names, covered.mean(axis=0).tolist(), strict=True))})
+    least = {name: min(row[name] for row in rows) for name in names}
+    detail = {"repeats": repeats, "rows": rows}
+    return [
+        Measurement("training, over seeds and questions: least coverage", least["covered"], "", "at least 0.9", detail),
+        Measurement("training, over seeds and questions: of the bootstrap", least["bootstrap covered"], ""),
+        Measurement("training, over seeds and questions: of the interval over questions", least["questions alone covered"], ""),
+    ]
+
+
 def measure(options: Options) -> list[Measurement]:
     repeats, sizes = (40, SIZES[:1]) if options.short else (1000, SIZES)
     rng, found = np.random.default_rng(0), []
@@ -94,7 +127,7 @@ def measure(options: Options) -> list[Measurement]:
         worst, plain = (min(row[f"{name}covered"] for row in rows) for name in ("", "bootstrap "))
         found.append(Measurement(f"{family}: least coverage", worst, "", goal, {"repeats": repeats, "rows": rows}))
         found.append(Measurement(f"{family}: of the bootstrap", plain, ""))
-    return found
+    return found + over_seeds(repeats)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,8 @@ def schema_keys(node: dict[str, Any], path: str = "", required: bool = False) ->
         yield from ((f"{path}.{f.name}", annotation_words(type_of(READ_BY[path], f.name)), False) for f in fields(READ_BY[path]))
         return
     below = node.get("properties", {})
-    if nullable or not (below or isinstance(node.get("additionalProperties"), dict)):
+    free = "additionalProperties" not in node
+    if nullable or free or not (below or isinstance(node.get("additionalProperties"), dict)):
         if path:
             yield path, words(node), required
     for key, child in below.items():

@@ -764,9 +764,8 @@ def test_tables_compare_runs_as_pairs():
     )
     frames += [rows("untrained", seed, 0, benchmark, base) for seed in (1, 2) for benchmark in ("trained", "untouched")]
     lengths = {"ttrl": 4, "optpo": 4, "untrained": 0}  # what is not trained has no steps
-    runs = pd.DataFrame(
-        [{"run": r, "seed": s, "algorithm": "grpo", "steps": n, "best": n} for r, n in lengths.items() for s in (1, 2)]
-    )
+    asked = {"algorithm": "grpo", "votes": 32, "trained": 16, "samples": 16, "temperature": 1.0, "answering_tokens": 6400}
+    runs = pd.DataFrame([{"run": r, "seed": s, "steps": n, "best": n, **asked} for r, n in lengths.items() for s in (1, 2)])
     evaluations = pd.concat(frames, ignore_index=True)
     table = report.summary(steps, evaluations, runs, "ttrl").set_index("run")
     assert table.loc["optpo", "token_share"] == pytest.approx(0.5)
@@ -785,6 +784,18 @@ def test_tables_compare_runs_as_pairs():
     assert curves["gain"].tolist() == pytest.approx([0, 0.1, 0, 0.15, 0])
     text = report.markdown(table.reset_index())
     assert "| optpo" in text and "nan" not in text and "100 %, 100 %" in text
+    compared = report.comparison(steps, evaluations, runs, "ttrl")
+    assert compared[["run", "step"]].agg(" ".join, axis=1).tolist() == [
+        "ttrl last", "ttrl best", "optpo last", "optpo best", "untrained no training",
+    ]  # fmt: skip
+    assert compared["token_share"].tolist() == [1, 1, 0.5, 0.5, 0.5]
+    assert compared["gain"].tolist()[:4] == pytest.approx([0.1, 0.1, 0.15, 0.15]) and np.isnan(compared["gain"].iloc[4])
+    majority = (base + 0.15 > 0.5).mean(), (base > 0.5).mean()
+    assert compared[["majority", "majority_gain"]].iloc[2].tolist() == pytest.approx([majority[0], majority[0] - majority[1]])
+    page = report.comparison_markdown(compared)
+    assert (
+        "no training, temperature 1, k = 16" in page and "32 votes, 16 trained; best step, k = 16" in page and "nan" not in page
+    )
 
 
 # Rewards that know what the vote does not.

@@ -5,9 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.special import expit
 
 from itscale.data.ledger import Ledger
-from itscale.theory.intervals import ITSELF, SHARE, mean_interval, paired_difference, ratio_interval
+from itscale.theory.intervals import (
+    ITSELF,
+    SHARE,
+    difference_over_seeds,
+    mean_interval,
+    mean_over_seeds,
+    paired_difference,
+    ratio_interval,
+)
 
 SIZES = (20, 30, 40, 150)
 SHARES = (0.01, 0.05, 0.2, 0.5, 0.9, 0.95, 0.99)
@@ -140,3 +149,44 @@ def test_ledger_counts_cached_prompts_apart():
     ledger = Ledger(prompt=10, cached_prompt=4, completion=7, aborted=2, verifier=3) + Ledger(completion=1)
     assert ledger.total == 10 - 4 + 7 + 2 + 3 + 1
     assert (ledger - Ledger(prompt=1)).total == ledger.total - 1
+
+
+# Seeds and questions.
+
+
+def test_one_seed_has_the_interval_over_questions():
+    ours, theirs = np.random.default_rng(0).random((2, 1, 30))
+    assert mean_over_seeds(ours, SHARE) == mean_interval(ours[0], SHARE)
+    both, one = difference_over_seeds(ours, theirs, SHARE), paired_difference(ours[0], theirs[0], SHARE)
+    assert (both.mean, both.low, both.high) == pytest.approx((one.mean, one.low, one.high))
+    assert difference_over_seeds(ours, ours, SHARE) == ITSELF
+
+
+def test_questions_that_do_not_differ_leave_students_interval_over_seeds():
+    seeds = np.array([0.2, 0.5, 0.3, 0.45, 0.25])
+    interval, expected = mean_over_seeds(np.repeat(seeds[:, None], 9, axis=1)), stats.ttest_1samp(seeds, 0).confidence_interval()
+    assert np.isnan(interval.low)  # nothing shows what other questions would do
+    interval = mean_over_seeds(seeds[:, None] + np.linspace(-1e-6, 1e-6, 9))
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-5)
+
+
+@pytest.mark.parametrize("seeds", (3, 5))
+@pytest.mark.parametrize("spread", (0.0, 0.3, 1.0))
+def test_differences_are_covered_however_seeds_differ(seeds, spread):
+    """Shares of 16 samples before and after training: logits of questions, moved by the seed, the question, and both."""
+    rng, repeats, n = np.random.default_rng(1), 400, 60
+
+    def drawn(questions):
+        logit = rng.normal(-1, 2, questions)
+        moved = logit + 0.4 + rng.normal(0, spread, (seeds, 1)) + rng.normal(0, 0.5, questions)
+        return logit, moved + rng.normal(0, 0.5, (seeds, questions))
+
+    def truth():
+        logit, standard = rng.normal(-1, 2, 1_000_000), np.sqrt(spread**2 + 0.5)
+        return (expit(logit + 0.4 + standard * rng.standard_normal(len(logit))) - expit(logit)).mean()
+
+    expected, covered = truth(), 0
+    for _ in range(repeats):
+        before, after = (rng.binomial(16, np.broadcast_to(expit(logit), (seeds, n))) / 16 for logit in drawn(n))
+        covered += covers(difference_over_seeds(after, before, SHARE), expected)
+    assert covered / repeats > 0.9

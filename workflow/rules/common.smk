@@ -23,6 +23,7 @@ from itscale.dag.choices import (
     import_options,
     read_choices,
     repeated,
+    run_evaluation,
     run_settings,
     served_model,
     source_of,

@@ -127,7 +127,7 @@ rule train_on_votes:
         name=lambda wildcards: wildcards.run,
         choices=options_of(CHOICES, TESTTIME["trained"]),
         settings=lambda wildcards: json.dumps(run_settings(CHOICES, wildcards.run)),
-        evaluation=json.dumps(TESTTIME["evaluation"]),
+        evaluation=lambda wildcards: json.dumps(run_evaluation(CHOICES, wildcards.run)),
         sampling=json.dumps(TESTTIME["sampling"]),
         engine=json.dumps({**ENGINE, "gpu_memory": TESTTIME["gpu_memory"]}),
         grading=json.dumps(grading_of(CHOICES, TESTTIME["trained"])),
@@ -205,8 +205,9 @@ rule training_tables:
     output:
         tables=expand(
             f"{RESULTS}/tables/{{{{set}}}}/{{name}}.csv",
-            name=["summary", "curves", "steps", "seeds"],
+            name=["summary", "comparison", "curves", "steps", "seeds"],
         ),
+        comparison=f"{RESULTS}/tables/{{set}}/comparison.md",
         text=report(
             f"{RESULTS}/tables/{{set}}/summary.md",
             category="Tables",

@@ -122,7 +122,7 @@ def training_tables(
     out: Out,
     baseline: Annotated[str, typer.Option(help="The run that the others are compared with.")] = "ttrl",
 ) -> None:
-    """Put runs together: summary, evaluations against tokens, figures of every step, and every seed alone."""
+    """Put runs together: summary, comparison with no training, evaluations against tokens, figures of every step, every seed."""
     from itscale.data.records import write_atomic
     from itscale.data.tables import write_csv
     from itscale.testtime import report
@@ -130,9 +130,12 @@ def training_tables(
     steps, evaluations, table = report.read_runs(runs)
     summary = report.summary(steps, evaluations, table, baseline)
     write_csv(out / "summary.csv", summary)
+    compared = report.comparison(steps, evaluations, table, baseline)
+    write_csv(out / "comparison.csv", compared)
     write_csv(out / "curves.csv", report.curves(steps, evaluations))
     write_csv(out / "steps.csv", report.step_means(steps))
     write_csv(out / "seeds.csv", report.per_seed(evaluations, table, baseline))
+    write_atomic(out / "comparison.md", report.comparison_markdown(compared).encode())
     text = report.markdown(summary)
     write_atomic(out / "summary.md", text.encode())
     print(text)

@@ -311,7 +311,14 @@ def repeated(option: str, paths: Iterable[str]) -> list[str]:
 def run_settings(choices: Choices, run: str) -> dict[str, Any]:
     """Settings of a run of test-time training."""
     testtime = choices.config["testtime"]
-    return {**testtime["settings"], **choices.generator.get("training", {}), **testtime["runs"][run]}
+    own = {key: value for key, value in testtime["runs"][run].items() if key != "evaluation"}
+    return {**testtime["settings"], **choices.generator.get("training", {}), **own}
+
+
+def run_evaluation(choices: Choices, run: str) -> dict[str, Any]:
+    """How a run of test-time training is evaluated."""
+    testtime = choices.config["testtime"]
+    return {**testtime["evaluation"], **testtime["runs"][run].get("evaluation", {})}
 
 
 def rate_settings(choices: Choices, rate: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Tables of test-time training runs: the evaluations with intervals, what each step was like, and one row a run to compare.
 
-Intervals are over problems (theory/intervals.py); a problem's value is its mean over the seeds of a run.
+Intervals hold the choice of questions and, of several seeds, that of the seeds (theory/intervals.py).
 """
 
 import json
@@ -14,7 +14,7 @@ import pandas as pd
 from itscale.data.records import read_json
 from itscale.data.tables import interval_cells, read_csv
 from itscale.testtime.evaluation import METRICS
-from itscale.theory.intervals import SHARE, mean_interval, paired_difference
+from itscale.theory.intervals import SHARE, difference_over_seeds, mean_over_seeds
 
 TOKENS = ("prompt_tokens", "completion_tokens", "unused_tokens", "training_tokens")
 
@@ -28,7 +28,13 @@ def read_runs(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame, pd.D
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         steps.append(pd.DataFrame(rows).assign(**label))
         evaluations.append(read_csv(folder / "evaluation.csv").assign(**label))
-        runs.append({**label, "algorithm": record["settings"]["algorithm"], "steps": record["steps"], "best": record["best"]})
+        settings = record["settings"]
+        limit = settings["vote"].get("n_max") or settings["vote"].get("n")
+        votes = {"votes": limit, "trained": settings["group"] if settings["retain"] == "first" else limit}
+        samples = {"samples": record["evaluation"]["samples"], "temperature": record["evaluation"]["temperature"]}
+        ends = {"steps": record["steps"], "best": record["best"]}
+        answering = record["answering_tokens"]
+        runs.append({**label, "algorithm": settings["algorithm"], **ends, **votes, **samples, "answering_tokens": answering})
     return pd.concat(steps, ignore_index=True), pd.concat(evaluations, ignore_index=True), pd.DataFrame(runs)
 
 
@@ -44,15 +50,15 @@ def curves(steps: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
     rows = []
     trained = evaluations[evaluations["benchmark"] == "trained"].sort_values("step", kind="stable")
     order = list(evaluations["run"].unique())
-    untrained = {run: _per_problem(part, "mean") for run, part in trained[trained["step"] == 0].groupby("run")}
+    untrained = {run: _values(part, "mean") for run, part in trained[trained["step"] == 0].groupby("run")}
     for (run, step), part in sorted(trained.groupby(["run", "step"]), key=lambda group: order.index(group[0][0])):
         at = spent[(spent["run"] == run) & (spent["step"] == step)]["tokens"]
         row: dict[str, Any] = {"run": run, "step": step, "seeds": part["seed"].nunique()}
         row["rollout_tokens"] = float(at.mean()) if len(at) else 0.0
         for metric in METRICS:
-            row |= mean_interval(_per_problem(part, metric), SHARE).columns(metric)
-        mean = untrained[run] if step == 0 else _per_problem(part, "mean")
-        row |= paired_difference(mean, untrained[run], SHARE).columns("gain")
+            row |= mean_over_seeds(_values(part, metric), SHARE).columns(metric)
+        mean = untrained[run] if step == 0 else _values(part, "mean")
+        row |= difference_over_seeds(mean, untrained[run], SHARE).columns("gain")
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -92,20 +98,20 @@ def summary(steps: pd.DataFrame, evaluations: pd.DataFrame, runs: pd.DataFrame, 
             own = {name: frame[(frame["run"] == run) & (frame["benchmark"] == benchmark)] for name, frame in ends.items()}
             for name, frame in own.items():
                 for metric in METRICS:
-                    row |= mean_interval(_per_problem(frame, metric), SHARE).columns(f"{benchmark}_{name}_{metric}")
-            untrained = _per_problem(own["before"], "mean")
+                    row |= mean_over_seeds(_values(frame, metric), SHARE).columns(f"{benchmark}_{name}_{metric}")
+            untrained = _values(own["before"], "mean")
             for name in ("last", "best"):
-                mean = _per_problem(own[name], "mean") if (own[name]["step"] > 0).any() else untrained
-                row |= paired_difference(mean, untrained, SHARE).columns(f"{benchmark}_{name}_gain")
-            passed = _per_problem(own["before"], "pass")
-            after = _per_problem(own["last"], "pass") if (own["last"]["step"] > 0).any() else passed
-            row |= paired_difference(after, passed, SHARE).columns(f"{benchmark}_last_pass_change")
+                mean = _values(own[name], "mean") if (own[name]["step"] > 0).any() else untrained
+                row |= difference_over_seeds(mean, untrained, SHARE).columns(f"{benchmark}_{name}_gain")
+            passed = _values(own["before"], "pass")
+            after = _values(own["last"], "pass") if (own["last"]["step"] > 0).any() else passed
+            row |= difference_over_seeds(after, passed, SHARE).columns(f"{benchmark}_last_pass_change")
         other = last[(last["run"] == baseline) & (last["benchmark"] == "trained")]
         mine = last[(last["run"] == run) & (last["benchmark"] == "trained")]
         shared = sorted(set(mine["seed"]) & set(other["seed"]))
         if shared and run != baseline:
             mine, other = (frame[frame["seed"].isin(shared)] for frame in (mine, other))
-            row |= paired_difference(_per_problem(mine, "mean"), _per_problem(other, "mean"), SHARE).columns("against_baseline")
+            row |= difference_over_seeds(_values(mine, "mean"), _values(other, "mean"), SHARE).columns("against_baseline")
             # A run without steps has drawn nothing.
             pairs = ([(name, s) for s in shared] for name in (run, baseline))
             ours, theirs = (tokens.reindex(pair, fill_value=0).sum() for pair in pairs)
@@ -123,6 +129,61 @@ def summary(steps: pd.DataFrame, evaluations: pd.DataFrame, runs: pd.DataFrame, 
                 row[f"{figure}_{name}"] = float(own_steps[window][figure].mean()) if len(own_steps) else np.nan
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def comparison(steps: pd.DataFrame, evaluations: pd.DataFrame, runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """What a user may do with the questions that are trained on, a row each: answer without training, or train.
+
+    `tokens` are those of the rollouts, or without training those of its samples; `token_share` is their share of the rollouts of
+    `baseline`. The best step is chosen by its evaluation, which reads the answers. `gain` is of mean@k, `majority_gain` of
+    majority@k, against the first run without steps: one sample of the model as it is, and a vote of k of them.
+    """
+    rollouts = steps.assign(tokens=rollout_tokens(steps)).groupby(["run", "seed"])["tokens"].sum().groupby("run").mean()
+    trained = evaluations[evaluations["benchmark"] == "trained"]
+    plain = runs.loc[runs["steps"] == 0, "run"].head(1)
+    before = trained[trained["run"].isin(plain) & (trained["step"] == 0)]
+    rows = []
+    for run, part in runs.groupby("run", sort=False):
+        first, untrained = part.iloc[0], not part["steps"].any()
+        for end in ("last",) if untrained else ("last", "best"):
+            found = _at(trained[trained["run"] == run], part.assign(at=part["steps" if end == "last" else "best"]))
+            tokens = float(part["answering_tokens"].mean() if untrained else rollouts[run])
+            row = {"run": run, "step": "no training" if untrained else end, "seeds": len(part), "samples": first["samples"]}
+            row |= {"temperature": first["temperature"], "tokens": tokens}
+            row |= {name: np.nan if untrained else first[name] for name in ("votes", "trained")}
+            row["token_share"] = tokens / rollouts[baseline] if baseline in rollouts else np.nan
+            for metric in METRICS:
+                row |= mean_over_seeds(_values(found, metric), SHARE).columns(metric)
+            shared = sorted(set(found["seed"]) & set(before["seed"]))
+            for name, metric in (("gain", "mean"), ("majority_gain", "majority")):
+                if shared and run not in set(plain):
+                    ours, theirs = (_values(frame[frame["seed"].isin(shared)], metric) for frame in (found, before))
+                    row |= difference_over_seeds(ours, theirs, SHARE).columns(name)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def comparison_markdown(table: pd.DataFrame) -> str:
+    """The comparison for people, with what each of its rows is."""
+
+    def what(row: pd.Series) -> str:
+        if row["step"] == "no training":
+            return f"no training, temperature {row['temperature']:g}, k = {row['samples']}"
+        return f"{row['votes']:.0f} votes, {row['trained']:.0f} trained; {row['step']} step, k = {row['samples']}"
+
+    cells = {name: interval_cells(table, name, 100, 1) for name in METRICS}
+    gains = {name: interval_cells(table, name, 100, 1) if name in table else "" for name in ("gain", "majority_gain")}
+    shown = {"run": table["run"], "what it is": [what(row) for _, row in table.iterrows()]}
+    shown |= {f"{name}@k": cells[name] for name in METRICS}
+    shown |= {"mean@k: change (points)": gains["gain"], "majority@k: change (points)": gains["majority_gain"]}
+    shown["tokens"] = [f"{100 * share:.0f} %" for share in table["token_share"]]
+    return f"""{pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)}
+
+mean@k: one sample's accuracy; majority@k: of a vote of k samples; pass@k: any of k is right. Changes are against one sample (a
+vote of k) of the model as it is. Tokens: of all rollouts of the training, or of the k samples without it, as a share of the first
+row's that trains. The best step is chosen by the answers: a bound, which a run without labels cannot know. Intervals of 95 % hold
+the choice of questions and of seeds.
+"""
 
 
 def per_seed(evaluations: pd.DataFrame, runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -197,6 +258,6 @@ def _at(evaluations: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
     return evaluations.merge(wanted[["run", "seed", "at"]], left_on=["run", "seed", "step"], right_on=["run", "seed", "at"])
 
 
-def _per_problem(evaluations: pd.DataFrame, metric: str) -> np.ndarray:
-    """A problem's mean over seeds, problems in order of their ids."""
-    return evaluations.groupby("problem_id")[metric].mean().sort_index().to_numpy()
+def _values(evaluations: pd.DataFrame, metric: str) -> np.ndarray:
+    """Values [S, Q] of a run, by seed and question, both in order."""
+    return evaluations.pivot(index="seed", columns="problem_id", values=metric).to_numpy(float)

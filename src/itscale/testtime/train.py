@@ -293,6 +293,7 @@ class Run:
                 "rollouts": sum(row["rollouts"] for row in steps),
                 "ledger": asdict(ledger),
                 "evaluation_tokens": sum(row["tokens"] for row in self.rows if row["kind"] == "evaluation"),
+                "answering_tokens": next(row["tokens"] for row in self.rows if _is(row, "evaluation", "trained")),
             },
         )
 
