@@ -169,6 +169,14 @@ def test_the_published_prompt_carries_the_first_box_of_the_last_output():
     assert carried(engine, "q", f"\\boxed{{{'9' * 201}}}", "9" * 201, "7") == ""
 
 
+def test_budget_forcing_carries_all_that_was_said_and_of_a_thinking_model_its_thought():
+    engine = Counting(False)
+    engine.prompts = PromptSettings(form="forced", wait=" Wait,")
+    assert carried(engine, "q", r"\boxed{4}", "4", None) == r"\boxed{4} Wait,"
+    assert carried(engine, "q", " 5.", None, r"\boxed{4} Wait,") == r"\boxed{4} Wait, 5. Wait,"
+    assert carried(engine, "q", r"<think>Let me see.</think>\boxed{4}", "4", None) == "<think>Let me see. Wait,"
+
+
 def test_a_chain_under_the_published_prompt_asks_with_an_empty_box_where_no_answer_came(tmp_path):
     pool = random_pool(0, rows=1, size=4, unit=Unit.ROUND)
     table = table_of(pool)

@@ -88,8 +88,22 @@ def test_the_first_box_of_an_output(text, held):
     assert first_box(text) == held
 
 
+def test_a_forced_round_goes_on_in_the_assistants_turn():
+    settings, chat = EngineSettings("model", instruction="\nBox it.", prompt="forced").prompts, tokenizer()
+    first = "<|im_start|>user\nWhat is 1+1?\nBox it.<|im_end|>\n<|im_start|>assistant\n"
+    assert chat.decode(render(chat, "What is 1+1?", None, settings)) == first
+    said = "It is <|im_end|> 3.\nWait,"  # a text that writes out a special token ends no turn
+    ids = render(chat, "What is 1+1?", said, settings)
+    assert chat.decode(ids) == first + said
+    assert ids.count(chat.convert_tokens_to_ids("<|im_end|>")) == 1
+    toy = build_tokenizer()
+    assert toy.decode(render(toy, "1+1", "1+1=3\n", PromptSettings(form="forced", wait="\n"))).endswith("<assistant>1+1=3\n")
+    with pytest.raises(UserError, match="no letters for it: choose another"):
+        render(toy, "1+1", "1+1=3\nWait,", PromptSettings(form="forced"))
+
+
 def test_prompts_that_cannot_be_are_one_sentence():
-    with pytest.raises(UserError, match="prompt is 'ours': choose own or published"):
+    with pytest.raises(UserError, match="prompt is 'ours': choose own, published or forced"):
         EngineSettings("model", prompt="ours")
     with pytest.raises(UserError, match="no letters for it: choose own"):
         render(build_tokenizer(), "1+1", None, PromptSettings(form="published"))

@@ -138,6 +138,75 @@ rule which_rule:
         "python -m itscale step rule-table --main {input.main:q} --chosen {input.chosen:q} --out {output.csv:q} 2>&1 | tee {log:q}"
 
 
+rule at_budget:
+    input:
+        command("at-budget"),
+        **pools_of("{benchmark}"),
+        calibration=rules.calibration.output[0],
+        theirs=[pool("calibration", kind) for kind in KINDS],
+        others=lambda wildcards: [
+            *other_scores("calibration"),
+            *other_scores(wildcards.benchmark),
+        ],
+        predictions=predictions("{benchmark}"),
+        predicted=predictions("calibration"),
+    output:
+        f"{RESULTS}/tables/{{benchmark}}/at_budget.csv",
+        f"{RESULTS}/tables/{{benchmark}}/at_budget.md",
+    log:
+        f"{RESULTS}/logs/at_budget/{{benchmark}}.log",
+    benchmark:
+        f"{RESULTS}/timings/at_budget/{{benchmark}}.tsv"
+    conda:
+        ENV
+    resources:
+        mem_mb=more(1000),
+        runtime=longer(60),
+    params:
+        orders=config["compare"]["orders"],
+        calibration_orders=config["compare"]["calibration_orders"],
+        choices=lambda wildcards: options_of(CHOICES, wildcards.benchmark),
+        seed=config["seed"],
+        pools=pools_option,
+        theirs=lambda wildcards, input: [
+            f"--calibration-{kind}={file}" for kind, file in zip(KINDS, input.theirs)
+        ],
+        predictions=predictions_option,
+        predicted=lambda wildcards, input: repeated(
+            "--calibration-predictions", [input.predicted] if input.predicted else []
+        ),
+        verifiers=lambda wildcards: verifiers_option(wildcards.benchmark),
+    message:
+        "Turning every rule to 1, 2, 4 and 8 answers a question, for {wildcards.benchmark}"
+    shell:
+        "python -m itscale step at-budget --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
+        " {params.theirs:q} {params.predicted:q} {params.pools:q} {params.predictions:q} {params.verifiers:q} {params.choices:q}"
+        " --orders {params.orders} --calibration-orders {params.calibration_orders} --seed {params.seed} --out {output[0]:q} 2>&1 | tee {log:q}"
+
+
+rule one_budget:
+    """Every rule at 1, 2, 4 and 8 answers a question, and what it really spent."""
+    input:
+        command("collect"),
+        tables=tables_of("compare", "at_budget"),
+    output:
+        tables("at_budget"),
+    log:
+        f"{RESULTS}/logs/one_budget.log",
+    benchmark:
+        f"{RESULTS}/timings/one_budget.tsv"
+    localrule: True
+    conda:
+        ENV
+    params:
+        folders=folders_of("compare"),
+        out=folder,
+    message:
+        "Writing the table of one budget"
+    shell:
+        "python -m itscale step collect --name at_budget --out {params.out:q} {params.folders:q} 2>&1 | tee {log:q}"
+
+
 rule sanity_checks:
     """Is the toy task worth studying?"""
     input:

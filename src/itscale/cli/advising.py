@@ -106,7 +106,7 @@ def report(where: Path, found: Found, asked: Question, advisor: Advisor, advice:
         f"baseline {base['rule']} {said(base['settings'])}: {accuracy} for {amount(base['cost'], unit)} {unit} a question",
         "",
     ]
-    lines += [title(asked, base, unit), cells(advice.answers, unit).to_string(index=False), *held_out(advice)]
+    lines += [title(asked, base, unit), cells(advice.answers, unit).to_string(index=False), *held_out(advice, asked, unit)]
     lines += ["", "Nothing here is as accurate for less than:", cells(advice.frontier, unit).to_string(index=False), ""]
     if advice.left_out:
         reasons = dict.fromkeys(advice.left_out.values())
@@ -124,10 +124,13 @@ def title(asked: Question, base: Mapping[str, Any], unit: str) -> str:
     return f"As accurate as {base['rule']} {said(base['settings'])} for fewer {unit}, the cheapest setting of each rule:"
 
 
-def held_out(advice: Advice) -> list[str]:
-    """What such a choice is worth, and what is not certain about it."""
+def held_out(advice: Advice, asked: Question, unit: str) -> list[str]:
+    """What such a choice is worth (of a budget: what it spends), and what is not certain about it."""
     saving, points = (Cells(100, 1).of(interval) for interval in (advice.saving, advice.difference))
-    lines = [f"chosen on four fifths of the questions and measured on the others, in turn: saves {saving} %, {points} points"]
+    worth = f"saves {saving} %"
+    if asked.budget is not None:
+        worth = f"spends {amount((1 - advice.saving.mean) * advice.baseline['cost'], unit)} {unit}"
+    lines = [f"chosen on four fifths of the questions and measured on the others, in turn: {worth}, {points} points"]
     if advice.choice.verdict is Verdict.TOO_FEW:
         lines.append(
             f"{advice.baseline['questions']} questions are too few to tell a loss of 1 point, they exclude one of "

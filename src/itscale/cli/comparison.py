@@ -277,6 +277,51 @@ def rule_table(
 
 
 @step.command()
+def at_budget(
+    benchmark: Annotated[str, typer.Option(help="Name of the benchmark, for the table.")],
+    calibration: Annotated[Path, typer.Option(help="What `itscale calibrate` wrote.")],
+    seed: Seed,
+    out: Annotated[Path, typer.Option(help="File to write (.csv; beside it .md for people).")],
+    calibration_parallel: Annotated[Path | None, typer.Option(help="Parallel pool of the calibration split.")] = None,
+    calibration_chain: Annotated[Path | None, typer.Option(help="Chain pool of the calibration split.")] = None,
+    calibration_predictions: Predictions = None,
+    parallel: Annotated[Path | None, typer.Option(help="Parallel pool of the benchmark.")] = None,
+    chain: Annotated[Path | None, typer.Option(help="Chain pool of the benchmark.")] = None,
+    predictions: Predictions = None,
+    answers: Annotated[list[int] | None, typer.Option(help="Budgets, in mean answers; without it 1, 2, 4 and 8.")] = None,
+    orders: Annotated[int, typer.Option(min=1, help="Random orders per problem on the benchmark.")] = 64,
+    calibration_orders: Annotated[int, typer.Option(min=1, help="And on the calibration split.")] = 10,
+    choices: Choices = None,
+    verifier: Verifiers = None,
+) -> None:
+    """Turn every rule's price or threshold on the calibration split until it spends a budget; measure it on the benchmark."""
+    import pandas as pd
+
+    from itscale.data.records import write_atomic
+    from itscale.data.tables import write_csv
+    from itscale.policies.frozen import known_from_json
+    from itscale.studies import budgets
+    from itscale.studies.calibrate import read_calibration
+
+    record = read_calibration(calibration, choices)
+    theirs = conditions(verifier, record, calibration_parallel, calibration_chain, calibration_predictions)
+    ours = conditions(verifier, record, parallel, chain, predictions)
+    parts: list[pd.DataFrame] = []
+    for before, after in zip(theirs, ours, strict=True):
+        known = known_from_json(before.frozen["known"])
+        slugs = [slug for slug in budgets.DIALS if not parts or budgets.reads_scores(slug)]
+        wanted = {"answers": answers or budgets.ANSWERS, "slugs": slugs}
+        priced = budgets.price_rules(before.pools, known, orders=calibration_orders, seed=seed, **wanted)
+        label = {"benchmark": benchmark, "verifier": after.verifier}
+        parts.append(budgets.at_budget(priced, after.pools, orders=orders, seed=seed, **label))
+    table = pd.concat(parts, ignore_index=True)
+    write_csv(out, table)
+    text = budgets.budget_markdown(table)
+    write_atomic(out.with_suffix(".md"), text.encode())
+    print(text)
+
+
+@step.command()
 def markdown(
     table: Annotated[Path, typer.Option(help="The main table (CSV).")],
     out: Out,

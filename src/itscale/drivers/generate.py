@@ -18,7 +18,7 @@ from itscale.drivers.failures import Failures
 from itscale.engines.protocol import Completion, Engine, Finish, Request, Sampling
 from itscale.errors import UserError, refuse_below
 from itscale.grading.answers import check_format, extract_answer
-from itscale.models.prompts import first_box
+from itscale.models.prompts import THOUGHT, first_box
 from itscale.progress import advance, progress
 
 Key = tuple[str, int, int, int]
@@ -63,11 +63,14 @@ def request_seed(seed: int, key: Key) -> int:
 
 
 def carried(engine: Engine, question: str, text: str, answer: str | None, before: str | None) -> str | None:
-    """The answer that the next round's prompt carries: this one, or the one before where it is none or has over 200 tokens.
+    """What the next round's prompt carries: this answer, or the one before where it is none or has over 200 tokens.
 
     The published prompt carries the first box of `text`, and an empty one in such a case. A server does not say how many tokens
-    an answer has: four characters count as one.
+    an answer has: four characters count as one. Budget forcing carries all that was said, and what it says then; of a model that
+    thinks first its thought, which is not let end.
     """
+    if engine.prompts.form == "forced":
+        return f"{before or ''}{text.partition(THOUGHT)[0]}{engine.prompts.wait}"
     if engine.prompts.form == "published":
         answer, before = first_box(text), ""
     if answer is None or len(answer.encode()) <= _CARRIED:  # no token is shorter than a byte

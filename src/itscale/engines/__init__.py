@@ -12,7 +12,7 @@ from itscale.engines.protocol import Engine
 from itscale.errors import UserError, refuse_below
 from itscale.models.hub import weights_digest
 from itscale.models.precision import PRECISIONS, precision
-from itscale.models.prompts import DATE, Form, PromptSettings
+from itscale.models.prompts import DATE, WAIT, Form, PromptSettings
 
 # Settings that say how fast samples come, and change none.
 _SPEED = ("batch_size", "tensor_parallel", "gpu_memory", "kv_cache_gb", "batched_tokens", "price")
@@ -24,8 +24,8 @@ class EngineSettings:
 
     `auto` is `openai` for an address, vLLM where there is a GPU, and transformers otherwise. Prompts (`PromptSettings`):
     `instruction` follows every question, `system_prompt` stands before it, `template_arguments` go to the chat template, `date`
-    is what a template takes for today; `prompt` published is the released prompt, which has an instruction of its own. `dtype`
-    is the precision of a local model (`itscale.models.precision`).
+    is what a template takes for today; `prompt` published is the released prompt, which has an instruction of its own; forced
+    lets later rounds of a chain go on behind `wait`. `dtype` is the precision of a local model (`itscale.models.precision`).
 
     vLLM alone reads `tensor_parallel` (GPUs that share the model), `max_model_len` (prompt and completion; the model's own
     maximum where it is None), `batched_tokens` (tokens of one pass at most; vLLM's own choice where it is None), on a GPU
@@ -43,6 +43,7 @@ class EngineSettings:
     template_arguments: Mapping[str, Any] = field(default_factory=dict)
     date: str = DATE
     prompt: Form = "own"
+    wait: str = WAIT
     dtype: str = "auto"
     tensor_parallel: int = 1
     max_model_len: int | None = None
@@ -61,7 +62,7 @@ class EngineSettings:
     @property
     def prompts(self) -> PromptSettings:
         """How questions become prompts."""
-        return PromptSettings(self.instruction, self.system_prompt, self.template_arguments, self.date, self.prompt)
+        return PromptSettings(self.instruction, self.system_prompt, self.template_arguments, self.date, self.prompt, self.wait)
 
     def identity(self) -> dict[str, Any]:
         """What a sample depends on, JSON-ready: the weights and all settings but those that only say how fast it comes."""

@@ -197,6 +197,10 @@ class OpenaiEngine:
         return AsyncRetrying(retry=retry_if_exception(_passing), wait=_pause, stop=stop_after_attempt(most), reraise=True)
 
     def encode(self, question: str, previous: str | None) -> str:
+        if self.prompts.form == "forced" and previous is not None:
+            raise UserError(
+                "engine.prompt is forced, and a server's chat has no way to go on in a turn: draw with a local model."
+            )
         return well_formed(message(question, previous, self.prompts))
 
     @property

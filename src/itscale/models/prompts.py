@@ -22,7 +22,11 @@ RELEASED = (
     "Answer the following questions. You should think step-by-step and put your final answer within $\\boxed{answer}$, "
     "where [answer] is just the final number or expression that solves the problem.\n Question: "
 )
-Form = Literal["own", "published"]
+Form = Literal["own", "published", "forced"]
+# What budget forcing (s1, arXiv 2501.19393) says after a completion that has ended.
+WAIT = "\nWait,"
+# Where the thought of a model that thinks first ends.
+THOUGHT = "</think>"
 # Templates that print today's date (Llama 3.2) print this one, which is also what they say without a clock.
 DATE = "2024-07-26"
 # Of a private area: takes the place of a text until the template is rendered.
@@ -35,7 +39,8 @@ class PromptSettings:
 
     `template_arguments` go to the template by name (`enable_thinking`); `date` (ISO) is what a template reads for today.
     `form` published is the released prompt: its own instruction stands before the question and `instruction` is not read; a
-    round after the first carries the first box of the last output, an empty one where there is none (`first_box`).
+    round after the first carries the first box of the last output, an empty one where there is none (`first_box`). `form` forced
+    is budget forcing: a round after the first goes on in the assistant's turn, behind all completions so far and `wait`.
     """
 
     instruction: str = ""
@@ -43,10 +48,11 @@ class PromptSettings:
     template_arguments: Mapping[str, Any] = field(default_factory=dict)
     date: str = DATE
     form: Form = "own"
+    wait: str = WAIT
 
     def __post_init__(self) -> None:
         if self.form not in get_args(Form):
-            raise UserError(f"prompt is {self.form!r}: choose own or published.")
+            raise UserError(f"prompt is {self.form!r}: choose own, published or forced.")
         try:
             date.fromisoformat(self.date)
         except ValueError:
@@ -116,6 +122,8 @@ def render(tokenizer: Any, question: str, previous: str | None, settings: Prompt
     """
     if settings.form == "published" and not can_read(tokenizer, RELEASED):
         raise UserError("engine.prompt is published, and the model's tokenizer has no letters for it: choose own.")
+    if settings.form == "forced" and previous is not None:
+        return forced(tokenizer, question, previous, settings)
     content, special = message(question, previous, settings), marks(tokenizer)
     if not tokenizer.chat_template:
         before = f"{settings.system_prompt}\n\n" if settings.system_prompt else ""
@@ -127,6 +135,17 @@ def render(tokenizer: Any, question: str, previous: str | None, settings: Prompt
     for after in around[1:]:
         ids += encode_text(tokenizer, content, special) + tokenizer(after, add_special_tokens=False)["input_ids"]
     return ids
+
+
+def forced(tokenizer: Any, question: str, so_far: str, settings: PromptSettings) -> list[int]:
+    """Token ids of a first round's prompt and of what the assistant has said so far, `settings.wait` included.
+
+    Raises:
+        UserError: the model's tokenizer has no letters for `settings.wait`.
+    """
+    if not can_read(tokenizer, settings.wait):
+        raise UserError(f"engine.wait is {settings.wait!r}, and the model's tokenizer has no letters for it: choose another.")
+    return render(tokenizer, question, None, settings) + encode_text(tokenizer, so_far, marks(tokenizer))
 
 
 def rendered(tokenizer: Any, content: str, settings: PromptSettings = PLAIN) -> str:

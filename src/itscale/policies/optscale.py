@@ -24,7 +24,7 @@ from itscale.policies.protocol import (
 from itscale.theory import betafit, truncnormal
 
 # How many scores the released code fits, by its maximum number of samples.
-_PEEK = {8: 3, 16: 5, 32: 10, 64: 20}
+PUBLISHED_PEEKS = {8: 3, 16: 5, 32: 10, 64: 20}
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ class OptScale(_Fitted):
             raise UserError(f"n0 of optscale is {self.n0}: it is a number of pseudo-samples, 0 or more.")
         if not 0 < self.alpha < 1:
             raise UserError(f"alpha of optscale is {self.alpha}: choose a probability between 0 and 1.")
-        if self.variant == "paper" and self.peek is None and self.n_max not in _PEEK:
+        if self.variant == "paper" and self.peek is None and self.n_max not in PUBLISHED_PEEKS:
             raise UserError(f"optscale (paper) has no published peek for n_max {self.n_max}: set peek.")
         if self.growth < 1:
             raise UserError(f"growth of optscale is {self.growth}: choose 1 (look after every sample) or more.")
@@ -199,7 +199,7 @@ class OptScale(_Fitted):
         """Samples before the first look."""
         if self.variant != "paper":
             return 1
-        return min(self.peek if self.peek is not None else _PEEK[self.n_max], self.n_max)
+        return min(self.peek if self.peek is not None else PUBLISHED_PEEKS[self.n_max], self.n_max)
 
     def step(self, state: Scores, batch: Batch, seen: np.ndarray) -> tuple[Scores, Decision]:
         if not batch.n.any():
