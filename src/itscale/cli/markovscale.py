@@ -67,6 +67,28 @@ def markovscale(
 
 
 @step.command()
+def forcing(
+    benchmark: Annotated[str, typer.Option(help="Name of the benchmark, for the table.")],
+    forced: Annotated[Path, typer.Option(help="Chain pool drawn with `engine.prompt: forced`.")],
+    reanswered: Annotated[Path, typer.Option(help="Chain pool of the same questions, drawn as usual.")],
+    out: Annotated[Path, typer.Option(help="File to write (.csv; beside it .md for people).")],
+    parallel: Annotated[Path | None, typer.Option(help="Parallel pool of the same questions.")] = None,
+) -> None:
+    """Budget forcing beside re-answering, and beside votes, at equal total tokens."""
+    from itscale.data.records import Unit, read_pool, write_atomic
+    from itscale.data.tables import write_csv
+    from itscale.studies.chains.forcing import beside, forcing_markdown
+
+    chains = [read_pool(path, Unit.ROUND) for path in (forced, reanswered)]
+    samples = read_pool(parallel, Unit.SAMPLE) if parallel is not None else None
+    table = beside(*chains, samples, benchmark=benchmark)
+    write_csv(out, table)
+    text = forcing_markdown(table)
+    write_atomic(out.with_suffix(".md"), text.encode())
+    print(text)
+
+
+@step.command()
 def markovscale_markdown(table: Annotated[Path, typer.Option(help="The table of methods (CSV).")], out: Out) -> None:
     """Write the table of sequential methods for people."""
     from itscale.data.records import write_atomic

@@ -7,7 +7,7 @@ from dataclasses import is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperGroup
@@ -213,6 +213,10 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
         lists = [kind for kind in kinds if get_origin(kind) is tuple and isinstance(value, list)]
         return _typed(value, (lists or kinds)[0], where)
     if hint is Any:
+        return value
+    if origin is Literal:
+        if value not in arguments:
+            raise UserError(f"{where} is {value!r}: choose {', '.join(map(str, arguments))}.")
         return value
     if is_dataclass(hint):
         return value if isinstance(value, hint) else build(hint, value, where)

@@ -17,6 +17,16 @@ class Moments:
 
 
 @dataclass(frozen=True, slots=True)
+class Ends:
+    """Average shares of scores as good as 0 and 1 over questions, and moments of all those between (theory/inflated.py)."""
+
+    low: float
+    high: float
+    mean: float
+    mean_square: float
+
+
+@dataclass(frozen=True, slots=True)
 class Strata:
     """Bins of the first answer's score: edges [S-1], and per bin [S] transition rates and the counts behind them."""
 
@@ -100,6 +110,7 @@ class Calibration:
     types: AnswerTypes | None = None
     score_map: ScoreMap | None = None  # of a confidence, which is no score from 0 to 1
     density: str | None = None  # of a question's scores, by held-out likelihood
+    ends: Ends | None = None
     scores: np.ndarray | None = None  # quantiles of all scores, evenly spaced
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from itscale.data.records import Pool, Unit
 from itscale.errors import UserError
-from itscale.policies.calibration import Calibration, Moments
+from itscale.policies.calibration import Calibration, Ends, Moments
 from itscale.policies.protocol import (
     Batch,
     Decision,
@@ -21,8 +21,10 @@ from itscale.policies.protocol import (
     take,
     usable_scores,
 )
-from itscale.theory import betafit, truncnormal
+from itscale.theory import betafit, inflated, truncnormal
 
+# Densities of scores that a calibration chooses from (studies/densities.py).
+NORMAL, BETA, INFLATED = "truncated normal", "beta", "beta with atoms"
 # How many scores the released code fits, by its maximum number of samples.
 PUBLISHED_PEEKS = {8: 3, 16: 5, 32: 10, 64: 20}
 
@@ -61,16 +63,22 @@ class ScoreThreshold:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Sufficient statistics of the scores seen, each [B]: their number, sum and sum of squares, and the best usable one."""
+    """Sufficient statistics of the scores seen, each [B]: their number, sum and sum of squares, and the best usable one; how many
+    are as good as 0 and as 1, and sum and sum of squares of those between."""
 
     count: np.ndarray
     total: np.ndarray
     square: np.ndarray
     best: np.ndarray  # -inf before the first answered sample with a score
+    low: np.ndarray
+    high: np.ndarray
+    inner_total: np.ndarray
+    inner_square: np.ndarray
 
 
 def no_scores(rows: int) -> Scores:
-    return Scores(np.zeros(rows), np.zeros(rows), np.zeros(rows), np.full(rows, -np.inf))
+    zero = np.zeros(rows)
+    return Scores(zero, zero, zero, np.full(rows, -np.inf), zero, zero, zero, zero)
 
 
 def add_scores(state: Scores, batch: Batch, seen: np.ndarray) -> Scores:
@@ -80,11 +88,17 @@ def add_scores(state: Scores, batch: Batch, seen: np.ndarray) -> Scores:
     new = (columns >= seen[:, None]) & (columns < batch.n[:, None]) & ~np.isnan(batch.score[:, start:])
     score = np.where(new, batch.score[:, start:], 0.0)
     usable = np.where(new & (batch.cluster[:, start:] >= 0), score, -np.inf)
+    low, high = new & (score < inflated.END), new & (score > 1 - inflated.END)
+    inner = np.where(low | high, 0.0, score)
     return Scores(
         state.count + new.sum(axis=1),
         state.total + score.sum(axis=1),
         state.square + (score**2).sum(axis=1),
         np.maximum(state.best, usable.max(axis=1, initial=-np.inf)),
+        state.low + low.sum(axis=1),
+        state.high + high.sum(axis=1),
+        state.inner_total + inner.sum(axis=1),
+        state.inner_square + (inner**2).sum(axis=1),
     )
 
 
@@ -161,10 +175,10 @@ class OptScale(_Fitted):
     """Draw until the best of n scores reaches s_min with probability alpha under the fitted distribution.
 
     `paper`: one fit of the first `peek` scores, by maximum likelihood (OptScale^0) or with normal priors around the predicted
-    parameters (`predicted`: OptScale^t), then N* samples. `fitted`: as `ours`, under the density (truncated normal or beta) that
-    the calibration split's scores are likelier under. `ours`: the fit has n0 pseudo-samples and is repeated as samples
-    arrive, after each of the first four and then whenever `growth` times as many are there (1: after every one); it stops at
-    the first look with n >= N*.
+    parameters (`predicted`: OptScale^t), then N* samples. `ours`: the fit has n0 pseudo-samples and is repeated as samples
+    arrive, after each of the first four and then whenever `growth` times as many are there (1: after every one). `fitted`: the
+    same under the density (truncated normal, beta, or beta with atoms at 0 and 1) that the calibration split's scores are
+    likeliest under. Both stop at the first look with n >= N*.
     """
 
     s_min: float
@@ -173,6 +187,7 @@ class OptScale(_Fitted):
     peek: int | None = None
     growth: float = 1.25
     density: str | None = None
+    ends: Ends | None = None
 
     def __post_init__(self) -> None:
         if self.variant not in ("paper", "ours", "fitted"):
@@ -188,7 +203,8 @@ class OptScale(_Fitted):
             raise UserError(f"growth of optscale is {self.growth}: choose 1 (look after every sample) or more.")
 
     def bind(self, known: Calibration) -> Self:
-        return replace(self, prior=known.moments, density=known.density if self.variant == "fitted" else None)
+        density = known.density if self.variant == "fitted" else None
+        return replace(self, prior=known.moments, density=density, ends=known.ends if density == INFLATED else None)
 
     @property
     def limit_shapes(self) -> bool:
@@ -216,7 +232,10 @@ class OptScale(_Fitted):
 
     def needed(self, state: Scores, batch: Batch) -> np.ndarray:
         """N* [B] from the statistics of the scores; n_max where nothing is known."""
-        if self.density == "beta":
+        if self.ends is not None:
+            needed = inflated.samples_needed(self.s_min, self.alpha, self.with_ends(state), self.n_max)
+            return np.where(state.count + self.n0 > 0, needed, self.n_max)
+        if self.density == BETA:
             moments = self.pooled_moments(state, batch)
             needed = betafit.samples_needed(self.s_min, self.alpha, *moments, self.n_max)
             return np.where(state.count + self.n0 > 0, needed, self.n_max)
@@ -232,6 +251,18 @@ class OptScale(_Fitted):
             else:
                 fit, some = truncnormal.fit(mean, square), state.count > 0
         return np.where(some, truncnormal.samples_needed(self.s_min, self.alpha, fit, self.n_max), self.n_max)
+
+    def with_ends(self, state: Scores) -> inflated.Inflated:
+        """The beta with atoms of the scores seen and n0 pseudo-samples of the calibration split."""
+        ends = self.ends
+        between = self.n0 * (1 - ends.low - ends.high)
+        return inflated.from_sums(
+            state.count + self.n0,
+            state.low + self.n0 * ends.low,
+            state.high + self.n0 * ends.high,
+            state.inner_total + between * ends.mean,
+            state.inner_square + between * ends.mean_square,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,6 +364,21 @@ def score_quantiles(pool: Pool, number: int = 201) -> np.ndarray | None:
     """Quantiles [number] of all scores of a pool, questions alike; None without any."""
     score = pool.score[~np.isnan(pool.score)]
     return np.quantile(score, np.linspace(0, 1, number)) if len(score) else None
+
+
+def average_ends(pool: Pool) -> Ends:
+    """Average over rows of the shares of their scores as good as 0 and 1, and the moments of all scores between.
+
+    A uniform distribution's where there are none.
+    """
+    known = ~np.isnan(pool.score)
+    rows = known.any(axis=1)
+    low, high = known & (pool.score < inflated.END), known & (pool.score > 1 - inflated.END)
+    share = [float((part[rows].sum(axis=1) / known[rows].sum(axis=1)).mean()) if rows.any() else 0.0 for part in (low, high)]
+    between = pool.score[known & ~low & ~high]
+    if not len(between):
+        return Ends(*share, 0.5, 1 / 3)
+    return Ends(*share, float(between.mean()), float((between**2).mean()))
 
 
 def average_moments(pool: Pool) -> Moments:

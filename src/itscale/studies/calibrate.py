@@ -19,7 +19,7 @@ from itscale.policies.calibration import Calibration, known_of_votes
 from itscale.policies.consistency import measure_difficulty
 from itscale.policies.frozen import known_from_json
 from itscale.policies.markovscale import fit_first_score, fit_strata
-from itscale.policies.optscale import average_moments, score_quantiles
+from itscale.policies.optscale import average_ends, average_moments, score_quantiles
 from itscale.policies.protocol import Policy, depends_on_verifier
 from itscale.policies.rounds import fit_rounds
 from itscale.studies.criterion import Criterion, choose, keep_promise
@@ -191,6 +191,7 @@ def known_from_pools(pools: dict[Unit, Pool], *, strata: int, strength: float) -
     return replace(
         voted,
         moments=average_moments(scored[Unit.SAMPLE]) if scored[Unit.SAMPLE] else None,
+        ends=average_ends(scored[Unit.SAMPLE]) if scored[Unit.SAMPLE] else None,
         scores=score_quantiles(scored[Unit.SAMPLE]) if scored[Unit.SAMPLE] else None,
         density=better_density(scored[Unit.SAMPLE]) if scored[Unit.SAMPLE] else None,
         difficulty=measure_difficulty(samples) if samples else None,

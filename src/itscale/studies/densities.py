@@ -1,4 +1,5 @@
-"""How well densities fit the scores of a question: the truncated normal of OptScale, and a beta of the same moments.
+"""How well densities fit the scores of a question: the truncated normal of OptScale, a beta of the same moments, and a beta with
+atoms at 0 and 1.
 
 Each density is fitted to every other score of a question and assessed by those between, which it has not seen.
 """
@@ -7,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from itscale.data.records import Pool
-from itscale.theory import betafit, truncnormal
+from itscale.policies.optscale import BETA, INFLATED, NORMAL
+from itscale.theory import betafit, inflated, truncnormal
 from itscale.theory.intervals import mean_interval, paired_difference
 
-NORMAL, BETA = "truncated normal", "beta"
 _BINS = 10
 
 
@@ -19,8 +20,8 @@ def held_out(pool: Pool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
     Rows whose fitted scores number fewer than four, or are all the same, are left out.
     """
-    likelihood: dict[str, list[float]] = {NORMAL: [], BETA: []}
-    ranks: dict[str, list[np.ndarray]] = {NORMAL: [], BETA: []}
+    likelihood: dict[str, list[float]] = {NORMAL: [], BETA: [], INFLATED: []}
+    ranks: dict[str, list[np.ndarray]] = {NORMAL: [], BETA: [], INFLATED: []}
     for score in pool.score:
         known = score[~np.isnan(score)]
         fitted, other = known[::2], np.clip(known[1::2], 1e-6, 1 - 1e-6)
@@ -28,9 +29,13 @@ def held_out(pool: Pool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             continue
         mean, square = float(fitted.mean()), float((fitted**2).mean())
         fit = truncnormal.fit(np.array([mean]), np.array([square]))
+        low, high = fitted < inflated.END, fitted > 1 - inflated.END
+        inner = fitted[~low & ~high]
+        ends = inflated.from_sums(len(fitted), low.sum(), high.sum(), inner.sum(), (inner**2).sum())
         for name, density, below in (
             (NORMAL, truncnormal.log_density(other, fit.e1, fit.e2), np.exp(truncnormal.log_cdf(other, fit.e1, fit.e2))),
             (BETA, betafit.log_density(other, mean, square), betafit.cdf(other, mean, square)),
+            (INFLATED, inflated.log_density(other, ends), inflated.cdf(inflated.spread(other), ends)),
         ):
             likelihood[name].append(float(np.mean(density)))
             ranks[name].append(below)
@@ -38,7 +43,7 @@ def held_out(pool: Pool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def better_density(pool: Pool) -> str:
-    """The density with the higher held-out likelihood on a pool; the truncated normal where nothing can be said."""
+    """The density with the highest held-out likelihood on a pool; the truncated normal where nothing can be said."""
     found = held_out(pool)
     if len(found[NORMAL][0]) == 0:
         return NORMAL

@@ -29,7 +29,11 @@ def cdf(x: np.ndarray, mean: np.ndarray, mean_square: np.ndarray) -> np.ndarray:
 
 def samples_needed(s_min: float, alpha: float, mean: np.ndarray, mean_square: np.ndarray, n_max: int) -> np.ndarray:
     """N* = ceil(log(1 - alpha) / log F(s_min) - 1e-9), between 1 and n_max, of moments of any one shape."""
-    below = cdf(s_min, mean, mean_square)
+    return number_needed(cdf(np.asarray(s_min), mean, mean_square), alpha, n_max)
+
+
+def number_needed(below: np.ndarray, alpha: float, n_max: int) -> np.ndarray:
+    """N* of F(s_min) = `below`, of any shape."""
     with np.errstate(divide="ignore"):
         needed = np.where(below < 1, np.ceil(np.log1p(-alpha) / np.log(below) - 1e-9), n_max)
     return np.clip(needed, 1, n_max).astype(np.int64)
