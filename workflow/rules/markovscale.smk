@@ -103,3 +103,36 @@ rule markovscale_tables:
         "(python -m itscale step collect {params.names:q} --prefix markovscale_ --out {params.out:q} {params.folders:q}"
         " && python -m itscale step markovscale-markdown --table {params.out:q}/markovscale_methods.csv --out {output.markdown:q})"
         " 2>&1 | tee {log:q}"
+
+
+# Chains by budget forcing, beside those of the run in whose results these lie.
+if config["engine"].get("prompt") == "forced":
+    REANSWERED = os.path.dirname(RESULTS)
+
+    rule forced_chains:
+        input:
+            command("forcing"),
+            forced=pool("{benchmark}", "chain"),
+            reanswered=f"{REANSWERED}/pools/{{benchmark}}/chain/pool.parquet",
+            parallel=f"{REANSWERED}/pools/{{benchmark}}/parallel/pool.parquet",
+        output:
+            f"{RESULTS}/tables/{{benchmark}}/forcing.csv",
+            f"{RESULTS}/tables/{{benchmark}}/forcing.md",
+        log:
+            f"{RESULTS}/logs/forcing/{{benchmark}}.log",
+        benchmark:
+            f"{RESULTS}/timings/forcing/{{benchmark}}.tsv"
+        localrule: True
+        conda:
+            ENV
+        message:
+            "Budget forcing beside re-answering on {wildcards.benchmark}"
+        shell:
+            "python -m itscale step forcing --benchmark {wildcards.benchmark} --forced {input.forced:q}"
+            " --reanswered {input.reanswered:q} --parallel {input.parallel:q} --out {output[0]:q} 2>&1 | tee {log:q}"
+
+    rule forcing:
+        """Budget forcing beside re-answering and votes, at equal total tokens."""
+        input:
+            tables_of("markovscale", "forcing"),
+        localrule: True
