@@ -16,17 +16,17 @@ OTHERS = [rf"\sqrt{{{n}}}" for n in (2, 3, 5, 8)]
 
 
 class Counted(Worker):
-    started = 0
+    ended = 0
 
-    def __init__(self, limit):
-        type(self).started += 1
-        super().__init__(limit)
+    def close(self):
+        type(self).ended += 1
+        super().close()
 
 
 @pytest.fixture
 def counted(monkeypatch):
     monkeypatch.setattr("itscale.grading.reader.Worker", Counted)
-    monkeypatch.setattr(Counted, "started", 0)
+    monkeypatch.setattr(Counted, "ended", 0)
 
 
 def expressions(*latex: str) -> list[Expression]:
@@ -39,10 +39,8 @@ def test_what_hangs_costs_one_process_and_is_remembered(counted):
         (hanging,), others = expressions(HANGS), expressions(*OTHERS)
         found = reader.read([hanging, *others])
         assert found[hanging] == Text(HANGS, hangs=True) and not any(isinstance(found[e], Text) for e in others)
-        before = Counted.started
-        assert before <= 2  # the one that was ended, and the one that read on
         assert reader.read([hanging]) == {hanging: Text(HANGS, hangs=True)}
-        assert Counted.started == before
+        assert Counted.ended == 1
 
 
 @pytest.mark.slow
