@@ -14,6 +14,7 @@ import pytest
 import yaml
 from transformers import AutoTokenizer
 
+from checkout import checkout
 from itscale.dag.planning import job_counts, pool_costs, read_configuration
 from itscale.data.records import FEATURES, POOL, Unit, read_json, read_pool, read_problems, read_table
 from itscale.studies.methods import read_methods
@@ -54,17 +55,23 @@ def test_no_method_asks_for_more_than_the_pools_of_its_configuration_have(files)
                     assert config["predictor"] is not None or not set(policy.needs_features) & set(FEATURES), method.name
 
 
-def test_live_runs_of_the_paper_use_its_engine_and_verifier(home):
-    asked = ["--dry-run", "--printshellcmds", "--forcerun", "live_run", "--configfile", *PAPER, "--", "live"]
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory) -> str:
+    """What a dry run of the paper's configuration says, with the commands of its jobs."""
+    asked = ["--dry-run", "--printshellcmds", "--configfile", *PAPER, "--", "optscale", "optpo", "live"]
     command = [sys.executable, "-m", "snakemake", "--cores", "1", *asked]
-    said = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=120, check=True).stdout
-    line = shlex.split(next(line for line in said.splitlines() if "itscale step live" in line))
+    folder = checkout(tmp_path_factory.mktemp("planned") / "home")
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=True).stdout
+
+
+def test_live_runs_of_the_paper_use_its_engine_and_verifier(planned):
+    line = shlex.split(next(line for line in planned.splitlines() if "itscale step live" in line))
     given = {name: json.loads(line[line.index(name) + 1]) for name in ("--engine", "--scoring", "--options")}
     config = read_configuration([ROOT / f for f in PAPER])
     assert given["--engine"] == {**config["engine"], "max_model_len": 20000}
     assert given["--scoring"] == config["verifier"] == {"batch_size": 8, "step_break": "\n\n"}
     assert given["--options"]["engines"] == ["vllm"]
-    job = said[said.index("rule live_run:") :]
+    job = planned[planned.index("rule live_run:") :]
     assert "gpu=1" in job and "mem_mb=128000" in job
 
 
@@ -72,19 +79,14 @@ def test_a_benchmark_that_is_not_compared_is_refused(home, tmp_path):
     overlay = {"compare": {"benchmarks": ["math500"]}, "markovscale": {"benchmarks": ["math500", "gsm8k"]}}
     (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(overlay))
     asked = ["--dry-run", "--configfile", *PAPER, str(tmp_path / "overlay.yaml"), "--", "markovscale"]
-    done = subprocess.run([sys.executable, "-m", "snakemake", *asked], cwd=home, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-m", "snakemake", *asked], cwd=home, capture_output=True, text=True, timeout=600)
     assert done.returncode != 0 and "'gsm8k' is named in markovscale.benchmarks" in done.stdout + done.stderr
 
 
-def test_jobs_ask_for_what_their_texts_and_answers_need(home):
-    asked = ["--dry-run", "--printshellcmds", "--configfile", *PAPER, "--", "optscale", "optpo"]
-    said = subprocess.run(
-        [sys.executable, "-m", "snakemake", *asked], cwd=home, capture_output=True, text=True, timeout=120, check=True
-    ).stdout
-
+def test_jobs_ask_for_what_their_texts_and_answers_need(planned):
     def needs(rule, **wildcards):
         wanted = ", ".join(f"{name}={value}" for name, value in wildcards.items())
-        job = next(j for j in said.split("\n\n") if re.search(rf"^rule {rule}:", j, re.M) and wanted in j)
+        job = next(j for j in planned.split("\n\n") if re.search(rf"^rule {rule}:", j, re.M) and wanted in j)
         return {name: int(value) for name, value in re.findall(r"(mem_mb|runtime|gpu|cpus_per_task|work_minutes)=(\d+)", job)}
 
     # 4,000 questions x 16 samples x 3,500 tokens, which are gathered a block at a time; the verifier reads 15,000 a second, the
@@ -101,8 +103,8 @@ def test_jobs_ask_for_what_their_texts_and_answers_need(home):
     training = needs("train_on_votes", run="optpo", seed=1)
     assert training["runtime"] == 30 + math.ceil(2 * 2 * rollouts * 3072 / 2500 / 60) and training["mem_mb"] == 128000
     # Published figures stand beside ours where there are any; four options are m = 4.
-    studies = re.findall(r"itscale step optscale --benchmark (\w+) .*", said)
-    lines = dict(zip(studies, re.findall(r".*itscale step optscale --benchmark \w+ .*", said), strict=True))
+    studies = re.findall(r"itscale step optscale --benchmark (\w+) .*", planned)
+    lines = dict(zip(studies, re.findall(r".*itscale step optscale --benchmark \w+ .*", planned), strict=True))
     assert "--published-on=AIME24 --same" in lines["aime24"] and "--published-on" not in lines["gpqa"]
     assert "--choices=4" in lines["gpqa"] and "--choices" not in lines["math500"]
 

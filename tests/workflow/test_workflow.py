@@ -13,6 +13,7 @@ import pytest
 
 from browser import opened
 from checkout import checkout
+from itscale.dag.planning import read_configuration
 
 
 @pytest.fixture(scope="module")
@@ -147,10 +148,31 @@ def test_the_page_about_the_run_holds_every_figure_and_opens_offline(folder, res
         assert heard == [page.resolve().as_uri()]
 
 
-def test_optpo_full_trains_every_run_of_the_configuration(folder, results):
+# Runs that differ from `optpo_certified` in the reward's name alone; tests/testtime trains with each.
+ALIKE = re.compile(r" +optpo_(weighted|posterior|entropy|snr):")
+
+
+@pytest.fixture
+def fewer_runs(folder):
+    """The configuration without runs that are alike."""
+    files = {folder / "config" / name: (folder / "config" / name).read_text() for name in ("config.yaml", "test.yaml")}
+    for path, text in files.items():
+        path.write_text("".join(line for line in text.splitlines(keepends=True) if not ALIKE.match(line)))
+    yield
+    for path, text in files.items():
+        path.write_text(text)
+
+
+def test_optpo_full_asks_for_every_run_of_the_configuration(folder, results):
+    dry = snakemake(folder, "-n", "optpo_full").stdout
+    runs = read_configuration([folder / "config" / "config.yaml", folder / "config" / "test.yaml"])["testtime"]["runs"]
+    assert len(runs) == 13 and set(re.findall(r"wildcards: run=(\w+), seed=1$", dry, re.M)) == set(runs) - {"ttrl", "optpo"}
+
+
+def test_optpo_full_trains_its_runs(folder, results, fewer_runs):
     snakemake(folder, "--cores", "2", "optpo_full")
     summary = pd.read_csv(results / "tables" / "optpo_full" / "summary.csv")
-    runs = {"ttrl", "optpo", "optpo_all", "optpo_rloo", "optpo_ppo", "optpo_sft", "gold"}
+    runs = {"ttrl", "optpo", "optpo_all", "optpo_rloo", "optpo_ppo", "optpo_sft", "optpo_certified", "gold"}
     assert runs <= set(summary["run"]) and (summary["seeds"] == 1).all()
     rates = pd.read_csv(results / "tables" / "optpo_full" / "learning_rate.csv")
     assert rates["chosen"].sum() == 1
