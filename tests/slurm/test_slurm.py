@@ -54,7 +54,7 @@ def cluster(tmp_path_factory):
 
 
 def command(*options: str) -> list[str]:
-    return [sys.executable, "-m", "snakemake", *options]
+    return [sys.executable, str(ROOT / "tests/slurm/often.py"), *options]
 
 
 # The profile's waits, which are made for real queues, are shortened.
