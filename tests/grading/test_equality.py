@@ -61,6 +61,7 @@ def test_pairs_of_the_page(comparer, question, gold, answer, right):
     assert equal(comparer, answer, gold, question) == right
 
 
+@pytest.mark.slow
 def test_equal_answers_are_right_for_the_same_gold_answers(comparer):
     """A cluster has one verdict, whatever the gold answer; and `same` is symmetric, and true of every answer and itself."""
     for question in ("", "What percent, in cm?", "Find the equation of the line in $m$ and $x$.", "Which? (A) 12 (B) 18 (C) x"):

@@ -451,6 +451,7 @@ def test_chains_are_kept_whole_or_cut_to_the_same_length(tmp_path):
     )
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=6))
 def test_of_questions_of_different_sizes_the_largest_rectangle_is_kept(tmp_path_factory, sizes):
     rows = [{"problem_id": f"p{i}", "gold": "1", "text": "\\boxed{1}"} for i, size in enumerate(sizes) for _ in range(size)]

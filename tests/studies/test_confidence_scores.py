@@ -53,6 +53,7 @@ def run(*arguments):
     assert done.exit_code == 0, done.output
 
 
+@pytest.mark.slow
 def test_a_confidence_has_rows_of_its_own_and_costs_no_verifier(folder):
     pools = ["--parallel", folder / "parallel" / "pool.parquet", "--chain", folder / "chain" / "pool.parquet", "--seed", 0]
     names = ["--verifier", "own", "--verifier", "conf_tail"]

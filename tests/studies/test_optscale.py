@@ -185,6 +185,7 @@ def test_a_verdict_is_one_word_for_two_signs():
     assert {signs: study.verdict(*signs) for signs in words} == words
 
 
+@pytest.mark.slow
 def test_reached_confidence_holds_for_known_parameters():
     table = study.reached_confidence(rows=300, seed=0)
     known = table[table["rule"] == "known parameters"]
@@ -213,6 +214,7 @@ def test_table_beside_the_published_one_differs_only_where_it_may(record):
     assert same[same["method"] == "ASC"]["accuracy"].isna().all()  # not among ours: nothing is invented
 
 
+@pytest.mark.slow
 def test_every_figure_draws(tmp_path, record):
     from itscale.figures import budget, frontier, number_of_samples, predictor_label, reached_confidence, reliability, selection
 

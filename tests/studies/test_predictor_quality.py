@@ -44,6 +44,7 @@ def test_scores_are_scipys_with_intervals_around_them():
     assert np.isnan(constant["spearman"]) and constant["mae"] > 0
 
 
+@pytest.mark.slow
 def test_quality_has_a_row_per_head_and_predictor_and_leaves_out_what_has_no_label():
     (seen, label), (asked, truth) = questions(60, 2), questions(40, 3)
     training = [Problem(f"t{i}", q, "") for i, q in enumerate(seen)]

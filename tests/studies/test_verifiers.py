@@ -85,6 +85,7 @@ def replayed(folder, *verifiers: str) -> dict[str, pd.DataFrame]:
     return {path.stem: pd.read_csv(path, keep_default_na=False) for path in (folder / "tables").glob("*.csv")}
 
 
+@pytest.mark.slow
 def test_a_verifier_that_says_the_same_is_worth_the_same(folder):
     tables = replayed(folder, "first", "twin")
     main = tables["main"]
@@ -109,6 +110,7 @@ def test_a_verifier_that_says_the_same_is_worth_the_same(folder):
     assert (tables["curves"]["verifier"] == "none").sum() == 2 * 4  # self-consistency and pass@N at 1, 2, 4, 8
 
 
+@pytest.mark.slow
 def test_a_verifier_is_read_where_its_rules_are_and_nowhere_else(folder):
     alone, both = replayed(folder, "first")["main"], replayed(folder, "first", "contrary")["main"]
     rows = both[both["verifier"] != "contrary"].reset_index(drop=True)

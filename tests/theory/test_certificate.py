@@ -42,6 +42,7 @@ def questions():
                     yield clustered(p0, options, clustering)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delta", [0.05, 0.2])
 def test_a_stop_at_any_moment_errs_as_rarely_as_promised(delta):
     """Looks after every vote up to the 128th: each of them is a chance to stop wrongly."""
@@ -81,6 +82,7 @@ def released_mmc(votes, delta):
     return stopped
 
 
+@pytest.mark.slow
 def test_a_statistic_that_plugs_the_newest_estimate_into_all_votes_promises_too_much():
     """On a fair coin, where every stop is an error, at a nominal 5 % (docs/optpo.md tells the figures)."""
     votes = np.random.default_rng(0).integers(0, 2, (4000, 1000))
