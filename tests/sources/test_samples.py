@@ -557,6 +557,47 @@ def test_inspect_logs(tmp_path):
     assert texts(found) == ["1", "1", "2", "2"] and set(found.samples["completion_tokens"]) == {6}
 
 
+# An archive of FEval-TTC unpacked (its llm_interface.py, dataset_interface.py and api.py): a file of questions, and one a model.
+FEVAL_QUESTIONS = {
+    "data": [{"answer": "7", "question": "Half of 14?"}, {"answer": "12", "question": "Twice 6?"}],
+    "datatype": "GSM8K",
+    "system_prompt": None,
+}
+
+
+def feval_response(*answers):
+    cots = [
+        {
+            "raw_text": f"So it is {answer}.",
+            "answer": answer,
+            "metadata": {"dollar_cost": 6e-06, "token_cost": 10.0 + i, "finish_reason": "stop" if answer else "max_tokens"},
+        }
+        for i, answer in enumerate(answers)
+    ]
+    return {"cots": cots, "request": {"raw_text": "Q", "dollar_cost": 1e-05, "token_cost": 70.0}, "num_cots": len(cots)}
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-mini", "Qwen/Qwen2.5-72B-Instruct"])
+def test_feval_ttc_finds_the_questions_of_its_archive(tmp_path, model):
+    path = tmp_path / f"LLM_{model}_dataset_GSM8K.txt"
+    path.parent.mkdir(exist_ok=True)
+    settings = {"name": model, "temperature": 0.7, "max_tokens": 2048}
+    content = {"config": settings, "responses": [feval_response("7", "7", "8"), feval_response("12", None, "12")]}
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"dataset_GSM8K.txt, which has its questions, is not beside it.*--problems"):
+        import_samples([path])
+    (tmp_path / "dataset_GSM8K.txt").write_text(json.dumps(FEVAL_QUESTIONS, indent=2))
+    said = pool_of(tmp_path, path)
+    assert "format feval-ttc (guessed" in said and "questions and gold answers from dataset_GSM8K.txt" in said
+    pool = read_any_pool(tmp_path / "pool")
+    assert pool.correct.tolist() == [[True, True, False], [True, False, True]]
+    assert pool.cluster[1].tolist() == [0, -1, 0] and pool.cut_off.sum() == 1
+    assert pool.completion_tokens.tolist() == [[10, 11, 12]] * 2 and (pool.prompt_tokens == 70).all()
+    (tmp_path / "dataset_GSM8K.txt").write_text(json.dumps(FEVAL_QUESTIONS | {"data": FEVAL_QUESTIONS["data"][:1]}))
+    with pytest.raises(UserError, match="does not have the questions of the 2 rows"):
+        import_samples([path])
+
+
 def test_answers_of_solve_with_their_questions(tmp_path):
     def sample(text):
         return {"answer": "x", "score": 0.5, "finish": "stop", "completion_tokens": 7, "text": text}

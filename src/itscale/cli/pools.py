@@ -284,7 +284,10 @@ def import_(
         typer.Option(help="A column of yours as OURS=YOURS (text=output); OURS= leaves one out. Repeat it for more."),
     ] = None,
     form: Annotated[
-        str, typer.Option("--format", help="auto (guessed, and said), lm-eval, search-and-learn, inspect, solve, or columns.")
+        str,
+        typer.Option(
+            "--format", help="auto (guessed, and said), lm-eval, search-and-learn, inspect, feval-ttc, solve, or columns."
+        ),
     ] = "auto",
     problems: Annotated[
         Path | None, typer.Option(help="Questions with their gold answers, where the samples come without (as for `solve`).")

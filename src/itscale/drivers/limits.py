@@ -5,6 +5,7 @@ selects of the first n samples. A rule whose decisions depend on its limit other
 """
 
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,11 @@ LIMITS = ("n_max", "n", "rounds")
 
 def limit_setting(policy: Policy | type) -> str:
     """The name of the setting that holds a rule's limit."""
+    return _limit_setting(policy if isinstance(policy, type) else type(policy))
+
+
+@cache
+def _limit_setting(policy: type) -> str:
     names = {f.name for f in fields(policy)}
     return next(name for name in LIMITS if name in names)
 
@@ -65,30 +71,26 @@ class Limits:
         """What a rule does under each of `limits` [N], which do not exceed its own.
 
         Args:
-            policies: the rule as bound for each fold; one for all if it is the same everywhere.
+            policies: the rule as bound for each fold; folds for which it is the same are replayed as one.
         """
         if self.pool.unit is Unit.SAMPLE and not getattr(policies[0], "limit_shapes", False):
-            drawn = np.minimum(self._drive(policies).drawn, limits[:, None])
+            drawn = np.minimum(self._drive(policies)[0], limits[:, None])
             # Answers of the longest prefix that is needed hold those of the others.
             right = self._right(policies[0])[np.arange(len(self._row)), drawn - 1]
             return self._means(right, drawn)
         found = [self._drive([with_limit(policy, int(limit)) for policy in policies]) for limit in limits]
-        return self._means(np.stack([f.correct for f in found]), np.stack([f.drawn for f in found]))
+        return self._means(np.stack([correct for _, correct in found]), np.stack([drawn for drawn, _ in found]))
 
-    def _drive(self, policies: list[Policy]) -> Any:
+    def _drive(self, policies: list[Policy]) -> tuple[np.ndarray, np.ndarray]:
+        """Samples drawn [B], and whether the answer is right [B]."""
         refuse_misfit(policies[0], self.pool)
-        every = np.arange(len(self._row))
-        if all(policy is policies[0] for policy in policies):
-            return self._replayed(policies[0], every)
-        drawn, correct = np.empty(len(every), np.int64), np.empty(len(every), bool)
-        for policy, rows in zip(policies, self._folds, strict=True):
-            found = self._replayed(policy, rows)
+        drawn, correct = np.empty(len(self._row), np.int64), np.empty(len(self._row), bool)
+        features = known_features(policies[0], self.pool)
+        for policy, folds in _alike(policies):
+            rows = np.sort(np.concatenate([self._folds[k] for k in folds]))
+            found = replay_rows(policy, self.pool, features, False, self._row[rows], self._order[rows, : policy.limit])
             drawn[rows], correct[rows] = found.drawn, found.correct
-        return replace(found, drawn=drawn, correct=correct)
-
-    def _replayed(self, policy: Policy, rows: np.ndarray) -> Any:
-        order = self._order[rows, : policy.limit]
-        return replay_rows(policy, self.pool, known_features(policy, self.pool), False, self._row[rows], order)
+        return drawn, correct
 
     def _right(self, policy: Policy) -> np.ndarray:
         """Whether what a rule selects of the first 1, 2, ... samples is right, [B, limit]; rules that select alike share it."""
@@ -123,3 +125,22 @@ class Limits:
         pool = self.pool
         kinds = {kind: spent(getattr(pool, f"{kind}_tokens")) for kind in ("completion", "prompt", "cached_prompt")}
         return Spent(mean(right), mean(drawn), **kinds)
+
+
+def _alike(policies: list[Policy]) -> list[tuple[Policy, list[int]]]:
+    """Each distinct policy with the places where it stands; one that holds an array is told by identity alone."""
+    places: dict[Any, list[int]] = {}
+    for k, policy in enumerate(policies):
+        try:
+            hash(policy)
+        except TypeError:
+            policy = _Itself(policy)
+        places.setdefault(policy, []).append(k)
+    return [(policies[at[0]], at) for at in places.values()]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Itself:
+    """Equal to nothing else."""
+
+    policy: Policy

@@ -132,6 +132,10 @@ class VoteDirichlet(_Estimated):
         if self.alpha <= 0:
             raise UserError(f"alpha of a vote must be positive, not {self.alpha}.")
 
+    def bind(self, known: Calibration) -> Self:
+        # It reads no p0: calibrations that differ in nothing else make the same rule.
+        return self if known.votes is None or self.options is not None else replace(self, options=known.votes.options)
+
     def trusted(self, state: Tally, batch: Batch, rows: np.ndarray) -> np.ndarray:
         # The leader is no surer to beat all others than to beat the runner-up, which settles most votes.
         sure = asc_confidence(state.first, state.second, self.alpha) >= 1 - self.eps

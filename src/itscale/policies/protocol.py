@@ -142,8 +142,9 @@ def decide(n: np.ndarray, want: np.ndarray, limit: int, reason: Reason) -> Decis
 
 def stop_or_limit(n: np.ndarray, want: np.ndarray, limit: int, reason: Reason, met: np.ndarray) -> Decision:
     """A decision in which a stop at the limit counts as the rule's own only where its condition is met."""
-    own, spent = decide(n, want, limit, reason), decide(n, want, limit, Reason.LIMIT)
-    return Decision(own.want, np.where(met, own.reason, spent.reason))
+    want = np.clip(want, n, limit)
+    codes = np.where(want > n, CODE[Reason.CONTINUE], np.where(met, CODE[reason], CODE[Reason.LIMIT]))
+    return Decision(want, codes.astype(np.int8))
 
 
 def scores_read(policy: Policy) -> int:

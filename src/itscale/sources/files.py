@@ -17,12 +17,14 @@ from itscale.errors import UserError
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _CHUNK = 1 << 15  # rows of JSON that are held as objects before they become columns
 _MARK = b"\xef\xbb\xbf"
+_HINTS = {".eval": "`inspect log dump` makes JSON of it", ".zip": "unpack it, and give the files that are in it"}
 
 
 def read_rows(path: Path) -> pd.DataFrame:
     """The rows of a file, columns of objects; a missing value is None, nested values are lists and dicts.
 
-    A JSON file is a list of objects, or an object that holds one. Texts of a CSV are texts, also where they look like numbers.
+    A JSON file (or a `.txt` that holds JSON) is a list of objects, or an object that holds one. Texts of a CSV are texts, also
+    where they look like numbers.
 
     Raises:
         UserError: the file is missing, a folder, of another kind, damaged, not UTF-8, or a row is no object; the message names
@@ -35,14 +37,20 @@ def read_rows(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} does not exist: give a file that does.")
     packed = path.suffix == ".gz"
     suffix = Path(path.stem).suffix if packed else path.suffix
-    if suffix == ".ndjson":
-        suffix = ".jsonl"
-    if suffix not in SUFFIXES:
-        hint = ": `inspect log dump` makes JSON of it." if suffix == ".eval" else f": convert it to one of {', '.join(SUFFIXES)}."
-        raise UserError(f"{path} is of a kind that is not read{hint}")
+    hint = _HINTS.get(suffix, f"convert it to one of {', '.join(SUFFIXES)}")
+    unread = UserError(f"{path} is of a kind that is not read: {hint}.")
+    suffix = {".ndjson": ".jsonl"}.get(suffix, suffix)
+    if suffix not in (*SUFFIXES, ".txt"):
+        raise unread
     try:
         with gzip.open(path) if packed else open(path, "rb") as file:
-            return {".parquet": _parquet, ".csv": _csv}.get(suffix, _json)(path, file)
+            if suffix == ".txt":
+                suffix = ".json"
+                if file.peek(1)[:1] not in (b"{", b"["):
+                    raise unread
+            if suffix in (".json", ".jsonl"):
+                return _json(path, file, whole=suffix == ".json")
+            return {".parquet": _parquet, ".csv": _csv}[suffix](path, file)
     except (EOFError, gzip.BadGzipFile, gzip.zlib.error):
         raise UserError(f"{path} cannot be unpacked (it is cut off, or no gzip): write or download it anew.") from None
     except UnicodeDecodeError as error:
@@ -75,9 +83,9 @@ def _csv(path: Path, file: BinaryIO) -> pd.DataFrame:
     return frame.astype(object).where(frame != "", None)
 
 
-def _json(path: Path, file: BinaryIO) -> pd.DataFrame:
+def _json(path: Path, file: BinaryIO, whole: bool) -> pd.DataFrame:
     file.read(len(_MARK) if file.peek(len(_MARK)).startswith(_MARK) else 0)
-    if ".json" in path.suffixes[-2:] or file.peek(1).lstrip().startswith(b"["):
+    if whole or file.peek(1).lstrip().startswith(b"["):
         content = file.read()
         try:
             return _whole(path, json.loads(content.decode()))

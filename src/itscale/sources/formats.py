@@ -15,7 +15,8 @@ class Format:
 
     A place is a column, or a path into a nested one (`doc.question`, `resps.0`, `samples.*.text`: of each). Of the rows of one
     `once[0]` those count that have the first one's `once[1]`. A file with something at the place `never` is refused, for the
-    reason beside it.
+    reason beside it. Questions and gold answers that lie in another file are row by row in the one that `questions` names: a
+    pattern of the file's name, and what that makes of it, in its folder or one above.
     """
 
     about: str
@@ -23,6 +24,7 @@ class Format:
     places: dict[str, tuple[str, ...]]
     once: tuple[str, str] | None = None
     never: tuple[str, str] | None = None
+    questions: tuple[str, str] | None = None
 
 
 # What people call the columns; ours first. `answer` is the gold answer of a dataset, or else the sample's own.
@@ -86,6 +88,18 @@ FORMATS = {
             "completion_tokens": ("output.usage.output_tokens",),
             "prompt_tokens": ("output.usage.input_tokens",),
         },
+    ),
+    "feval-ttc": Format(
+        "FEval-TTC, a model's file of its unpacked archive (LLM_MODEL_dataset_NAME.txt)",
+        frozenset({"cots", "request"}),
+        {
+            "text": ("cots.*.raw_text",),
+            "answer": ("cots.*.answer",),
+            "finish_reason": ("cots.*.metadata.finish_reason",),
+            "completion_tokens": ("cots.*.metadata.token_cost",),
+            "prompt_tokens": ("request.token_cost",),
+        },
+        questions=(r".*_(dataset_.+\.txt)(\.gz)?", r"\1"),
     ),
     "solve": Format(
         "answers of `itscale solve`; give the questions with --problems",

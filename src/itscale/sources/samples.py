@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -217,6 +218,9 @@ def _part(path: Path, given: dict[str, str], form: str, files: int, helped: bool
             if place not in places.values() and (found := pick(rows, place)) is not None:
                 places[ours], picked[ours] = place, found
                 break
+    if chosen.questions and not {"gold", "correct"} & set(places) and not helped:
+        picked |= _beside(path, *chosen.questions, len(rows), notes)
+        places |= {"question": "question", "gold": "gold"}
     if "text" in places and not {"gold", "correct"} & set(places) and "answer" not in given and _one_each(picked, "answer"):
         places["gold"], picked["gold"] = places.pop("answer"), picked.pop("answer")  # as datasets call it
     if not {"text", "answer"} & set(places):
@@ -244,6 +248,20 @@ def _part(path: Path, given: dict[str, str], form: str, files: int, helped: bool
             notes.append(f"dropped {int(again.sum())} rows that are another {chosen.once[1]} of the same samples")
             frame = frame[~again].reset_index(drop=True)
     return _unrolled(frame, files, notes)
+
+
+def _beside(path: Path, pattern: str, name: str, rows: int, notes: list[str]) -> dict[str, pd.Series]:
+    """The questions and gold answers of a file's rows, which lie in another one of its folder, or of one above."""
+    called = re.fullmatch(pattern, path.name)
+    wanted = called.expand(name) if called else "the file of its questions"
+    found = next((folder / wanted for folder in path.resolve().parents[:2] if called and (folder / wanted).exists()), None)
+    if found is None:
+        raise UserError(f"{path}: {wanted}, which has its questions, is not beside it: put it there, or give it with --problems.")
+    asked = read_rows(found)
+    if len(asked) != rows or not {"question", "answer"} <= set(asked.columns):
+        raise UserError(f"{found} does not have the questions of the {rows} rows of {path}: give those of the same archive.")
+    notes.append(f"questions and gold answers from {wanted}, in its order")
+    return {"question": asked["question"], "gold": asked["answer"]}
 
 
 def _one_each(picked: dict[str, pd.Series], name: str) -> bool:

@@ -20,26 +20,29 @@ def held_out(pool: Pool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
     Rows whose fitted scores number fewer than four, or are all the same, are left out.
     """
-    likelihood: dict[str, list[float]] = {NORMAL: [], BETA: [], INFLATED: []}
-    ranks: dict[str, list[np.ndarray]] = {NORMAL: [], BETA: [], INFLATED: []}
-    for score in pool.score:
-        known = score[~np.isnan(score)]
-        fitted, other = known[::2], np.clip(known[1::2], 1e-6, 1 - 1e-6)
-        if len(fitted) < 4 or len(other) == 0 or np.ptp(fitted) < 1e-9:
-            continue
-        mean, square = float(fitted.mean()), float((fitted**2).mean())
-        fit = truncnormal.fit(np.array([mean]), np.array([square]))
-        low, high = fitted < inflated.END, fitted > 1 - inflated.END
-        inner = fitted[~low & ~high]
-        ends = inflated.from_sums(len(fitted), low.sum(), high.sum(), inner.sum(), (inner**2).sum())
-        for name, density, below in (
-            (NORMAL, truncnormal.log_density(other, fit.e1, fit.e2), np.exp(truncnormal.log_cdf(other, fit.e1, fit.e2))),
-            (BETA, betafit.log_density(other, mean, square), betafit.cdf(other, mean, square)),
-            (INFLATED, inflated.log_density(other, ends), inflated.cdf(inflated.spread(other), ends)),
-        ):
-            likelihood[name].append(float(np.mean(density)))
-            ranks[name].append(below)
-    return {name: (np.array(likelihood[name]), np.concatenate([*ranks[name], np.zeros(0)])) for name in likelihood}
+    known = np.take_along_axis(pool.score, np.argsort(np.isnan(pool.score), axis=1, kind="stable"), axis=1)  # NaNs come last
+    fitted, other = known[:, ::2], np.clip(known[:, 1::2], 1e-6, 1 - 1e-6)
+    there = ~np.isnan(fitted)
+    count = there.sum(axis=1)
+    spread = np.fmax.reduce(fitted, axis=1, initial=-np.inf) - np.fmin.reduce(fitted, axis=1, initial=np.inf)
+    rows = np.flatnonzero((count >= 4) & (spread >= 1e-9))
+    mean, square = (np.where(there, fitted**power, 0.0).sum(axis=1)[rows] / count[rows] for power in (1, 2))
+    of, column = np.nonzero(~np.isnan(other[rows]))
+    x, (m, s) = other[rows][of, column], (moment[of] for moment in (mean, square))
+    fit = truncnormal.fit(mean, square)
+    e1, e2 = fit.e1[of], fit.e2[of]
+    each = np.bincount(of, minlength=len(rows))
+    low, high = there & (fitted < inflated.END), there & (fitted > 1 - inflated.END)
+    inner = np.where(there & ~low & ~high, fitted, 0.0)
+    sums = (count, low.sum(axis=1), high.sum(axis=1), inner.sum(axis=1), (inner**2).sum(axis=1))
+    ends = inflated.from_sums(*(values[rows][of] for values in sums))
+    apart = np.concatenate([*map(inflated.spread, np.split(x, np.cumsum(each)[:-1])), np.zeros(0)])
+    found = {
+        NORMAL: (truncnormal.log_density(x, e1, e2), np.exp(truncnormal.log_cdf(x, e1, e2))),
+        BETA: (betafit.log_density(x, m, s), betafit.cdf(x, m, s)),
+        INFLATED: (inflated.log_density(x, ends), inflated.cdf(apart, ends)),
+    }
+    return {name: (np.bincount(of, log, len(rows)) / each, ranks) for name, (log, ranks) in found.items()}
 
 
 def better_density(pool: Pool) -> str:

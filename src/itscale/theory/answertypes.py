@@ -99,7 +99,7 @@ def _posterior(types: AnswerTypes, counts: np.ndarray) -> np.ndarray:
     return found
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)  # of the folds of an advice, each of a few sizes
 def _table(shares: bytes, weight: bytes, rows: int, others: int, votes: int) -> np.ndarray:
     """All posteriors of up to `votes` votes by (leader, runner-up, others): few, and asked for at every vote.
 
@@ -118,7 +118,7 @@ def _table(shares: bytes, weight: bytes, rows: int, others: int, votes: int) -> 
         most, least = votes - rest, (votes - rest) // 2
         moved = (ways * left**rest) @ powers[:, : least + 1].transpose(0, 2, 1)  # [T, i, n_2]
         own = powers[:, : most + 1]
-        mode = np.einsum("tn,tm->nm", own[:, :, 0], moved[:, 0])
+        mode = own[:, :, 0].T @ moved[:, 0]
         total = np.tensordot(own, moved, axes=([0, 2], [0, 1]))
         with np.errstate(invalid="ignore"):
             found[: most + 1, : least + 1, rest] = np.where(total > _LEAST, mode / total, np.nan)

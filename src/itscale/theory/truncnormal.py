@@ -11,7 +11,6 @@ from functools import cache
 
 import numpy as np
 from numpy.polynomial.legendre import leggauss
-from scipy.interpolate import CubicSpline, RectBivariateSpline
 
 _NODES, _WEIGHTS = leggauss(36)
 _NODES = (_NODES + 1) / 2
@@ -394,10 +393,23 @@ def _logit(mean: np.ndarray) -> np.ndarray:
     return np.clip(np.log(mean) - np.log1p(-mean), _LOGITS[0], _LOGITS[-1])
 
 
+def _cubic(grid: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of an even grid the four points [B, 4] around each x [B], and their weights in the cubic through them (Lagrange's).
+
+    Scipy's splines do the same, and take half a second to import.
+    """
+    place = (x - grid[0]) / (grid[1] - grid[0])
+    first = np.clip(place.astype(np.intp) - 1, 0, len(grid) - 4)
+    u = (place - first)[:, None] - np.arange(4)
+    u0, u1, u2, u3 = u.T
+    weight = np.stack([-u1 * u2 * u3 / 6, u0 * u2 * u3 / 2, -u0 * u1 * u3 / 2, u0 * u1 * u2 / 6], axis=1)
+    return first[:, None] + np.arange(4), weight
+
+
 @cache
-def _exponentials() -> tuple[CubicSpline, CubicSpline]:
-    """Splines over the logit of the mean: the truncated exponential's variance over that of a coin with the same mean,
-    and its standardised rate."""
+def _exponentials() -> np.ndarray:
+    """Over the logits of the mean [2, L]: the truncated exponential's variance over that of a coin with the same mean, and its
+    standardised rate."""
     mean = 1 / (1 + np.exp(-_LOGITS))
     low, high = np.full_like(mean, -4.0 * 1e6), np.full_like(mean, 4.0 * 1e6)
     zero = np.zeros_like(mean)
@@ -406,26 +418,28 @@ def _exponentials() -> tuple[CubicSpline, CubicSpline]:
         too_low = _moments(rate, zero, zero, zero + 1)[2][:, 0] < mean
         low, high = np.where(too_low, rate, low), np.where(too_low, high, rate)
     variance = _moments(low, zero, zero, zero + 1)[2][:, 1]
-    return CubicSpline(_LOGITS, variance / (mean * (1 - mean))), CubicSpline(_LOGITS, low * np.sqrt(variance))
+    return np.stack([variance / (mean * (1 - mean)), low * np.sqrt(variance)])
 
 
 @cache
-def _table() -> tuple[RectBivariateSpline, RectBivariateSpline]:
-    """Splines of the solution (a, b) of `_newton`."""
+def _table() -> np.ndarray:
+    """The solution (a, b) of `_newton` over logits and shares [2, L, S]."""
     logit, share = (v.ravel() for v in np.meshgrid(_LOGITS, _SHARES, indexing="ij"))
     mean = 1 / (1 + np.exp(-logit))
-    spread = np.sqrt(share * _exponentials()[0](logit) * mean * (1 - mean))
-    a, b = _newton(-mean / spread, (1 - mean) / spread, 0 * mean, 0 * mean - 0.5, 200, 1e-12)
-    shape = (len(_LOGITS), len(_SHARES))
-    return tuple(RectBivariateSpline(_LOGITS, _SHARES, v.reshape(shape)) for v in (a, b))
+    spread = np.sqrt(share * np.repeat(_exponentials()[0], len(_SHARES)) * mean * (1 - mean))
+    found = _newton(-mean / spread, (1 - mean) / spread, 0 * mean, 0 * mean - 0.5, 200, 1e-12)
+    return np.stack(found).reshape(2, len(_LOGITS), len(_SHARES))
 
 
 def _start(mean: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where `_newton` starts: the table's solution, or the truncated exponential where the variance exceeds its own."""
     logit = _logit(mean)
-    ratio, rate = _exponentials()
-    share = spread**2 / (mean * (1 - mean) * ratio(logit))
-    a, b = (spline.ev(logit, np.minimum(share, 1.0)) for spline in _table())
+    row, along = _cubic(_LOGITS, logit)
+    ratio, rate = (_exponentials()[:, row] * along).sum(axis=2)
+    share = spread**2 / (mean * (1 - mean) * ratio)
+    column, across = _cubic(_SHARES, np.clip(share, _SHARES[0], 1.0))
+    near = _table()[:, row[:, :, None], column[:, None, :]]
+    a, b = np.einsum("tbij,bi,bj->tb", near, along, across)
     bound = share >= 1
-    # The spline's rate is per spread of the exponential; the sample's is sqrt(share) as wide.
-    return np.where(bound, rate(logit) * np.sqrt(share), a), np.where(bound, 0.0, np.minimum(b, 0.0))
+    # The table's rate is per spread of the exponential; the sample's is sqrt(share) as wide.
+    return np.where(bound, rate * np.sqrt(share), a), np.where(bound, 0.0, np.minimum(b, 0.0))

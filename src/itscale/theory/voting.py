@@ -54,12 +54,10 @@ def heaviest(cluster: np.ndarray, weight: np.ndarray) -> np.ndarray:
     if k == 0:
         return np.full(rows, -1)
     size = int(cluster.max(initial=-1)) + 1
-    total = np.zeros((rows, size + 1), weight.dtype)  # the last column takes the -1s
-    index = np.arange(rows)
-    for column in range(k):
-        total[index, cluster[:, column]] += weight[:, column]
-    total[:, -1] = -1
-    votes = np.take_along_axis(total, np.where(cluster < 0, size, cluster), axis=1)
+    place = np.where(cluster < 0, size, cluster) + np.arange(rows)[:, None] * (size + 1)  # the last column takes the -1s
+    total = np.bincount(place.ravel(), weight.ravel(), rows * (size + 1))
+    total[size :: size + 1] = -1
+    votes = total[place]
     return np.where(votes.max(axis=1) >= 0, votes.argmax(axis=1), -1)
 
 
