@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from itscale.data.records import Unit
+from itscale.cli import app
+from itscale.data.records import Unit, read_any_pool
 from itscale.errors import UserError
 from itscale.sources.official import import_official
 
@@ -177,3 +178,18 @@ def test_the_whole_flow_runs_on_released_pools(home, tmp_path):
     assert row["difference"].item() == pytest.approx(100 * ours["accuracy"].item() - row["published_accuracy"].item(), abs=0.01)
     assert 0.5 < ours["accuracy"].item() < 1
     assert (tmp_path / "results" / "figures" / "selection.pdf").stat().st_size > 5000
+
+
+def test_a_released_pool_is_imported_as_samples_of_anybody(tmp_path):
+    prompts, pool = written(tmp_path, "mini", 8, 6, 0)
+    _, rounds = written(tmp_path, "mini", 8, 6, 0, kind="chain")
+    for form, file, kind in (("optscale", pool, "parallel"), ("optscale-rounds", rounds, "chain")):
+        given = ["import", file, "--format", form, "--problems", prompts, "--out", tmp_path / "mine" / kind]
+        app([*map(str, given)], standalone_mode=False)
+    samples, chains = (read_any_pool(tmp_path / "mine" / kind) for kind in ("parallel", "chain"))
+    assert (samples.unit, chains.unit) == (Unit.SAMPLE, Unit.ROUND) and samples.problem_ids == chains.problem_ids
+    assert (samples.correct == chains.correct).all() and 0 < samples.correct.mean() < 1
+    released = json.loads(pool.read_text())[3]["score"]
+    assert samples.score[3].tolist() == pytest.approx(released["scores"][0], abs=1e-6)
+    with pytest.raises(UserError, match="give that with --problems"):
+        app(["import", str(pool), "--format", "optscale", "--out", str(tmp_path / "other")], standalone_mode=False)

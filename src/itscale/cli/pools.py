@@ -286,7 +286,9 @@ def import_(
     form: Annotated[
         str,
         typer.Option(
-            "--format", help="auto (guessed, and said), lm-eval, search-and-learn, inspect, feval-ttc, solve, or columns."
+            "--format",
+            help="auto (guessed, and said), lm-eval, search-and-learn, inspect, feval-ttc, solve, columns; OptScale's released "
+            "pools with their prompts as --problems: optscale (samples) or optscale-rounds.",
         ),
     ] = "auto",
     problems: Annotated[
@@ -319,12 +321,17 @@ def import_(
 
     from itscale.data.records import KEY, POOL, SAMPLES, SCORES, manifest_path, read_json, write_problems, write_table
     from itscale.grading.settings import Grading
+    from itscale.sources.official import FORMATS as RELEASED
+    from itscale.sources.official import released
     from itscale.sources.samples import import_samples, part_of, read_questions
 
     grading = Grading(answer, compare, read_cut_off, time_limit)
-    asked = read_questions(problems, gold_list) if problems is not None else []
     named = parse_columns(column or [])
-    found = import_samples(files, named, form=form, problems=asked, gold_list=gold_list, score=score, steps=steps, size=size)
+    if form in RELEASED:
+        found = released(files, problems, form)
+    else:
+        asked = read_questions(problems, gold_list) if problems is not None else []
+        found = import_samples(files, named, form=form, problems=asked, gold_list=gold_list, score=score, steps=steps, size=size)
     if split is not None:
         found = part_of(found, split, part)
     for note in found.notes:

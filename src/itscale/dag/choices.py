@@ -190,6 +190,8 @@ def import_options(choices: Choices, benchmark: str, kind: str) -> list[str]:
     entry, grading = source_of(choices, benchmark), grading_of(choices, benchmark)
     named = [f"--column={ours}={theirs}" for ours, theirs in entry.get("columns", {}).items()]
     given = {key: entry[key] for key in _IMPORT if key in entry}
+    if kind == "chain" and given.get("format") == "optscale":
+        given["format"] = "optscale-rounds"  # the same file, but for what its completions are
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
     if "split" in entry:
         flags += [f"--split={entry['split']}", f"--part={'calibration' if benchmark == 'calibration' else 'test'}"]

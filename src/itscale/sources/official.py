@@ -8,6 +8,7 @@ would silently misalign a pool is refused.
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,22 @@ import pandas as pd
 
 from itscale.data.records import SAMPLES, SCORES, Problem, Unit, sort_by_key
 from itscale.errors import UserError
+from itscale.sources.samples import Imported
+
+# Names of `itscale import --format`: a pool does not say itself whether its completions are samples or rounds.
+FORMATS = {"optscale": Unit.SAMPLE, "optscale-rounds": Unit.ROUND}
+
+
+def released(files: Sequence[Path], prompts: Path | None, form: str) -> Imported:
+    """One released pool with its prompt file, as samples of anybody.
+
+    Raises:
+        UserError: several files or no prompts; or as `import_official`.
+    """
+    if len(files) > 1 or prompts is None:
+        raise UserError(f"--format {form} reads one file with its prompt file: give that with --problems.")
+    problems, samples, scores, _ = import_official(files[0], prompts, "q", FORMATS[form])
+    return Imported(problems, samples, scores, answers=None, correct=None, counted=False, notes=(f"format {form}",))
 
 
 def import_official(
