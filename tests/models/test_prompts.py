@@ -4,6 +4,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from itscale.cli.options import settings_of
 from itscale.engines import EngineSettings
 from itscale.errors import UserError
 from itscale.models.prompts import PromptSettings, encode_text, first_box, marks, message, render, rendered
@@ -100,6 +101,14 @@ def test_a_forced_round_goes_on_in_the_assistants_turn():
     assert toy.decode(render(toy, "1+1", "1+1=3\n", PromptSettings(form="forced", wait="\n"))).endswith("<assistant>1+1=3\n")
     with pytest.raises(UserError, match="no letters for it: choose another"):
         render(toy, "1+1", "1+1=3\nWait,", PromptSettings(form="forced"))
+
+
+def test_a_job_of_the_workflow_can_be_told_which_prompt():
+    """Rules hand the configuration's engine to commands as JSON."""
+    settings = settings_of(EngineSettings, '{"model": "m", "prompt": "forced", "wait": " Wait,"}', "--engine")
+    assert (settings.prompts.form, settings.prompts.wait) == ("forced", " Wait,")
+    with pytest.raises(UserError, match="--engine prompt is 'ours': choose own, published, forced"):
+        settings_of(EngineSettings, '{"model": "m", "prompt": "ours"}', "--engine")
 
 
 def test_prompts_that_cannot_be_are_one_sentence():

@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from itscale.cli import app
+from itscale.cli.solving import promise_of
 from itscale.data.records import Pool, Unit
-from itscale.policies import make_policy
+from itscale.policies import POLICIES, make_policy
 from itscale.policies.calibration import known_of_votes
+from itscale.studies.advice import Advisor, Question
 from itscale.studies.calibrate import calibrate
 from itscale.studies.criterion import Criterion, Verdict, keep_promise
-from itscale.studies.methods import read_methods
+from itscale.studies.methods import Method, read_methods
 from itscale.studies.promise import consensus_error
 
 NO_LOSS = np.zeros((4, 50))
@@ -44,3 +48,23 @@ def test_optpos_posterior_is_told_to_promise_less(pool):
     expected = next((e for e, error in zip(grid, errors, strict=True) if error <= 0.05), None)
     assert record["verdict"] == (Verdict.KEPT if expected else Verdict.BROKEN)
     assert record["hyperparameters"]["eps"] == (expected or grid[int(np.argmin(errors))])
+
+
+def test_advice_says_what_rules_that_promise_made_of_it_here(pool):
+    methods = [Method(POLICIES[slug].name, slug, {"eps": 0.05}) for slug in ("vote_posterior", "vote_bayes")]
+    advisor = Advisor({Unit.SAMPLE: pool}, [*methods, Method("ASC", "asc")], orders=2)
+    advice = advisor.answer(Question(same_as=make_policy("self_consistency", n=64)))
+    found = {rule: (promise, error) for rule, promise, error in advisor.promises(advice.answers)}
+    assert set(found) == {"vote_posterior", "vote_bayes"} and found["vote_posterior"][0] == 0.05
+    row = advice.answers.set_index("rule").loc["vote_bayes"]
+    policy = make_policy("vote_bayes", **row["settings"]).bind(known_of_votes(pool.cluster))
+    assert found["vote_bayes"][1].mean == pytest.approx(consensus_error(policy, pool, 2, 0).mean)
+
+
+def test_a_run_and_the_listing_say_what_was_measured_of_a_promise():
+    for slug, rule in POLICIES.items():
+        policy = make_policy(slug)
+        said = promise_of(slug, policy)
+        assert bool(said) == bool(rule.measured) and rule.measured in said
+        assert not rule.measured or "should miss the model's most frequent answer" in said
+    assert POLICIES["vote_posterior"].measured in " ".join(CliRunner().invoke(app, ["policies", "vote_posterior"]).output.split())

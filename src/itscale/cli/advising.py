@@ -107,6 +107,8 @@ def report(where: Path, found: Found, asked: Question, advisor: Advisor, advice:
         "",
     ]
     lines += [title(asked, base, unit), cells(advice.answers, unit).to_string(index=False), *held_out(advice, asked, unit)]
+    if kept := promised(advisor, advice):
+        lines.append(kept)
     lines += ["", "Nothing here is as accurate for less than:", cells(advice.frontier, unit).to_string(index=False), ""]
     if advice.left_out:
         reasons = dict.fromkeys(advice.left_out.values())
@@ -132,6 +134,15 @@ def title(asked: Question, base: Mapping[str, Any], unit: str) -> str:
     if asked.budget is not None:
         return f"The most for {asked.budget:g} {unit} a question, the most accurate setting of each rule:"
     return f"As accurate as {base['rule']} {said(base['settings'])} for fewer {unit}, the cheapest setting of each rule:"
+
+
+def promised(advisor: Advisor, advice: Advice) -> str:
+    """What rules that promise an error made of it here; empty where there are none."""
+    each = [
+        f"{rule} {100 * promise:g} %, {Cells(100, 1).of(measured) or 'no stop of its own'}"
+        for rule, promise, measured in advisor.promises(advice.answers)
+    ]
+    return f"errors of the consensus among own stops, promised and measured here (%): {'; '.join(each)}" if each else ""
 
 
 def held_out(advice: Advice, asked: Question, unit: str) -> list[str]:

@@ -40,6 +40,8 @@ def policies(
             table.add_row(setting, kind, "" if value is None else str(value))
         console.print(table)
         console.print(Text(f"\n{' '.join((rule.policy.__doc__ or '').split())}"))
+        if rule.measured:
+            console.print(Text(f"\n{_measured(rule)}"))
         return
     listed: dict[str, list] = {title: [] for title in _GROUPS.values()}
     for rule in POLICIES.values():
@@ -53,6 +55,7 @@ def policies(
         for rule in rules:
             usual = " ".join(f"{setting}={value}" for setting, _, value in settings_of_rule(rule) if value is not None)
             lines = [f"{rule.name}. {rule.about} ({rule.source})", usual, f"needs {_needs(rule)}" if rule.needs else ""]
+            lines.append(_measured(rule) if rule.measured else "")
             table.add_row(rule.slug, Text("\n".join(line for line in lines if line)))
         console.print(table)
 
@@ -68,6 +71,10 @@ def settings_of_rule(rule: Any) -> list[tuple[str, str, Any]]:
         for name, kind in kinds.items()
         if name not in rule.settings and kind.startswith(plain)
     ]
+
+
+def _measured(rule: Any) -> str:
+    return f"promises 5 % errors of the consensus, measured {rule.measured}"
 
 
 def _needs(rule: Any) -> str:

@@ -165,6 +165,8 @@ def solve(
     if given.price is not None:
         typer.echo(f"${given.price.dollars(run.ledger):.4f}")
     typer.echo(stops(run.rows))
+    if sentence := promise_of(policy, chosen):
+        typer.echo(sentence)
     if all(problem.answer for problem in questions):
         typer.echo(accuracy(run.rows, grading))
     if run.unanswered or run.cut_off:
@@ -256,6 +258,20 @@ def stops(rows) -> str:
     from collections import Counter
 
     return "; ".join(f"{reason}: {count}" for reason, count in Counter(str(row.reason) for row in rows).most_common())
+
+
+def promise_of(name: str, policy) -> str:
+    """What a rule promises of its own stops, and what was measured of such promises; nothing of a rule that promises nothing."""
+    from itscale.policies import find_rule
+    from itscale.studies.promise import promised_error
+
+    promised, rule = promised_error(policy), find_rule(name)
+    if promised is None or rule is None or not rule.measured:
+        return ""
+    return (
+        f"of its own stops {100 * promised:g} % should miss the model's most frequent answer; "
+        f"where 5 % should, {rule.measured} did (docs/optpo.md)"
+    )
 
 
 def accuracy(rows, grading) -> str:

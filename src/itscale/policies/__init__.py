@@ -25,7 +25,8 @@ class Rule:
     """A rule as people name it: `slug` in files and commands, `name` in tables and figures; `settings` make it this rule.
 
     `usual` are the settings that it takes where nobody gives others: fixed beforehand, tuned on nothing. `about` says in a line
-    what it does, `source` where it comes from, `calibrated` whether it needs statistics of a calibration split.
+    what it does, `source` where it comes from, `calibrated` whether it needs statistics of a calibration split. `measured`: of a
+    rule that promises an error, how often its stops missed the consensus of held-out samples at a promise of 5 % (docs/optpo.md).
     """
 
     slug: str
@@ -36,6 +37,7 @@ class Rule:
     settings: Mapping[str, Any] = field(default_factory=dict)
     usual: Mapping[str, Any] = field(default_factory=dict)
     calibrated: bool = False
+    measured: str = ""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -241,6 +243,7 @@ POLICIES: dict[str, Rule] = {
             _OPTPO,
             usual={"eps": 0.05, **_MOST},
             calibrated=True,
+            measured="3.2 to 18 % on six pools",
         ),
         Rule(
             "vote_heuristic",
@@ -259,6 +262,7 @@ POLICIES: dict[str, Rule] = {
             "ours",
             usual={"eps": 0.05, **_MOST},
             calibrated=True,
+            measured="0.2 to 1.7 % on the three pools where it stopped",
         ),
         Rule(
             "vote_bayes",
@@ -268,6 +272,7 @@ POLICIES: dict[str, Rule] = {
             "ours; idea of arXiv 2602.05395",
             usual={"eps": 0.05, **_MOST},
             calibrated=True,
+            measured="1.5 to 3.6 % on six pools",
         ),
         Rule(
             "vote_certified",
@@ -276,6 +281,7 @@ POLICIES: dict[str, Rule] = {
             "Stop when the leader is proven the most frequent answer, whatever the question.",
             "ours; ideas of arXiv 2510.17472 and 2605.05873",
             usual={"delta": 0.05, **_MOST},
+            measured="0 to 0.1 % on the three pools where it stopped",
         ),
         Rule(
             "vote_doubling",

@@ -25,6 +25,7 @@ from itscale.studies.calibrate import known_from_pools
 from itscale.studies.criterion import EXPLAINED, Choice, Criterion, Verdict, choose
 from itscale.studies.grids import COARSE, GRIDS, fixed_beforehand
 from itscale.studies.methods import Method
+from itscale.studies.promise import consensus_error, promised_error
 from itscale.theory.intervals import SHARE, Interval, mean_interval, paired_difference, ratio_interval
 
 # Rules that another one in the list is under another name.
@@ -159,7 +160,7 @@ class Advisor:
             raise UserError(f"a pool of {problems} problem(s) cannot be split to check an advice: give one of at least 4.")
         folds = min(folds, problems // 2)
         orders = orders or min(max(_REPLAYS // problems, _ORDERS[0]), _ORDERS[1])
-        self.pools, self.price = pools, price
+        self.pools, self.price, self.orders, self.seed = pools, price, orders, seed
         self.fold = np.random.default_rng(seed).permutation(problems) % folds
         self._limits = {unit: Limits(pool, orders=orders, seed=seed, fold=self.fold) for unit, pool in pools.items()}
         outside = [{unit: pool.subset(self.fold[pool.problem] != k) for unit, pool in pools.items()} for k in range(folds)]
@@ -258,6 +259,16 @@ class Advisor:
             left_out=self.left_out,
             record=self._record(table, chosen),
         )
+
+    def promises(self, answers: pd.DataFrame) -> list[tuple[str, float, Interval]]:
+        """Of the rows of an advice that promise an error: the rule, the promise, and the error of its stops on these pools."""
+        found = []
+        for _, row in answers.iterrows():
+            policy = make_policy(row["rule"], **row["settings"]).bind(self.known[-1])
+            if (promised := promised_error(policy)) is not None:
+                measured = consensus_error(policy, self.pools[policy.unit], self.orders, self.seed)
+                found.append((row["rule"], promised, measured))
+        return found
 
     def needs_known(self, row: Mapping[str, Any]) -> bool:
         """Whether the rule of a row of the advice reads statistics of these pools, so that `solve` wants them."""
