@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -33,7 +34,7 @@ def unavailable() -> str | None:
 def home(tmp_path_factory):
     """A copy of the repository, with the partitions that the test's cluster has; its path has what breaks an unquoted word."""
     folder = checkout(tmp_path_factory.mktemp("home") / "über all" / "it scale")
-    limits = "{max_runtime: 10080, max_mem_mb: 16000}", "{max_runtime: 1440, max_mem_mb: 16000, max_gpu: 2, max_tasks: 0}"
+    limits = "{max_runtime: 10080, max_mem_mb: 16000}", "{max_runtime: 1440, max_mem_mb: 5000, max_gpu: 2, max_tasks: 0}"
     (folder / "profiles/slurm/partitions.yaml").write_text(f"partitions:\n  cpu: {limits[0]}\n  gpu: {limits[1]}\n")
     return folder
 
@@ -122,6 +123,18 @@ rule pair:
     output: "pair.txt"
     resources: mem_mb=more(600), runtime=longer(5), **on_gpus(2)
     shell: "echo $CUDA_VISIBLE_DEVICES > {output:q}"
+rule roomy:
+    output: "roomy.txt"
+    resources: mem_mb=more(5000), runtime=longer(1440), gpu=0
+    shell: "touch {output:q}"
+rule late:
+    output: "late.txt"
+    resources: mem_mb=more(600), runtime=longer(5), gpu=0
+    shell: "test -e late.begun && touch {output:q} || {{ touch late.begun; sleep 300; }}"
+rule cut:
+    output: "cut.txt"
+    resources: mem_mb=more(600), **in_pieces(lambda wildcards: 4000), **on_gpus(1)
+    shell: "echo a piece >> cut.begun; test $(wc -l < cut.begun) = 3 && touch {output:q} || sleep 300"
 rule silent:
     output: "silent.txt"
     log: "silent.log"
@@ -140,6 +153,38 @@ def done(home: Path, *rest: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         small(home, *rest), cwd=home, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600
     )
+
+
+def started(home: Path, log: Path, *rest: str) -> subprocess.Popen:
+    """The same, begun and not waited for."""
+    with log.open("w") as out:
+        return subprocess.Popen(small(home, *rest), cwd=home, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+
+
+def end_its_time(job: dict[str, str]) -> None:
+    """Let the time limit of a running job pass now, for SLURM to cancel it."""
+    subprocess.run(["scontrol", "update", f"JobId={job['JobId']}", "EndTime=now"], check=True)
+
+
+def wait_until(run: subprocess.Popen, true: Callable[[], bool], what: str) -> None:
+    while run.poll() is None:
+        if true():
+            return
+        time.sleep(0.3)
+    raise AssertionError(f"the workflow ended before {what}")
+
+
+def lines_of(path: Path) -> int:
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def since(before: set[str]) -> dict[str, list[dict[str, str]]]:
+    """The jobs that came after those that were known before, by their rule, in their order."""
+    jobs = {}
+    for job in known_jobs():
+        if job["JobId"] not in before:
+            jobs.setdefault(rule_of(job), []).append(job)
+    return jobs
 
 
 def queued() -> list[str]:
@@ -182,27 +227,57 @@ def test_ctrl_c_leaves_nothing_in_the_queue(cluster, home, tmp_path):
     assert queued() == [], said[-4000:]
 
 
-def test_limits_are_kept_and_a_retry_raises_what_was_too_little(cluster, home, account):
+def test_limits_are_kept_and_a_retry_raises_what_was_too_little(cluster, home, account, tmp_path):
     account("few")  # which may have four jobs in the queue
     before = {job["JobId"] for job in known_jobs()}
-    targets = [f"short/{i}.txt" for i in range(1, 6)]
-    run = done(home, "--", "hungry.txt", "pair.txt", *targets)
-    said = run.stdout + run.stderr
-    assert run.returncode == 0, said[-4000:]
+    targets = [f"short/{i}.txt" for i in range(1, 4)]
+    run = started(home, tmp_path / "log", "--", "late.txt", "hungry.txt", "pair.txt", "roomy.txt", *targets)
+    wait_until(run, (home / "late.begun").exists, "a job ran over its time")
+    end_its_time(wait_for(run, "late"))
+    assert run.wait(timeout=600) == 0, (tmp_path / "log").read_text()[-4000:]
+    said = (tmp_path / "log").read_text()
     assert "no more are in the queue at a time" in said and "sbatch failed" not in said
     assert (home / "pair.txt").read_text().strip() == "0,1"
-    jobs = {}
-    for job in known_jobs():
-        if job["JobId"] not in before:
-            jobs.setdefault(rule_of(job), []).append(job)
+    jobs = since(before)
     (pair,) = jobs.pop("pair")
     assert (pair["Partition"], pair["NumNodes"], pair["NumCPUs"]) == ("gpu", "1", "4")
+    # The partition with GPUs has the limits that jobs without GPUs fill better.
     assert {job["Partition"] for made in jobs.values() for job in made} == {"cpu"}
-    assert [(job["MinMemoryNode"], job["TimeLimit"]) for job in jobs.pop("hungry")] == [
-        ("900M", "00:05:00"),
-        ("1800M", "00:05:00"),
-    ]
-    assert len(jobs.pop("short")) == 5 and not jobs
+    memory, over_time = jobs.pop("hungry"), jobs.pop("late")
+    assert [(job["MinMemoryNode"], job["TimeLimit"]) for job in memory] == [("900M", "00:05:00"), ("1800M", "00:05:00")]
+    assert over_time[0]["JobState"] == "TIMEOUT"
+    assert [job["MinMemoryNode"] for job in over_time] == ["600M", "600M"] and over_time[1]["TimeLimit"] == "00:10:00"
+    assert {rule: len(made) for rule, made in jobs.items()} == {"short": 3, "roomy": 1}
+
+
+def test_a_long_job_is_cut_into_jobs_that_go_on(cluster, home, tmp_path):
+    """It needs 4,000 minutes; a job of the partition has 1,440, also the one that comes after a time-out."""
+    before = {job["JobId"] for job in known_jobs()}
+    refused = done(home, "--retries", "1", "--", "cut.txt")
+    assert "as 3 jobs after each other; say `--retries 3`" in refused.stdout + refused.stderr and since(before) == {}
+    run = started(home, tmp_path / "log", "--", "cut.txt")
+    for piece in (1, 2):
+        wait_until(run, lambda piece=piece: lines_of(home / "cut.begun") == piece, "the next piece began")
+        end_its_time(wait_for(run, "cut"))
+    assert run.wait(timeout=600) == 0, (tmp_path / "log").read_text()[-4000:]
+    (made,) = since(before).values()
+    assert [job["JobState"] for job in made] == ["TIMEOUT", "TIMEOUT", "COMPLETED"]
+    assert {job["Partition"] for job in made} == {"gpu"} and made[2]["TimeLimit"] == "1-00:00:00"
+
+
+def test_a_controller_that_forgets_is_refused_and_asked_another_way(cluster, home, tmp_path):
+    remembers = (cluster / "slurm.conf").read_text()
+    (cluster / "slurm.conf").write_text(remembers.replace("MinJobAge=3600", "MinJobAge=5"))
+    subprocess.run(["scontrol", "reconfigure"], check=True)
+    try:
+        refused = done(home, "--", "short/0.txt")
+        assert refused.returncode != 0 and "forgets a finished job after 5 s (MinJobAge)" in refused.stdout + refused.stderr
+        assert queued() == []
+        run = done(home, "--slurm-status-command", "sacct", "--", "short/0.txt", "short/1.txt")
+        assert run.returncode == 0, (run.stdout + run.stderr)[-4000:]
+    finally:
+        (cluster / "slurm.conf").write_text(remembers)
+        subprocess.run(["scontrol", "reconfigure"], check=True)
 
 
 def test_the_cause_of_a_failure_is_on_the_screen(cluster, home):

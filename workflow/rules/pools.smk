@@ -43,6 +43,7 @@ rule gather:
         f"{RESULTS}/logs/gather/{{benchmark}}_{{kind}}.log",
     benchmark:
         f"{RESULTS}/timings/gather/{{benchmark}}_{{kind}}.tsv"
+    localrule: TOY  # seconds: starting it in a job would take longer
     conda:
         ENV
     resources:
@@ -151,6 +152,7 @@ rule grades:
     benchmark:
         f"{RESULTS}/timings/grades/{{benchmark}}_{{kind}}.tsv"
     priority: FIRST
+    localrule: TOY  # seconds: starting it in a job would take longer
     conda:
         ENV
     resources:
@@ -181,6 +183,7 @@ rule pool:
     benchmark:
         f"{RESULTS}/timings/pool/{{benchmark}}_{{kind}}.tsv"
     priority: FIRST
+    localrule: TOY  # seconds: starting it in a job would take longer
     conda:
         ENV
     resources:
