@@ -116,6 +116,7 @@ def test_what_the_cluster_says_is_read(cluster):
         (job(slurm_partition="spare"), {}, "partition spare cancels jobs that others preempt"),
         (gpu_job(gpu_model="h100"), {}, "asks for GPUs of type 'h100', and partition gpus has a100, v100"),
         (job(), {"job_age": 60}, "forgets a finished job after 60 s (MinJobAge)"),
+        (job(), {"job_age": 60, "accounting": False}, "no accounting remembers it longer"),
     ],
 )  # fmt: skip
 def test_what_the_cluster_would_not_run_is_refused(partitions, cluster, request_, change, words):

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # A real Slurm on this machine, for tests only:  tests/slurm/start.sh FOLDER
 # Debian's packages, no systemd, with an accounting database. Three emulated nodes, all on 127.0.0.1: cpu1 (partitions cpu, and
-# scavenge, whose jobs those of cpu cancel), gpu1 and gpu2 (partition gpu, two pretended GPUs each). Accounts: ci, and few, which
-# may have four jobs in the queue. State, logs and process ids go to FOLDER; tests/slurm/stop.sh FOLDER ends it. Needs root.
+# scavenge, whose jobs those of cpu cancel), gpu1 and gpu2 (partition gpu, two pretended GPUs each; those of gpu2 are of type a100,
+# and the node has the feature nvlink). Accounts: ci, and few, which may have four jobs in the queue. State, logs and process ids go
+# to FOLDER; tests/slurm/stop.sh FOLDER ends it. Needs root.
 set -euo pipefail
 state=$(realpath -m "${1:?usage: tests/slurm/start.sh FOLDER}")
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive PATH="$PATH:/usr/sbin:/sbin"
@@ -31,7 +32,7 @@ fi
 getent hosts "$host" >/dev/null || { echo "127.0.0.1 $host  # itscale slurm test" >>/etc/hosts; }
 (umask 077; head -c 1024 /dev/urandom >"$state/munge.key")
 # slurmd wants device files behind GPUs: any harmless ones serve.
-{ echo AutoDetect=off; for node in gpu1 gpu2; do for f in null zero; do echo "NodeName=$node Name=gpu File=/dev/$f"; done; done; } >"$state/gres.conf"
+{ echo AutoDetect=off; for node in gpu1 "gpu2 Type=a100"; do for f in null zero; do echo "NodeName=$node Name=gpu File=/dev/$f"; done; done; } >"$state/gres.conf"
 cat >"$state/slurm.conf" <<CONF
 ClusterName=test
 SlurmctldHost=$host(127.0.0.1)
@@ -73,7 +74,7 @@ JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
 NodeName=cpu1 NodeHostname=$host NodeAddr=127.0.0.1 Port=26850 CPUs=4 RealMemory=16000 State=UNKNOWN
 NodeName=gpu1 NodeHostname=$host NodeAddr=127.0.0.1 Port=26851 CPUs=4 RealMemory=16000 Gres=gpu:2 State=UNKNOWN
-NodeName=gpu2 NodeHostname=$host NodeAddr=127.0.0.1 Port=26852 CPUs=4 RealMemory=16000 Gres=gpu:2 State=UNKNOWN
+NodeName=gpu2 NodeHostname=$host NodeAddr=127.0.0.1 Port=26852 CPUs=4 RealMemory=16000 Gres=gpu:a100:2 Feature=nvlink State=UNKNOWN
 PartitionName=cpu Nodes=cpu1 Default=YES MaxTime=7-0 PriorityTier=10 PreemptMode=OFF State=UP
 PartitionName=gpu Nodes=gpu1,gpu2 MaxTime=1-0 PriorityTier=10 PreemptMode=OFF State=UP
 PartitionName=scavenge Nodes=cpu1 MaxTime=1-0 PriorityTier=1 PreemptMode=CANCEL State=UP

@@ -130,11 +130,11 @@ rule roomy:
 rule late:
     output: "late.txt"
     resources: mem_mb=more(600), runtime=longer(5), gpu=0
-    shell: "test -e late.begun && touch {output:q} || {{ touch late.begun; sleep 300; }}"
+    shell: "echo an attempt >> late.begun; test $(wc -l < late.begun) = 2 && touch {output:q} || sleep 300"
 rule cut:
     output: "cut.txt"
     resources: mem_mb=more(600), **in_pieces(lambda wildcards: 4000), **on_gpus(1)
-    shell: "echo a piece >> cut.begun; test $(wc -l < cut.begun) = 3 && touch {output:q} || sleep 300"
+    shell: "echo an attempt >> cut.begun; test $(wc -l < cut.begun) = 3 && touch {output:q} || sleep 300"
 rule silent:
     output: "silent.txt"
     log: "silent.log"
@@ -202,14 +202,17 @@ def account(home):
 
 def test_what_cannot_run_is_refused_before_anything_is_queued(cluster, home, account):
     account("cii")
-    refused = done(home, "--set-resources", "short:runtime=20000", "--", "short/1.txt", "pair.txt")
+    refused = done(home, "--set-resources", "short:runtime=20000", "pair:gpu_model=h100", "--", "short/1.txt", "pair.txt")
     said = refused.stdout + refused.stderr
     assert refused.returncode != 0 and "Traceback" not in said
     assert "slurm_account is 'cii', and the accounts that you have are ci, few" in said
+    assert "asks for GPUs of type 'h100', and partition gpu has a100" in said
     assert "short asks for 20000 minutes, and cpu, the largest partition without GPUs" in said and "allows 10080" in said
     account("ci")
-    refused = done(home, "--set-resources", "short:slurm_partition=scavenge", "--", "short/1.txt")
-    assert refused.returncode != 0 and "partition scavenge cancels jobs that others preempt" in refused.stdout + refused.stderr
+    refused = done(home, "--retries", "1", "--set-resources", "short:slurm_partition=scavenge", "--", "short/1.txt", "cut.txt")
+    said = refused.stdout + refused.stderr
+    assert refused.returncode != 0 and "partition scavenge cancels jobs that others preempt" in said
+    assert "cut needs about 4000 minutes" in said and "as 3 jobs after each other; say `--retries 3`" in said
     assert queued() == []
 
 
@@ -230,39 +233,29 @@ def test_ctrl_c_leaves_nothing_in_the_queue(cluster, home, tmp_path):
 def test_limits_are_kept_and_a_retry_raises_what_was_too_little(cluster, home, account, tmp_path):
     account("few")  # which may have four jobs in the queue
     before = {job["JobId"] for job in known_jobs()}
-    targets = [f"short/{i}.txt" for i in range(1, 4)]
-    run = started(home, tmp_path / "log", "--", "late.txt", "hungry.txt", "pair.txt", "roomy.txt", *targets)
-    wait_until(run, (home / "late.begun").exists, "a job ran over its time")
-    end_its_time(wait_for(run, "late"))
+    targets = ["late.txt", "cut.txt", "hungry.txt", "pair.txt", "roomy.txt", *(f"short/{i}.txt" for i in range(1, 4))]
+    of_a_kind = ("pair:gpu_model=a100", "pair:constraint=nvlink", "cut:gpu=0", "cut:gres=gpu:1")
+    run = started(home, tmp_path / "log", "--set-resources", *of_a_kind, "--", *targets)
+    for rule, attempts in (("late", 1), ("cut", 1), ("cut", 2)):
+        wait_until(run, lambda r=rule, n=attempts: lines_of(home / f"{r}.begun") == n, f"attempt {attempts} of {rule} began")
+        end_its_time(wait_for(run, rule))
     assert run.wait(timeout=600) == 0, (tmp_path / "log").read_text()[-4000:]
     said = (tmp_path / "log").read_text()
     assert "no more are in the queue at a time" in said and "sbatch failed" not in said
     assert (home / "pair.txt").read_text().strip() == "0,1"
     jobs = since(before)
-    (pair,) = jobs.pop("pair")
-    assert (pair["Partition"], pair["NumNodes"], pair["NumCPUs"]) == ("gpu", "1", "4")
-    # The partition with GPUs has the limits that jobs without GPUs fill better.
+    (pair,), memory, over_time, pieces = (jobs.pop(rule) for rule in ("pair", "hungry", "late", "cut"))
+    assert (pair["Partition"], pair["NodeList"], pair["NumNodes"], pair["NumCPUs"]) == ("gpu", "gpu2", "1", "4")
+    assert {job["TresPerNode"] for job in pieces} == {"gres:gpu:1"}
+    # Limits of the partition with GPUs are tighter: roomy fills it better than the other.
     assert {job["Partition"] for made in jobs.values() for job in made} == {"cpu"}
-    memory, over_time = jobs.pop("hungry"), jobs.pop("late")
     assert [(job["MinMemoryNode"], job["TimeLimit"]) for job in memory] == [("900M", "00:05:00"), ("1800M", "00:05:00")]
-    assert over_time[0]["JobState"] == "TIMEOUT"
+    assert [job["JobState"] for job in over_time] == ["TIMEOUT", "COMPLETED"]
     assert [job["MinMemoryNode"] for job in over_time] == ["600M", "600M"] and over_time[1]["TimeLimit"] == "00:10:00"
+    # It needs 4,000 minutes; a job of the partition has 1,440, also the one that comes after a time-out.
+    assert [job["JobState"] for job in pieces] == ["TIMEOUT", "TIMEOUT", "COMPLETED"]
+    assert {job["Partition"] for job in pieces} == {"gpu"} and pieces[2]["TimeLimit"] == "1-00:00:00"
     assert {rule: len(made) for rule, made in jobs.items()} == {"short": 3, "roomy": 1}
-
-
-def test_a_long_job_is_cut_into_jobs_that_go_on(cluster, home, tmp_path):
-    """It needs 4,000 minutes; a job of the partition has 1,440, also the one that comes after a time-out."""
-    before = {job["JobId"] for job in known_jobs()}
-    refused = done(home, "--retries", "1", "--", "cut.txt")
-    assert "as 3 jobs after each other; say `--retries 3`" in refused.stdout + refused.stderr and since(before) == {}
-    run = started(home, tmp_path / "log", "--", "cut.txt")
-    for piece in (1, 2):
-        wait_until(run, lambda piece=piece: lines_of(home / "cut.begun") == piece, "the next piece began")
-        end_its_time(wait_for(run, "cut"))
-    assert run.wait(timeout=600) == 0, (tmp_path / "log").read_text()[-4000:]
-    (made,) = since(before).values()
-    assert [job["JobState"] for job in made] == ["TIMEOUT", "TIMEOUT", "COMPLETED"]
-    assert {job["Partition"] for job in made} == {"gpu"} and made[2]["TimeLimit"] == "1-00:00:00"
 
 
 def test_a_controller_that_forgets_is_refused_and_asked_another_way(cluster, home, tmp_path):

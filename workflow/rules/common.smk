@@ -313,12 +313,25 @@ def partitions():
         raise WorkflowError(str(error)) from None
 
 
-def limit(what, rulename):
-    """The most memory or time that a partition gives to a job with the GPUs of a rule."""
+def limit(what, rulename, wildcards):
+    """The most memory or time that a partition gives to a job with the GPUs of a rule, or those of `set-resources` for it."""
     if not partitions():
         return math.inf
     most = cluster.largest if what == "memory" else cluster.longest
-    return most(partitions(), workflow.get_rule(rulename).resources["gpu"].value)
+    of = workflow.get_rule(rulename).resources
+    given = dict(
+        input=[],
+        attempt=1,
+        threads=1,
+        rulename=rulename,
+        async_run=workflow.async_run,
+    )
+    asked = {
+        name: of[name].evaluate(wildcards, **given).value
+        for name in ("gpu", "gres")
+        if name in of
+    }
+    return most(partitions(), cluster.Request(rulename, asked).gpus)
 
 
 def raised(what, needed):
@@ -333,7 +346,8 @@ def raised(what, needed):
             failed = attempts.failures_in(
                 attempts.folder_of(rulename, wildcards), STARTED
             )
-        return resources.doubled(first, getattr(failed, what), limit(what, rulename))
+        most = limit(what, rulename, wildcards)
+        return resources.doubled(first, getattr(failed, what), most)
 
     return amount
 
@@ -345,7 +359,7 @@ def in_pieces(needed):
     """Minutes of a job that goes on where it was killed: as many as its partition gives at once. `work_minutes` are all of them."""
 
     def runtime(wildcards, attempt, rulename):
-        first = min(needed(wildcards), limit("time", rulename))
+        first = min(needed(wildcards), limit("time", rulename, wildcards))
         return raised("time", first)(wildcards, attempt, rulename)
 
     return dict(runtime=runtime, work_minutes=needed)

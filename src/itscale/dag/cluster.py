@@ -347,17 +347,20 @@ def _strange_gpu(request: Request, partition: str | None, cluster: Cluster) -> l
 
 def _forgetful(settings: Settings, cluster: Cluster) -> list[str]:
     """Whether a finished job may be forgotten before it is asked for."""
-    if (
-        cluster.job_age is None
-        or settings.status_command != "squeue"
-        or cluster.job_age > _LONGEST_PAUSE
-        or not cluster.accounting
-    ):
+    if cluster.job_age is None or settings.status_command != "squeue" or cluster.job_age > _LONGEST_PAUSE:
         return []
-    return [
+    what = (
         f"the controller forgets a finished job after {cluster.job_age} s (MinJobAge), and Snakemake asks squeue for it up to "
-        f"{_LONGEST_PAUSE} s later and would wait without end: say `slurm-status-command: sacct` in the profile (a job that "
-        "somebody cancels by hand is then waited for: press Ctrl-C and start again)."
+        f"{_LONGEST_PAUSE} s later and would wait without end"
+    )
+    if cluster.accounting:
+        return [
+            f"{what}: say `slurm-status-command: sacct` in the profile (a job that somebody cancels by hand is then waited for: "
+            "press Ctrl-C and start again)."
+        ]
+    return [
+        f"{what}; no accounting remembers it longer: ask for a MinJobAge of 300 s, or run all of it in one job, by "
+        "`sbatch ... --wrap 'snakemake --workflow-profile profiles/default ...'`."
     ]
 
 
