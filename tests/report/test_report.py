@@ -247,6 +247,10 @@ def test_the_frontier_and_the_choice_of_a_rule_are_those_of_the_main_table(page)
         assert shown == pytest.approx((100 * main.loc[main["method"] == "best-of-N", "accuracy"]).tolist())
         view.select_option("#up", "accuracy_difference")
         assert plot.evaluate("plot => plot.data[0].y") == [0, 0, 0]
+        rule = view.get_by_role("checkbox", name="ESC & co. <b>")
+        rule.press("Space")
+        assert plot.evaluate("plot => plot.data.map(trace => trace.name)") == ["best-of-N"]
+        rule.press("Space")
         view.locator("#kinds input").first.press("Space")  # by keyboard
         assert plot.evaluate("plot => plot.data.filter(trace => trace.mode.includes('lines')).length") == 0
         # At least 35 %: best-of-4 has the fewest tokens of what reaches that and can be run.
@@ -273,6 +277,7 @@ def test_single_questions_are_shown_as_text_and_fit_a_narrow_screen(page):
         assert "<img src=x onerror=alert(1)>" in detail.inner_text() and detail.locator("img").count() == 0
         rows = detail.locator("table").last.locator("tbody tr").all_inner_texts()
         assert len(rows) == 4 and "</script>" in rows[0] and "correct" in rows[0] and "wrong" in rows[1]
+        assert "<b>2</b>" in rows[0] and "0.5" in rows[0]
         view.set_viewport_size({"width": 420, "height": 800})
         view.wait_for_function("document.documentElement.scrollWidth <= 420", timeout=10_000)
         assert heard == [page.resolve().as_uri()]

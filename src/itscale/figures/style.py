@@ -23,6 +23,7 @@ from itscale.policies import find_rule
 # Okabe and Ito (2008), distinguishable with every common colour vision deficiency.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DPI = 160  # of the PNG
 _RC = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -31,7 +32,7 @@ _RC = {
     "grid.alpha": 0.3,
     "legend.frameon": False,
     "legend.fontsize": 8,
-    "savefig.dpi": 160,
+    "savefig.dpi": DPI,
     "pdf.fonttype": 42,
 }
 

@@ -20,24 +20,27 @@ from itscale.dag.planning import rule_graph
 from itscale.data.records import read_json
 from itscale.data.tables import read_csv, readable
 from itscale.errors import UserError
+from itscale.figures.style import DPI
 from itscale.report import evidence, graph
 from itscale.report.choices import points
 from itscale.report.questions import questions
-from itscale.studies.headline import Headline, headline, table
+from itscale.studies.headline import NAMES, Headline, headline, table
 
 MAX_ROWS = 500
 _FIRST = ("savings",)  # the figure of the summary
 _ASSETS = ("dataTables.dataTables.min.css", "plotly-basic.min.js", "dataTables.min.js", "dataTables.buttons.min.js")
 _WIDTH = 1400  # pixels of a picture in the page; the files are larger
+_PER_INCH = 96  # of a screen: letters have the same size in all figures
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A picture as a data URI, what it shows, and the table that it was drawn from."""
+    """A picture as a data URI, its width on a screen (pixels), what it shows, and the table that it was drawn from."""
 
     name: str
     caption: str
     uri: str
+    width: int
     table: str
 
 
@@ -101,6 +104,7 @@ def build(results: Path, *, folder: Path, configfiles: list[Path], config: dict[
         first=[f for f in figures if f.name in _FIRST],
         main=_as_text("comparison-main", readable(main), "tables/main.csv") if main is not None else None,
         summary=_summary(found),
+        names=NAMES,
         points=_json(points(main, record, str(calibration)) if main is not None else []),
         questions=_json(browsed),
         assets={name: _asset(name) for name in _ASSETS},
@@ -121,10 +125,12 @@ def _figure(results: Path, name: str, captions: Path, table: str, missing: list[
     if not path.exists():
         missing.append(f"figure {name} (snakemake {results}/figures/{name}.pdf makes it)")
         return None
+    with Image.open(path) as picture:
+        width = round(picture.width * _PER_INCH / DPI)
     uri = "data:image/png;base64," + base64.b64encode(_smaller(path)).decode()
     text = path.with_suffix(".txt")
     caption = " ".join(text.read_text().split()) if text.exists() else _caption(captions, name)
-    return Figure(name, caption, uri, f"tables/{table}.csv")
+    return Figure(name, caption, uri, width, f"tables/{table}.csv")
 
 
 def _smaller(path: Path) -> bytes:

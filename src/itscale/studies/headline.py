@@ -14,6 +14,11 @@ VOTES = ("self_consistency", "asc", "vote_dirichlet", "vote_lead", "vote_posteri
 SCORES = ("best_of_n", "score_threshold", "optscale_paper", "optscale", "pandora")
 ROUNDS = ("markovscale_zero", "markovscale_gate", "markovscale_filter", "majority_over_rounds")
 _SCORED_LIMIT = 16
+# Read beside every table of rules.
+NAMES = (
+    "Names: ^0 knows nothing of the question beforehand, ^t has a predictor trained on questions; (paper) is as published, "
+    "(ours) and (fitted) are variants of this project."
+)
 # A rule loses nothing worth the name where its paired interval lies above this.
 _TOLERATED = -0.01
 
@@ -184,5 +189,5 @@ def markdown(found: Headline, page: str) -> str:
     lines = "\n".join(f"- {sentence}" for sentence in found.sentences)
     return (
         f"# Summary\n\n{lines}\n\n{shown}\n\nVotes are compared with self-consistency and best-scored samples with best-of-N, at "
-        f"the same limit.\nOpen {page} for the rest: every rule and limit, the frontier, and single questions.\n"
+        f"the same limit.\n{NAMES}\nOpen {page} for the rest: every rule and limit, the frontier, and single questions.\n"
     )
