@@ -11,6 +11,7 @@ from itscale.data.tables import markdown as main_page
 from itscale.data.tables import saved
 from itscale.figures.style import LOOKS, look_of
 from itscale.policies import POLICIES
+from itscale.studies.chains.comparison import equal_tokens
 from itscale.studies.headline import headline, markdown, table
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
@@ -104,3 +105,14 @@ def test_every_rule_has_one_look_that_no_other_has():
     assert len({(look["color"], look["marker"]) for look in looks}) == len(POLICIES)
     assert all(look_of(rule.name) == look_of(rule.slug) for rule in POLICIES.values())
     assert look_of("a rule of one's own") == look_of("a rule of one's own")
+
+
+def test_rounds_stand_beside_equal_tokens_before_other_rounds(main, rounds):
+    part = main_page(main, equal_tokens(rounds)).split("## Rounds of re-answering")[1]
+    first, then = part.index("against self-consistency (points)"), part.index("against the fixed N (points)")
+    assert first < then
+    row = rounds[rounds["slug"] == "markovscale_zero"].iloc[0]
+    cells = next(line for line in part.splitlines() if "| MarkovScale^0 " in line).split("|")
+    shown = [f"{100 * row[f'minus {name}']:.1f}" for name in ("self-consistency", "best-of-N")]
+    assert [cell.split()[0] for cell in cells[-3:-1]] == shown
+    assert "equal" not in main_page(main, equal_tokens(rounds[["benchmark", "method"]])).split("## Rounds")[1]

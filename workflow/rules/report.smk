@@ -43,14 +43,21 @@ rule real_model:
 
 # A few sentences and a dozen rows: what `make` ends with.
 rule summary:
-    """What the run found, on half a page."""
+    """What the run found: on half a page, and every rule and limit for people (tables/main.md)."""
     input:
         command("summary"),
+        command("markdown"),
+        calibration=rules.calibration.output.record,
         main=f"{RESULTS}/tables/main.csv",
         real=rules.real_model.output.answers if TOY else [],
         rounds=f"{RESULTS}/tables/markovscale_methods.csv" if CHAINS else [],
     output:
-        f"{RESULTS}/SUMMARY.md",
+        summary=f"{RESULTS}/SUMMARY.md",
+        markdown=report(
+            f"{RESULTS}/tables/main.md",
+            category="Tables",
+            caption="../report/main.rst",
+        ),
     log:
         f"{RESULTS}/logs/summary.log",
     benchmark:
@@ -64,8 +71,8 @@ rule summary:
     message:
         "Writing the summary"
     shell:
-        "python -m itscale step summary --main {input.main:q} {params.rounds:q} {params.real:q} --page {params.page:q}"
-        " --out {output:q} 2>&1 | tee {log:q}"
+        "(python -m itscale step summary --main {input.main:q} {params.rounds:q} {params.real:q} --page {params.page:q} --out {output.summary:q}"
+        " && python -m itscale step markdown --table {input.main:q} {params.rounds:q} --calibration {input.calibration:q} --out {output.markdown:q}) 2>&1 | tee {log:q}"
 
 
 # One page about the finished run; included last, since it reads whatever a bare `snakemake` makes.

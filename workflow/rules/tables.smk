@@ -84,16 +84,9 @@ rule tables:
     """The main tables."""
     input:
         command("collect"),
-        command("markdown"),
-        calibration=rules.calibration.output.record,
         tables=tables_of("compare", *COMPARED),
     output:
         tables=tables(*COMPARED),
-        markdown=report(
-            f"{RESULTS}/tables/main.md",
-            category="Tables",
-            caption="../report/main.rst",
-        ),
     log:
         f"{RESULTS}/logs/tables.log",
     benchmark:
@@ -108,8 +101,7 @@ rule tables:
     message:
         "Writing the main tables"
     shell:
-        "(python -m itscale step collect {params.names:q} --out {params.out:q} {params.folders:q}"
-        " && python -m itscale step markdown --table {params.out:q}/main.csv --calibration {input.calibration:q} --out {output.markdown:q}) 2>&1 | tee {log:q}"
+        "python -m itscale step collect {params.names:q} --out {params.out:q} {params.folders:q} 2>&1 | tee {log:q}"
 
 
 # Of the toy task as it is: both of its verifiers, samples and chains.

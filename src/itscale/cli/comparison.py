@@ -326,14 +326,16 @@ def markdown(
     table: Annotated[Path, typer.Option(help="The main table (CSV).")],
     out: Out,
     calibration: Annotated[Path | None, typer.Option(help="What `itscale calibrate` wrote: it names what was left out.")] = None,
+    rounds: Annotated[Path | None, typer.Option(help="The table of methods over rounds (CSV).")] = None,
 ) -> None:
     """Write the main table for people."""
     from itscale.data import tables as stage
     from itscale.data.records import write_atomic
     from itscale.studies.calibrate import read_calibration
+    from itscale.studies.chains.comparison import equal_tokens
     from itscale.studies.methods import left_out_sentence
 
-    text = stage.markdown(stage.read_csv(table))
+    text = stage.markdown(stage.read_csv(table), equal_tokens(stage.read_csv(rounds)) if rounds is not None else "")
     if calibration is not None and (sentence := left_out_sentence(read_calibration(calibration).get("left_out", {}))):
         text += f"\n{sentence[0].upper()}{sentence[1:]}.\n"
     write_atomic(out, text.encode())

@@ -88,20 +88,29 @@ _LEGEND = """# Every rule and limit
 - *against the fixed N*: paired difference in accuracy to self-consistency for votes, best-of-N for best-scored samples,
   MR-Thinking for rounds, at the same limit. Brackets: 95 % intervals over questions.
 - *total tokens* add prompts and what the verifier and the predictor read.
+- *^0* knows nothing of the question beforehand, *^t* has a predictor trained on questions; *(paper)* is as published, *(ours)*
+  and *(fitted)* are variants of this project.
 """
 _PAID = "- *dollars*: what a question's prompts and completions cost, at the generator's price.\n"
 _GROUPS = {
     "self_consistency": "Votes",
     "best_of_n": "Best-scored sample",
-    "mr_thinking": "Rounds of re-answering (against parallel samples of equal tokens: markovscale.md)",
+    "mr_thinking": "Rounds of re-answering",
 }
+_EQUAL = (
+    "First against parallel samples that cost as many tokens, then against MR-Thinking at the same limit, all of its rounds run."
+)
 
 
-def markdown(main: pd.DataFrame) -> str:
-    """The main table as Markdown: a legend, and a table for each kind of rule."""
+def markdown(main: pd.DataFrame, equal: str = "") -> str:
+    """The main table as Markdown: a legend, and a table for each kind of rule.
+
+    `equal`: rounds against parallel samples of as many tokens, as a Markdown table, which goes before the comparison with rounds.
+    """
     parts = [_LEGEND + _PAID * ("dollars" in main)]
     for family, title in _GROUPS.items():
         if (of := main[main["family"] == family]).size:
             shown = readable(of.reset_index(drop=True))
-            parts.append(f"## {title}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n")
+            first = f"{_EQUAL}\n\n{equal}\n" if family == "mr_thinking" and equal else ""
+            parts.append(f"## {title}\n\n{first}{shown.to_markdown(index=False, disable_numparse=True)}\n")
     return "\n".join(parts)

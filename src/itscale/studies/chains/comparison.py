@@ -129,3 +129,18 @@ def markdown(table: pd.DataFrame) -> str:
         }
     )
     return shown.to_markdown(index=False, disable_numparse=True) + "\n"
+
+
+def equal_tokens(table: pd.DataFrame) -> str:
+    """The rows of `markdown` with their differences to parallel samples of equal total tokens; empty without such."""
+    found = {f"minus {name}": f"against {name} (points)" for name in PARALLEL if f"minus {name}" in table}
+    if not found:
+        return ""
+    drawn = [f"{drawn:.1f} of {budget}" for drawn, budget in zip(table["samples_drawn"], table["budget"], strict=True)]
+    columns = {
+        "accuracy (%)": interval_cells(table, "accuracy", 100, 1),
+        "total tokens": interval_cells(table, "total_tokens", 1, 0),
+    }
+    columns |= {title: interval_cells(table, name, 100, 1) for name, title in found.items()}
+    shown = table[["benchmark", "method"]].assign(**{"rounds drawn": drawn, **columns})
+    return shown.to_markdown(index=False, disable_numparse=True) + "\n"
