@@ -214,6 +214,7 @@ def test_the_examples_run_as_written(page, desk):
 def test_importing_the_package_is_light_and_its_names_are_there():
     code = "import sys, itscale; assert not {'torch', 'numpy', 'pandas'} & set(sys.modules); print(itscale.make_policy)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=300).returncode == 0
+    assert dir(itscale) == itscale.__all__
     for name in itscale.__all__:
         assert getattr(itscale, name) is not None
     with pytest.raises(AttributeError, match="nothing"):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from itscale.cli.options import Choices, Out, Seed, app, parse_object, settings_of, step
+from itscale.cli.options import Choices, Out, OutFolder, Seed, app, parse_object, settings_of, step
 from itscale.errors import UserError
 
 PriceOption = Annotated[
@@ -156,7 +156,7 @@ def replay(
     benchmark: Annotated[str, typer.Option(help="Name of the benchmark, for the tables.")],
     calibration: Annotated[Path, typer.Option(help="What `itscale calibrate` wrote.")],
     seed: Seed,
-    out: Out,
+    out: OutFolder,
     parallel: Annotated[Path | None, typer.Option(help="Parallel pool of the benchmark.")] = None,
     chain: Annotated[Path | None, typer.Option(help="Chain pool of the benchmark.")] = None,
     orders: Annotated[int, typer.Option(min=1, help="Random orders per problem; 1 is the order of submission.")] = 100,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from itscale.cli.comparison import Predictions, read_pools
-from itscale.cli.options import Out, Problems, Seed, step
+from itscale.cli.options import Out, OutFolder, Problems, Seed, step
 
 
 @step.command()
@@ -16,7 +16,7 @@ def markovscale(
     chain: Annotated[Path, typer.Option(help="Chain pool of the benchmark.")],
     problems: Problems,
     seed: Seed,
-    out: Out,
+    out: OutFolder,
     parallel: Annotated[Path | None, typer.Option(help="Parallel pool of the same problems.")] = None,
     predictions: Predictions = None,
     replicates: Annotated[int, typer.Option(min=1, help="Parametric bootstrap samples of the tests of the theory.")] = 400,

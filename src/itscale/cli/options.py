@@ -17,9 +17,11 @@ from itscale.errors import UserError
 HELP = """Stop sampling when a question has had enough: rules for best-of-N, self-consistency and re-answering.
 
 ```
-itscale import samples.jsonl --out pool      # your samples, ready to replay rules on
-itscale advise --pool pool                   # which rule and threshold suit them
-itscale solve --model http://127.0.0.1:8000/v1 --policy asc --problems questions.jsonl
+itscale advise                                          # on an example
+itscale import samples.jsonl --out pool                 # your samples, or
+itscale sample --model URL --problems q.jsonl --out pool
+itscale advise --pool pool                              # which rule?
+itscale solve --model URL --policy asc --problems q.jsonl
 ```
 """
 
@@ -79,7 +81,8 @@ def first_page(
     """See HELP."""
 
 
-Out = Annotated[Path, typer.Option(help="File (or folder) to write.")]
+Out = Annotated[Path, typer.Option(help="File to write.")]
+OutFolder = Annotated[Path, typer.Option(help="Folder to write.")]
 Choices = Annotated[
     int | None,
     typer.Option(min=2, help="Options of each question of a multiple-choice benchmark: m of the votes, else estimated."),

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from itscale.cli.comparison import Predictions, Verifiers, conditions
-from itscale.cli.options import Choices, Out, Problems, Seed, step
+from itscale.cli.options import Choices, OutFolder, Problems, Seed, step
 from itscale.errors import UserError
 
 
@@ -18,7 +18,7 @@ def optscale(
     main: Annotated[Path, typer.Option(help="The benchmark's main table, as `itscale replay` wrote it.")],
     published: Annotated[Path, typer.Option(help="Published figures, a row per method and budget.")],
     seed: Seed,
-    out: Out,
+    out: OutFolder,
     chain: Annotated[Path | None, typer.Option(help="Chain pool of the benchmark.")] = None,
     published_on: Annotated[
         str | None, typer.Option(help="Which published benchmark to show beside: MATH500, GSM8K, AIME24, ...; none without it.")
@@ -72,7 +72,7 @@ def optscale(
 @step.command()
 def optscale_theory(
     seed: Seed,
-    out: Out,
+    out: OutFolder,
     rows: Annotated[int, typer.Option(min=1, help="Simulated questions per pair (mu, sigma).")] = 1000,
     n_max: Annotated[int, typer.Option(min=1, help="Largest number of samples.")] = 64,
 ) -> None:
@@ -92,7 +92,7 @@ def predictor_quality(
     predictions: Annotated[Path, typer.Option(help="What `itscale predict` wrote for it.")],
     training_problems: Annotated[Path, typer.Option(help="The problems that the predictor was trained on.")],
     training_parallel: Annotated[Path, typer.Option(help="Their parallel pool.")],
-    out: Out,
+    out: OutFolder,
     chain: Annotated[Path | None, typer.Option(help="Chain pool of the benchmark.")] = None,
     training_chain: Annotated[Path | None, typer.Option(help="Chain pool of the training problems.")] = None,
 ) -> None:

@@ -12,6 +12,7 @@ from itscale.cli.options import (
     Comparison,
     GoldList,
     Out,
+    OutFolder,
     Problems,
     ReadCutOff,
     Samples,
@@ -217,7 +218,7 @@ def pool(
 
 @app.command()
 def slim(
-    pool: Annotated[Path, typer.Option(help="Pool table, of parallel samples or of chains, or its folder.")], out: Out
+    pool: Annotated[Path, typer.Option(help="Pool table, of parallel samples or of chains, or its folder.")], out: OutFolder
 ) -> None:
     """Write a pool without its texts, to pass on: question numbers, answers, verdicts, tokens and scores."""
     from itscale.data.pools import write_numbers
@@ -231,7 +232,7 @@ def slim(
 def fetch_model(
     source: Annotated[str, typer.Option(help="ModelSource as JSON: path, and for the hub the revision.")],
     what: Annotated[str, typer.Option(help="What the model is for, for the messages.")],
-    out: Out,
+    out: OutFolder,
 ) -> None:
     """Make a model of the hub (pinned revision, hashes compared) or of a local folder a folder of the results."""
     from itscale.models.hub import ModelSource, fetch_model

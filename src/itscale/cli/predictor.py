@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Out, Problems, Seed, app, settings_of
+from itscale.cli.options import OutFolder, Problems, Seed, app, settings_of
 from itscale.errors import UserError
 
 
@@ -17,7 +17,7 @@ def train_predictor(
     validation_problems: Annotated[Path, typer.Option(help="Problems that decide when to stop.")],
     validation_parallel: Annotated[Path, typer.Option(help="Their parallel pool.")],
     seed: Seed,
-    out: Out,
+    out: OutFolder,
     chain: Annotated[Path | None, typer.Option(help="Chain pool of the training problems, for transition rates.")] = None,
     validation_chain: Annotated[Path | None, typer.Option(help="Chain pool of the validation problems.")] = None,
     exclude: Annotated[list[Path] | None, typer.Option(help="Problems that must not be among them; may be repeated.")] = None,

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Out, Problems, Samples, Seed, build, parse_object, settings_of, step
+from itscale.cli.options import Out, OutFolder, Problems, Samples, Seed, build, parse_object, settings_of, step
 
 
 @step.command()
-def problems(seed: Seed, out: Out, settings: Annotated[str, typer.Option(help="SplitSettings as JSON.")] = "{}") -> None:
+def problems(seed: Seed, out: OutFolder, settings: Annotated[str, typer.Option(help="SplitSettings as JSON.")] = "{}") -> None:
     """Make the toy task's benchmarks: test, calibration, shifted and the predictor's splits, disjoint by text."""
     from itscale.data.records import write_problems
     from itscale.toytask.splits import SplitSettings, build_splits
@@ -37,7 +37,7 @@ def toy_models(
 def train_language_model(
     problems: Annotated[list[Path], typer.Argument(help="Benchmarks whose questions the corpus must not contain.")],
     seed: Seed,
-    out: Out,
+    out: OutFolder,
     settings: Annotated[str, typer.Option(help="LanguageModelSettings as JSON.")] = "{}",
 ) -> None:
     """Train the toy task's causal language model into a Hugging Face folder."""
@@ -55,7 +55,7 @@ def train_reward_model(
     problems: Problems,
     samples: Samples,
     seed: Seed,
-    out: Out,
+    out: OutFolder,
     settings: Annotated[str, typer.Option(help="RewardModelSettings as JSON.")] = "{}",
 ) -> None:
     """Train the toy task's process reward model on solutions whose step truth the generator knows."""

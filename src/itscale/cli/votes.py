@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.options import Choices, GradingJson, Out, Seed, app, settings_of, step
+from itscale.cli.options import Choices, GradingJson, Out, OutFolder, Seed, app, settings_of, step
 
 
 @step.command()
@@ -25,7 +25,7 @@ def vote_study(
     pool: Annotated[Path, typer.Option(help="Parallel pool of the benchmark.")],
     calibration: Annotated[Path, typer.Option(help="Grades of the calibration split's parallel samples, which say p0 and m.")],
     seed: Seed,
-    out: Out,
+    out: OutFolder,
     orders: Annotated[int, typer.Option(min=1, help="Random orders per problem; 1 is the order of submission.")] = 100,
     eps: Annotated[float, typer.Option(help="Nominal error of the rules that promise one.")] = 0.05,
     choices: Choices = None,
@@ -71,7 +71,7 @@ def train_on_votes(
     untouched: Annotated[Path, typer.Option(help="Problems that are not trained on: is anything forgotten?")],
     calibration: Annotated[Path, typer.Option(help="Grades of the calibration split's parallel samples: p0 and m.")],
     seed: Seed,
-    out: Out,
+    out: OutFolder,
     settings: Annotated[str, typer.Option(help="RunSettings as JSON.")] = "{}",
     evaluation: Annotated[str, typer.Option(help="EvaluationSettings as JSON.")] = "{}",
     sampling: Annotated[str, typer.Option(help="Sampling of the rollouts as JSON.")] = "{}",
@@ -119,7 +119,7 @@ def train_on_votes(
 @step.command()
 def training_tables(
     runs: Annotated[list[Path], typer.Argument(help="Folders that `itscale train-on-votes` wrote.")],
-    out: Out,
+    out: OutFolder,
     baseline: Annotated[str, typer.Option(help="The run that the others are compared with.")] = "ttrl",
 ) -> None:
     """Put runs together: summary, comparison with no training, evaluations against tokens, figures of every step, every seed."""
