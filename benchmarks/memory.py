@@ -59,7 +59,19 @@ def _measure(folder: Path, problems: int, samples: int, tokens: int, orders: int
     common = ["--benchmark", "b", "--calibration", calibration, *both]
     add("replay", "at most 1", command, "replay", *common, "--orders", orders, "--out", replayed)
     published = ["--main", replayed / "main.csv", "--published", ROOT / "config" / "published.csv"]
-    add("optscale", "at most 1", command, "step", "optscale", *common, *published, "--orders", orders, "--out", folder / "optscale")
+    add(
+        "optscale",
+        "at most 1",
+        command,
+        "step",
+        "optscale",
+        *common,
+        *published,
+        "--orders",
+        orders,
+        "--out",
+        folder / "optscale",
+    )
     settings = ["--problems", folder / "parallel" / "problems.parquet", "--replicates", 400]
     add("markovscale", "at most 1", command, "step", "markovscale", *common, *settings, "--out", folder / "markovscale")
     votes = ["--pool", folder / "parallel" / "pool.parquet", "--calibration", folder / "parallel" / "grades.parquet"]
