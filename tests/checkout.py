@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("Snakefile", "config", "docs", "envs", "profiles", "pyproject.toml", "src", "tests/slurm", "workflow")
+PARTS = ("Snakefile", "config", "docs", "envs", "examples", "profiles", "pyproject.toml", "src", "tests/slurm", "workflow")
 
 
 def checkout(folder: Path) -> Path:

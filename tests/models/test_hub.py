@@ -46,7 +46,7 @@ class Answer(BaseHTTPRequestHandler):
             return self.reply(401, b"{}", {"X-Error-Code": "GatedRepo", "X-Error-Message": "gated"})
         if "tiny" not in self.path:
             return self.reply(404, b"{}", {"X-Error-Code": "RepoNotFound"})
-        if REVISION not in self.path:
+        if REVISION not in self.path and self.path.partition("?")[0] != "/api/models/org/tiny":
             return self.reply(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         if self.path.startswith("/api/models/"):
             listing = self.files() if "/tree/" in self.path else {"id": "org/tiny", "sha": REVISION, "siblings": self.siblings()}
@@ -92,14 +92,21 @@ def folder(tmp_path_factory):
     return language_model(tmp_path_factory.mktemp("hub") / "tiny", "llama")
 
 
-def fetch(source: dict, home, endpoint: str, **environment: str) -> subprocess.CompletedProcess:
+def fetch(source: dict | str, home, endpoint: str, **environment: str) -> subprocess.CompletedProcess:
     """`itscale fetch-model` in a process of its own: the hub's library reads its settings when it is imported."""
-    command = [sys.executable, "-m", "itscale", "fetch-model", "--source", json.dumps(source), "--what", "model tiny"]
+    asked = ["--model", source] if isinstance(source, str) else ["--source", json.dumps(source)]
+    command = [sys.executable, "-m", "itscale", "fetch-model", *asked, "--what", "model tiny"]
     settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home / "cache"), "HF_HUB_DISABLE_XET": "1", **environment}
     clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     return subprocess.run(
         [*command, "--out", str(home / "out")], env={**clean, **settings}, capture_output=True, text=True, timeout=240
     )
+
+
+def test_a_model_that_is_named_alone_is_taken_at_its_newest_revision_which_is_printed(folder, tmp_path):
+    done = fetch("org/tiny", tmp_path, Hub(folder).address)
+    assert done.returncode == 0, done.stderr
+    assert f"org/tiny at revision {REVISION}" in done.stdout and (tmp_path / "out" / "config.json").exists()
 
 
 def test_a_model_of_the_hub_becomes_a_folder(folder, tmp_path):

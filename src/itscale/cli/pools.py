@@ -230,14 +230,30 @@ def slim(
 
 @app.command()
 def fetch_model(
-    source: Annotated[str, typer.Option(help="ModelSource as JSON: path, and for the hub the revision.")],
-    what: Annotated[str, typer.Option(help="What the model is for, for the messages.")],
     out: OutFolder,
+    model: Annotated[str | None, typer.Option(help="A model of the hub, or a folder.")] = None,
+    revision: Annotated[str | None, typer.Option(help="40 digits of a commit; without it the newest, which is printed.")] = None,
+    source: Annotated[str | None, typer.Option(help="ModelSource as JSON in place of both: path, revision.")] = None,
+    what: Annotated[str, typer.Option(help="What the model is for, for the messages.")] = "the model",
 ) -> None:
-    """Make a model of the hub (pinned revision, hashes compared) or of a local folder a folder of the results."""
-    from itscale.models.hub import ModelSource, fetch_model
+    """Make a model of the hub (hashes compared) or of a local folder a folder of the results.
 
-    fetch_model(settings_of(ModelSource, source, "--source"), what, out)
+    ```
+    itscale fetch-model --model Qwen/Qwen2.5-0.5B-Instruct --out models/qwen
+    ```
+    """
+    from itscale.models import hub
+
+    if (model is None) == (source is None):
+        raise UserError("which model? Give --model, or --source alone.")
+    if model is None:
+        wanted = settings_of(hub.ModelSource, source, "--source")
+    elif Path(model).is_dir():
+        wanted = hub.ModelSource(model)
+    else:
+        wanted = hub.ModelSource(model, revision or hub.newest_revision(model, what))
+        print(f"{model} at revision {wanted.revision}")
+    hub.fetch_model(wanted, what, out)
     print(f"{out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
 
 

@@ -1,4 +1,4 @@
-"""What stopping early saves on a real engine, in tokens and on the clock, against the fixed budget of the same family.
+"""What stopping early saves on a real engine, in tokens and on the clock, against the fixed N of the same family.
 
 Also what it would cost to decide in order of arrival: an engine that runs a problem's samples together delivers short ones first.
 """
@@ -55,7 +55,7 @@ class Bench:
 def study(
     problems: list[Problem], policies: list[tuple[str, Policy]], bench: Bench, engine: str, alone: bool = True
 ) -> pd.DataFrame:
-    """A row per fixed budget and per policy, all on the same problems with the same seeds.
+    """A row per fixed N and per policy, all on the same problems with the same seeds.
 
     Time is read twice, on one half of the problems and then, in reverse order of the policies, on the other half, so that a
     machine whose load drifts does not favour one of them; the two readings are the ends beside a saving of time. The clock says
