@@ -145,6 +145,18 @@ def test_a_refused_key_is_said_and_not_shown(faulty, monkeypatch):
     assert Faulty.asked[0][1] == "Bearer sk-very-secret"
 
 
+def test_a_server_that_died_is_told_from_one_that_was_never_there(monkeypatch):
+    monkeypatch.setattr("itscale.engines.openai._BACKOFF", lambda state: 0.0)
+    dying = type("Dying", (Faulty,), {"protocol_version": "HTTP/1.0"})  # no connection outlives its answer
+    server = ThreadingHTTPServer(("127.0.0.1", 0), dying)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with open_engine(EngineSettings(f"http://127.0.0.1:{server.server_address[1]}/v1", batch_size=1)) as engine:
+        server.shutdown()
+        server.server_close()
+        with pytest.raises(UserError, match="has stopped answering .* start it again; the same command continues"):
+            draw(engine, [request()])
+
+
 def test_a_wrong_request_and_a_wrong_model_are_said_at_once(faulty):
     Faulty.faults = [400]
     with open_engine(EngineSettings(faulty, batch_size=1)) as engine:

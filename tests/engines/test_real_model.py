@@ -1,6 +1,10 @@
 """A real language model through the engines: ITSCALE_REAL_MODEL names its folder (a chat model of the Qwen2.5 kind)."""
 
+import json
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +68,16 @@ def test_decoding_in_place_agrees_with_a_pass_over_the_whole_text():
             logits = model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1].float()
         behind = logits.max(1).values - logits.gather(1, torch.tensor(ids)[:, None])[:, 0]
         assert float(behind.max()) <= 0.5 and float((behind == 0).float().mean()) >= 0.9
+
+
+@pytest.mark.parametrize("name", ["transformers", "vllm"])
+def test_a_user_sees_the_bar_and_nothing_of_what_libraries_say(name, tmp_path):
+    if name == "vllm":
+        pytest.importorskip("vllm")
+    (tmp_path / "q.jsonl").write_text(json.dumps({"question": QUESTION, "answer": "72"}) + "\n")
+    command = [sys.executable, "-m", "itscale", "solve", "--model", str(FOLDER), "--policy", "asc", "--set", "n_max=2"]
+    command += ["--engine", json.dumps({"name": name}), "--max-tokens", "200", "--problems", "q.jsonl"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = [line for line in re.split(r"[\r\n]+", done.stderr) if line]
+    assert all(line.startswith(("solving:", "grading:")) for line in lines), lines
+    assert "2 samples drawn of at most 2" in done.stdout

@@ -37,12 +37,6 @@ else:
         name: source for name, source in FETCHED.items() if "path" in (source or {})
     }
 
-    # Where the network is: on the machine that Snakemake runs on.
-    localrules:
-        language_model,
-        reward_model,
-        backbone,
-
     for name, source in FETCHED.items():
 
         rule:
@@ -57,6 +51,8 @@ else:
             benchmark:
                 f"{RESULTS}/timings/{name}.tsv"
             retries: 3
+            # Where the network is: on the machine that Snakemake runs on.
+            localrule: True
             conda:
                 ENV
             resources:

@@ -3,6 +3,7 @@
 What a command needs is imported inside it, so that `--help` and the light commands start at once.
 """
 
+import os
 import sys
 
 from itscale.cli import (
@@ -42,6 +43,8 @@ __all__ = [
 
 def main() -> None:
     """Run the command line; a UserError, or what the machine refuses, is printed as one sentence and ends with status 1."""
+    # What torch and vLLM say in C++ to their developers; torch reads this once, when it is imported.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         app()
     except Exception as error:

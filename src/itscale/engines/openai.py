@@ -375,6 +375,11 @@ class OpenaiEngine:
         if isinstance(error, _WebPage):
             return UserError(f"{self._url} answers with a web page where a completion was to come: {self._advice()}")
         if isinstance(error, openai.APIConnectionError) and not isinstance(error, openai.APITimeoutError):
+            if hasattr(self, "_model"):
+                return UserError(
+                    f"{self._url} has stopped answering ({type(error).__name__}): see what the server printed last and start it "
+                    "again; the same command continues."
+                )
             return UserError(f"{self._url} does not answer ({type(error).__name__}): start the server or check the address.")
         return None if isinstance(error, openai.APIError | ServerSaysError | _BrokenOff) else error
 
