@@ -153,7 +153,7 @@ def test_a_server_that_died_is_told_from_one_that_was_never_there(monkeypatch):
     with open_engine(EngineSettings(f"http://127.0.0.1:{server.server_address[1]}/v1", batch_size=1)) as engine:
         server.shutdown()
         server.server_close()
-        with pytest.raises(UserError, match="has stopped answering .* start it again; the same command continues"):
+        with pytest.raises(UserError, match=r"has stopped answering .* start it again; the same command continues"):
             draw(engine, [request()])
 
 
