@@ -3,8 +3,10 @@
 import json
 import math
 import multiprocessing
+import os
 import random
 import signal
+import socket
 import time
 from dataclasses import replace
 
@@ -33,10 +35,11 @@ from itscale.policies.protocol import Reason
 from itscale.testtime import checkpoints, report
 from itscale.testtime.evaluation import EvaluationSettings, averages, evaluate
 from itscale.testtime.ppo import Critic, advantages_and_returns, value_loss, whiten
+from itscale.testtime.processes import Processes
 from itscale.testtime.rewards import Vote, question_weight, rewards, row_weights, step_figures, sureness
 from itscale.testtime.rollouts import Rollouts, make_schedule, trl_rows
-from itscale.testtime.settings import RunSettings
-from itscale.testtime.train import Job, Run, _identity, train
+from itscale.testtime.settings import Lora, RunSettings
+from itscale.testtime.train import Job, Run, _identity, _refuse_several, train
 from itscale.theory.answertypes import answer_types, mode_posterior
 from itscale.theory.voting import VoteModel, estimate_model
 from itscale.toytask import language_model
@@ -645,6 +648,54 @@ def killed_and_resumed(job, folder):
     process.join(timeout=300)
     assert process.exitcode == 0
     return results(whole), results(out)
+
+
+def train_as(rank, count, port, job, out, threads):
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    run_in_child(job, out, threads)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"lora": Lora(rank=4), "rows_per_pass": 4}, {"algorithm": "rloo", "retain": "all"}], ids=str
+)
+def test_two_processes_have_the_curve_of_one(toy, tmp_path, settings):
+    """Over gloo, as `accelerate launch` starts them; each question is drawn once, by the process whose share it is."""
+    job = job_of(toy, {"prompts": 4, "steps": 2, **settings})
+    train(job, tmp_path / "one")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = (2, port, job, tmp_path / "two", torch.get_num_threads())
+    started = [FORKS.Process(target=train_as, args=(rank, *arguments)) for rank in (0, 1)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(timeout=300)
+        assert process.exitcode == 0
+    (one, evaluation, _), (two, again, _) = (results(tmp_path / name) for name in ("one", "two"))
+    assert evaluation == again
+    means_of_processes = {"entropy", "kl", "clip_ratio/region_mean"}  # TRL's own figures, of passes of different lengths
+    for ours, theirs in zip(one, two, strict=True):
+        assert ours["votes"] == theirs["votes"] and ours["completion_tokens"] == theirs["completion_tokens"]
+        for name in {k for k, v in ours.items() if isinstance(v, float)} - means_of_processes:
+            assert theirs[name] == pytest.approx(ours[name], rel=1e-3, abs=1e-6), name
+    first, second = (AutoModelForCausalLM.from_pretrained(tmp_path / name / "last").state_dict() for name in ("one", "two"))
+    assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("settings", "engine", "said"),
+    [
+        ({"algorithm": "ppo"}, "transformers", "trains in one process, not in 2: choose grpo or rloo"),
+        ({"prompts": 3}, "transformers", "choose a multiple"),
+        ({"prompts": 4}, "vllm", "take transformers for 2"),
+    ],
+)
+def test_what_several_processes_do_not_do_is_said(toy, settings, engine, said):
+    job = job_of(toy, settings)
+    with pytest.raises(UserError, match=said):
+        _refuse_several(replace(job, engine=replace(job.engine, name=engine)), Processes(0, 2))
 
 
 def test_a_second_run_waits_and_touches_nothing(toy, tmp_path):

@@ -60,6 +60,12 @@ def evaluate(
     }
 
 
+def merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One evaluation, of evaluations of parts of the problems."""
+    values = {name: [value for part in parts for value in part[name]] for name in ("problem_id", *METRICS)}
+    return {**values, "tokens": sum(part["tokens"] for part in parts)}
+
+
 def averages(evaluation: dict[str, Any]) -> dict[str, float]:
     """Means over problems of every metric."""
     return {name: float(np.mean(evaluation[name])) for name in METRICS}

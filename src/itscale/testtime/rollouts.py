@@ -12,7 +12,7 @@ TRL (1.16) marks `rollout_func` experimental; what is relied on, and tested agai
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from itscale.engines.protocol import Finish, ReloadingEngine, Sampling
 from itscale.errors import UserError
 from itscale.grading.comparison import Comparer
 from itscale.policies.protocol import Policy, Reason
+from itscale.testtime.processes import ALONE, Processes
 from itscale.testtime.rewards import Vote, question_weight, rewards, row_weights, step_figures
 from itscale.theory.answertypes import AnswerTypes
 
@@ -44,6 +45,15 @@ class Rollouts:
     group: int = 16  # rollouts of a prompt that the entropy is taken over
     reads: int = 1  # optimiser steps that read the draw
     agreeing: bool = False  # whether they read rewarded rollouts alone
+
+    @classmethod
+    def merged(cls, parts: Sequence["Rollouts"]) -> "Rollouts":
+        """The step of all processes, from each one's part; a question of theirs weighs as one of all."""
+        names = ("solved", "prompts", "votes", "rewards")
+        joined = {name: tuple(row for part in parts for row in getattr(part, name)) for name in names}
+        weights = tuple(weight / len(parts) for part in parts for weight in part.weights)
+        ledger = sum((part.ledger for part in parts), Ledger())
+        return replace(parts[0], **joined, weights=weights, ledger=ledger, seconds=max(part.seconds for part in parts))
 
     def kept(self, prompt: int) -> list[list[int]]:
         """Token ids of a prompt's training group."""
@@ -108,17 +118,19 @@ class Roller:
         agreeing: bool = False,
         prefetch: int = 0,
         hand_over: Callable[[], None],
+        processes: Processes = ALONE,
     ) -> None:
-        """`schedule`: the problems of every step. The first `group` rollouts train, or all (`retain`).
+        """`schedule`: the problems of every step, of which each of several processes draws its share.
 
-        `types` and `eps` are what rewards read of the calibration. `reads` and `agreeing` say how the trainer reads the rollouts,
-        for the tokens' count. `hand_over` gives the engine the model's present weights.
+        The first `group` rollouts train, or all (`retain`). `types` and `eps` are what rewards read of the calibration. `reads`
+        and `agreeing` say how the trainer reads the rollouts, for the tokens' count. `hand_over` gives the engine the model's
+        present weights.
         """
         self.engine, self.policy, self.comparer, self.schedule = engine, policy, comparer, schedule
         self.sampling, self.seed, self.reward, self.prefetch = sampling, seed, reward, prefetch
         self._kept, self._group, self._hand_over = (group if retain == "first" else None), group, hand_over
         self._reads, self._agreeing, self._types, self._eps = reads, agreeing, types, eps
-        self._loaded: int | None = None
+        self._processes, self._loaded = processes, None
         self.last: Rollouts | None = None
         self.seconds_reload = 0.0
 
@@ -137,8 +149,8 @@ class Roller:
         self.seconds_reload += time.perf_counter() - began
 
     def draw(self, step: int) -> Rollouts:
-        """The votes of a step (from 0); the engine has the weights already."""
-        problems = self.schedule[step]
+        """The votes of a step (from 0); the engine has the weights already. `last` has those of all processes."""
+        problems = self._processes.share(self.schedule[step])
         began = time.perf_counter()
         run = solve(
             list(problems),
@@ -156,7 +168,7 @@ class Roller:
         seconds = time.perf_counter() - began
         votes = assess_votes(run.rows, self.comparer, self._kept)
         counted = [question_weight(vote, self.reward, self._types, self._eps) for vote in votes]
-        self.last = Rollouts(
+        drawn = Rollouts(
             solved=run.rows,
             prompts=tuple(tuple(self.engine.encode(p.question, None)) for p in problems),
             votes=tuple(votes),
@@ -168,7 +180,8 @@ class Roller:
             reads=self._reads,
             agreeing=self._agreeing,
         )
-        return self.last
+        self.last = Rollouts.merged(self._processes.gather(drawn))
+        return drawn
 
 
 def trl_rows(drawn: Rollouts, slots: int, stop_token: int, max_completion_length: int) -> dict[str, list]:

@@ -38,8 +38,9 @@ from itscale.models.memory import halved, out_of_memory
 from itscale.policies.calibration import Calibration
 from itscale.progress import progress
 from itscale.testtime import checkpoints
-from itscale.testtime.evaluation import METRICS, EvaluationSettings, averages, evaluate
+from itscale.testtime.evaluation import METRICS, EvaluationSettings, averages, evaluate, merged
 from itscale.testtime.ppo import Critic, CriticGradient, VotePPO
+from itscale.testtime.processes import ALONE, Processes
 from itscale.testtime.rewards import NEED_TYPES
 from itscale.testtime.rollouts import Roller, make_schedule, rollout_func, vote_reward
 from itscale.testtime.settings import RunSettings
@@ -74,11 +75,8 @@ def train(job: Job, out: Path) -> None:
     disable_progress_bar()  # loading and saving weights at every step is not worth a bar
     for name in ("grpo", "rloo"):  # they warn at every step that an unused slot has no reward
         logging.getLogger(f"trl.trainer.{name}_trainer").setLevel(logging.ERROR)
-    if torch.cuda.device_count() > 1:
-        raise UserError(
-            f"{torch.cuda.device_count()} GPUs are visible, and a test-time training run takes one: set CUDA_VISIBLE_DEVICES=0 "
-            "(one run on each GPU is as good)."
-        )
+    processes = Processes.started()
+    _refuse_several(job, processes)
     if job.settings.reward in NEED_TYPES and job.known.types is None:
         raise UserError(
             f"reward {job.settings.reward} reads from the calibration split's votes how sure a vote is, and there are none: give "
@@ -86,29 +84,69 @@ def train(job: Job, out: Path) -> None:
         )
     if job.sampling.max_tokens is None:
         raise UserError("test-time training pads its rollouts to max_tokens, which is not set: set it in testtime.sampling.")
-    identity = _identity(job)
+    identity, partial = _identity(job), out / "partial"
     with ExitStack() as stack:
-        partial = stack.enter_context(scratch_folder(out / "partial", identity))
+        if processes.first:
+            stack.enter_context(scratch_folder(partial, identity))
+        processes.gather(None)  # the folder is there
         state = checkpoints.newest(partial) or {}
         engine = stack.enter_context(open_engine(job.engine))
         if not hasattr(engine, "reload"):
             raise UserError(f"engine.name is {job.engine.name}, which cannot take new weights: train with transformers or vllm.")
         comparer = stack.enter_context(Comparer(job.grading))
         rows = state.get("rows_per_pass")
-        while rows := _from_the_last_checkpoint(job, partial, identity, engine, comparer, rows, out):
+        while rows := _from_the_last_checkpoint(job, partial, identity, engine, comparer, rows, out, processes):
+            if processes.count > 1:
+                raise UserError(
+                    f"there is not enough memory for {rows} rows of a training pass, and several processes do not halve them by "
+                    "themselves: set rows_per_pass to half as many; the run goes on from its last checkpoint."
+                )
             rows = halved(rows, "rows of a training pass")
 
 
+def _refuse_several(job: Job, processes: Processes) -> None:
+    """Refuse several GPUs for one process, and what several processes do not do."""
+    gpus, count = torch.cuda.device_count(), processes.count
+    if count == 1:
+        if gpus > 1:
+            raise UserError(
+                f"{gpus} GPUs are visible, and a test-time training run takes one: set CUDA_VISIBLE_DEVICES=0 (one run on each "
+                f"is as good), or give it all of them with `accelerate launch --num_processes {gpus} -m itscale train-on-votes`."
+            )
+        return
+    if job.settings.algorithm not in ("grpo", "rloo"):
+        raise UserError(f"algorithm {job.settings.algorithm} trains in one process, not in {count}: choose grpo or rloo.")
+    if job.settings.prompts % count:
+        raise UserError(
+            f"prompts of a test-time training run is {job.settings.prompts}, which {count} processes cannot share alike: choose "
+            "a multiple."
+        )
+    if job.engine.name != "transformers":
+        raise UserError(
+            f"engine.name is {job.engine.name}, which draws for one process of training: take transformers for {count}."
+        )
+
+
 def _from_the_last_checkpoint(
-    job: Job, partial: Path, identity: str, engine: ReloadingEngine, comparer: Comparer, rows: int | None, out: Path
+    job: Job,
+    partial: Path,
+    identity: str,
+    engine: ReloadingEngine,
+    comparer: Comparer,
+    rows: int | None,
+    out: Path,
+    processes: Processes,
 ) -> int | None:
     """Train from the newest checkpoint to the end, in passes of `rows`; the rows that did not fit into memory, if so.
 
     A step may break off between its optimiser steps, so that what it left is given up.
     """
     step = (checkpoints.newest(partial) or {"step": 0})["step"]
-    with closing(_resume_journal(partial / "journal.jsonl", identity, step)) as journal:
-        run = Run(job, partial, journal, engine, comparer, step, rows)
+    with ExitStack() as stack:
+        journal = None
+        if processes.first:
+            journal = stack.enter_context(closing(_resume_journal(partial / "journal.jsonl", identity, step)))
+        run = Run(job, partial, journal, engine, comparer, step, rows, processes)
         try:
             run.loop()
         except (RuntimeError, MemoryError) as error:
@@ -151,16 +189,18 @@ class Run:
         self,
         job: Job,
         folder: Path,
-        journal: Journal,
+        journal: Journal | None,
         engine: ReloadingEngine,
         comparer: Comparer,
         step: int,
         rows_per_pass: int | None = None,
+        processes: Processes = ALONE,
     ) -> None:
-        """`rows_per_pass` in place of the settings', where those did not fit into memory."""
+        """`rows_per_pass` in place of the settings', where those did not fit into memory. The first process has the journal."""
         self.job, self.folder, self.journal, self.engine, self.comparer = job, folder, journal, engine, comparer
+        self.processes = processes
         self.first = self.step = step
-        self.rows: list[dict[str, Any]] = list(journal.rows())
+        self.rows: list[dict[str, Any]] = processes.gather([] if journal is None else list(journal.rows()))[0]
         settings = job.settings
         with model_files(job.model):
             self.tokenizer = AutoTokenizer.from_pretrained(job.model)
@@ -195,13 +235,14 @@ class Run:
             agreeing=settings.algorithm == "sft",
             prefetch=settings.prefetch,
             hand_over=self._hand_over,
+            processes=processes,
         )
         self._most_rows = rows_per_pass or settings.rows_per_pass
 
     @property
     def rows_per_pass(self) -> int:
-        """Rows of a forward pass: those of a step in equal parts."""
-        rows = self.job.settings.prompts * self.roller.slots
+        """Rows of a forward pass: those of a process's step in equal parts."""
+        rows = self.job.settings.prompts * self.roller.slots // self.processes.count
         most = min(self._most_rows or rows, rows)
         return most if rows % most == 0 else math.gcd(rows, most)
 
@@ -221,7 +262,7 @@ class Run:
             self.evaluate(0, "untouched", self.job.untouched)
         if self.step == settings.steps:
             return
-        with progress(description=self.job.name, unit="step", total=settings.steps) as bar:
+        with progress(description=self.job.name, unit="step", total=settings.steps, shown=self.processes.first) as bar:
             bar.update(self.step)
             with tempfile.TemporaryDirectory() as scratch:
                 trainer = self._trainer(scratch, _Loop(self, bar))
@@ -233,12 +274,15 @@ class Run:
         if not problems or any(_is(row, "evaluation", benchmark) and row["step"] == step for row in self.rows):
             return
         seed = request_seed(self.job.seed, ("evaluation", 0, 0, 0))
-        found = evaluate(problems, self.engine, self.comparer, self.job.evaluation, self.job.sampling.max_tokens, seed)
+        share = self.processes.share(problems)
+        own = evaluate(share, self.engine, self.comparer, self.job.evaluation, self.job.sampling.max_tokens, seed)
+        found = merged(self.processes.gather(own))
         self._write({"kind": "evaluation", "step": step, "benchmark": benchmark, **found})
 
     def _write(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
-        self.journal.append([row])
+        if self.journal is not None:
+            self.journal.append([row])
 
     @property
     def best(self) -> int:
@@ -257,23 +301,30 @@ class Run:
             self.roller.refresh(self.step * settings.updates)
             self.evaluate(self.step, "trained", self.job.trained)
         if look or self.step % settings.checkpoint_every == 0:
+            self._keep()
+
+    def _keep(self) -> None:
+        """Keep a checkpoint; no process goes on before it is there."""
+        if self.processes.first:
             folder = checkpoints.step_folder(self.folder, self.step)
             state = {"step": self.step, "best": self.best, "rows_per_pass": self.rows_per_pass}
             checkpoints.save_checkpoint(folder, self.model, self.tokenizer, self.optimizer, self.critic, state)
             checkpoints.keep_only(self.folder, {self.step, self.best})
+        self.processes.gather(None)
 
     def finish(self, out: Path) -> None:
         """Evaluate the untouched benchmark with the last and the best weights, and write the results, the manifest last."""
         for name, step in (("last", self.step), ("best", self.best)):
-            folder = checkpoints.step_folder(self.folder, step)
-            shutil.rmtree(out / name, ignore_errors=True)
-            if step == 0:
-                shutil.copytree(self.job.model, out / name)
-                continue
-            self.engine.reload(folder)
-            self.evaluate(step, "untouched", self.job.untouched)
-            skip = shutil.ignore_patterns(checkpoints.TRAINING, checkpoints.STATE)
-            shutil.copytree(folder, out / name, ignore=skip)
+            folder = checkpoints.step_folder(self.folder, step) if step else self.job.model
+            if step:
+                self.engine.reload(folder)
+                self.evaluate(step, "untouched", self.job.untouched)
+            if self.processes.first:
+                shutil.rmtree(out / name, ignore_errors=True)
+                shutil.copytree(folder, out / name, ignore=shutil.ignore_patterns(checkpoints.TRAINING, checkpoints.STATE))
+        self.processes.gather(None)  # the folder of checkpoints is read no longer
+        if not self.processes.first:
+            return
         write_results(self.rows, out)
         steps = [row for row in self.rows if row["kind"] == "step"]
         purposes = {"prompt": "prompt", "cached_prompt": "cached_prompt", "completion": "completion"}
@@ -299,7 +350,7 @@ class Run:
 
     def _trainer(self, scratch: str, callback: TrainerCallback) -> Any:
         settings, roller = self.job.settings, self.roller
-        rows, per_pass = settings.prompts * roller.slots, self.rows_per_pass
+        rows, per_pass = settings.prompts * roller.slots // self.processes.count, self.rows_per_pass
         left = (settings.steps - self.first) * settings.updates
         common: dict[str, Any] = {
             "output_dir": scratch,
