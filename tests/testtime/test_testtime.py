@@ -622,24 +622,29 @@ def test_a_killed_run_ends_with_the_same_curve(toy, settings, tmp_path):
     assert one[1:] == two[1:]
 
 
-def killed_and_resumed(job, folder):
-    """Results of a run, and of the same run killed twice."""
+def run_in_child(job, out, threads):
+    torch.set_num_threads(threads)
+    train(job, out)
+
+
+def killed_and_resumed(job, folder, run=run_in_child, steps=(1, 3)):
+    """Results of a run, and of the same run (`run` in a process of its own) killed after each of some steps."""
     whole, out = folder / "whole", folder / "killed"
     train(job, whole)
     journal, rng = out / "partial" / "journal.jsonl", random.Random(0)
 
     def start():
-        process = FORKS.Process(target=run_in_child, args=(job, out, torch.get_num_threads()))
+        process = FORKS.Process(target=run, args=(job, out, torch.get_num_threads()))
         process.start()
         return process
 
-    for step in (1, 3):
+    for step in steps:
         process = start()
         while process.is_alive() and not (
             journal.exists() and f'"kind": "step", "step": {step}'.encode() in journal.read_bytes()
         ):
             time.sleep(0.005)
-        time.sleep(rng.random() * 0.2)
+        time.sleep(rng.random() * 0.1)
         assert process.is_alive()
         process.kill()
         process.join()
@@ -706,11 +711,6 @@ def test_a_second_run_waits_and_touches_nothing(toy, tmp_path):
         with pytest.raises(UserError, match="is being written by another process"):
             train(job, tmp_path)
         assert half.exists()
-
-
-def run_in_child(job, out, threads):
-    torch.set_num_threads(threads)
-    train(job, out)
 
 
 def test_the_command_trains(toy, tmp_path):

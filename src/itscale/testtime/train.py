@@ -247,12 +247,16 @@ class Run:
         return most if rows % most == 0 else math.gcd(rows, most)
 
     def _hand_over(self) -> None:
-        """Give the engine the model's present weights, in the engine's precision."""
+        """Give the engine the model's present weights, in the engine's precision; the first process writes them for all."""
         dtype = engine_dtype(self.job.model, self.job.engine.dtype)
         need = sum(p.numel() for p in base_of(self.model).parameters()) * dtype.itemsize
-        with passing_folder(self.job.settings.weights_folder, need) as folder:
-            write_model(self.model, folder, dtype)
-            self.engine.reload(folder)
+        with ExitStack() as stack:
+            written = None
+            if self.processes.first:
+                written = stack.enter_context(passing_folder(self.job.settings.weights_folder, need))
+                write_model(self.model, written, dtype)
+            self.engine.reload(self.processes.gather(written)[0])
+            self.processes.gather(None)  # all have read them
 
     def loop(self) -> None:
         """Evaluate the model as it is, then train what is left of the steps."""
