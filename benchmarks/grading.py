@@ -1,13 +1,14 @@
 """Finding and comparing answers: texts of 1 MB, a pool of numbers, a pool of expressions, an answer that hangs among others.
 
-Texts repeat what formats look for; the slowest format is shown. The pools are made up: 64 answers a question. A grader's own
-start, the import of sympy in its process, is part of its time.
+Texts repeat what formats look for; the slowest format is shown. The pools are made up: 64 answers a question. All of it is
+processor time, that of a grader's own processes and their start, the import of sympy, included.
 """
 
-from harness import Measurement, Options, run, seconds  # before pandas: it sets the number of threads
+from harness import Measurement, Options, processor_seconds, run  # before pandas: it sets the number of threads
 
 import random
-import time
+import resource
+from collections.abc import Callable
 from functools import partial
 
 import pandas as pd
@@ -33,7 +34,18 @@ TEXTS = {
     "letters": "(A)",
     "JSON": '{"answer": ',
     "words": "so it goes on ",
+    "unclosed brackets of boxes": "\\boxed[",
+    "boxes without braces": "\\boxed\\a{}{}",
+    "backslashes": "\\",
+    "escaped braces": "\\{",
+    "digits": "1",
+    "lines of hashes": "####\n",
+    "ends of thoughts": "</think>",
+    "phrases that name nothing": "the answer is not ",
+    "bold words": "**a**",
+    "blank lines": "\n",
 }
+OTHERS = [rf"\sqrt{{{n}}}" for n in (2, 3, 5, 6, 7, 10)]
 
 
 def pool(problems: list[Problem], answers: list[list[str]]) -> pd.DataFrame:
@@ -57,32 +69,46 @@ def expression(rng: random.Random) -> str:
     )
 
 
+def everybodys_seconds(function: Callable[[], object]) -> float:
+    """Processor time of a call and of the processes that it started and ended."""
+
+    def spent() -> float:
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return sum(each.ru_utime + each.ru_stime for each in used)
+
+    before = spent()
+    function()
+    return spent() - before
+
+
+def assess(problem: Problem, answers: list[str], limit: float) -> None:
+    with Comparer(Grading(time_limit=limit)) as comparer:
+        comparer.verdicts([(problem, answers)])
+
+
 def measure(options: Options) -> list[Measurement]:
     found = []
     formats = [*FORMATS[:-2], r"regex:answer (\w+)", "json:answer"]
     for name, piece in TEXTS.items():
         text = piece * (MEGABYTE // len(piece))
         times = {
-            form: min(seconds(partial(extract_answer, text, form=form), repeats=1 if options.short else 5)) for form in formats
+            form: min(processor_seconds(partial(extract_answer, text, form=form), repeats=1 if options.short else 5))
+            for form in formats
         }
         slowest = max(times, key=times.get)
         found.append(Measurement(f"1 MB of {name}", 1000 * times[slowest], "ms", goal="at most 50", details={"format": slowest}))
     rng, count = random.Random(0), 20 if options.short else 1319
     problems = [Problem(f"p{i}", f"How many dollars has he after {i} days?", str(i)) for i in range(count)]
     numbers = pool(problems, [[str(p + rng.choice([0, 0, 0, 1, 2])) for _ in range(64)] for p in range(count)])
-    (spent,) = seconds(partial(grade_table, numbers, problems), repeats=1)
+    spent = everybodys_seconds(partial(grade_table, numbers, problems))
     found.append(Measurement(f"{count:,} x 64 numbers", spent, "s", goal="at most 20"))
     few = [Problem(f"p{i}", "Simplify in $x$, $y$ and $t$.", expression(rng)) for i in range(4)]
     symbolic = pool(few, [[expression(rng) for _ in range(4 if options.short else 64)] for _ in few])
-    (spent,) = seconds(partial(grade_table, symbolic, few), repeats=1)
+    spent = everybodys_seconds(partial(grade_table, symbolic, few))
     found.append(Measurement(f"{len(symbolic)} distinct expressions of 4 questions", spent, "s", goal="at most 15"))
     limit = 1.0 if options.short else 5.0
-    with Comparer(Grading(time_limit=limit)) as comparer:
-        comparer.start()
-        answers = [HANGS, *(rf"\sqrt{{{n}}}" for n in (2, 3, 5, 6, 7, 10))]
-        began = time.perf_counter()  # once: it is remembered
-        comparer.verdicts([(problems[0], answers)])
-        spent = (time.perf_counter() - began) / limit
+    alone = everybodys_seconds(partial(assess, problems[0], OTHERS, limit))
+    spent = (everybodys_seconds(partial(assess, problems[0], [HANGS, *OTHERS], limit)) - alone) / limit
     found.append(Measurement("one answer of seven that hangs", spent, "limits", goal="at most 1.2"))
     return found
 

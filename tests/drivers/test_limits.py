@@ -20,6 +20,7 @@ def test_one_replay_tells_of_every_limit_what_a_replay_under_it_tells(case):
     policy = make_policy(name, **settings).bind(KNOWN)
     rounds = policy.unit is Unit.ROUND
     pool = replace(random_pool(7, rows=12, size=16, chains=3 if rounds else 1), unit=policy.unit)
+    pool = replace(pool, cut_off=np.random.default_rng(0).random(pool.cluster.shape) < 0.1)
     start = getattr(policy, "n_min", 1)
     limits = np.array([8, 16]) if getattr(policy, "variant", "") == "paper" else np.arange(start, policy.limit + 1)
     found = Limits(pool, orders=5, seed=3).of([policy], limits)
@@ -32,6 +33,8 @@ def test_one_replay_tells_of_every_limit_what_a_replay_under_it_tells(case):
             "completion": direct.ledger.completion,
             "prompt": direct.ledger.prompt,
             "cached_prompt": direct.ledger.cached_prompt,
+            "unanswered": direct.unanswered,
+            "cut_off": direct.cut_off,
         }.items():
             assert getattr(found, name)[i] == pytest.approx(np.bincount(direct.problem, values) / size), (name, limit)
 

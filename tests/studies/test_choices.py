@@ -20,7 +20,8 @@ METHODS = [
 def test_few_questions_are_said_and_promises_stand_beside_what_was_measured():
     entries = calibrate(METHODS, POOLS, KNOWN, orders=4, seed=0)
     table = chosen_table({"verifier": "own", "methods": entries, "others": {}})
-    assert len(table) == 4 and table["promised_error"].notna().sum() == 2
+    assert len(table) == 4 and table["unanswered"].between(0.1, 4).all() and (table["cut_off"] == 0).all()
+    assert table["promised_error"].notna().sum() == 2
     few = table[table["verdict"] == "too few questions to tell"]
     assert len(few) and (few["excluded"] > 0.01).all()
     assert any(f"{len(few)} of 4 choices" in sentence for sentence in sentences(table))

@@ -40,4 +40,5 @@ def test_every_rule_stands_once_a_benchmark_with_what_it_needs_promises_saves_an
     assert table.loc["vote_bayes", "promised_error"] in (0.1, 0.3) and np.isnan(table.loc["vote_lead", "promised_error"])
     assert table.loc["vote_bayes", "measured_error_low"] <= table.loc["vote_bayes", "measured_error"]
     text = (tables / "rules.md").read_text()
-    assert text.startswith("# Which rule?") and "## b" in text and "| Bayes vote" in text and "nan" not in text
+    assert text.startswith("# Which rule?") and "## b" in text and "| Bayes vote" in text and "nan" not in text.split()
+    assert (table["unanswered"] > 0).all() and (table["cut_off"] == 0).all()

@@ -43,6 +43,8 @@ class Spent:
     completion: np.ndarray
     prompt: np.ndarray
     cached_prompt: np.ndarray
+    unanswered: np.ndarray  # of the samples drawn those without an answer
+    cut_off: np.ndarray  # and those that were cut off at their limit of tokens
 
     def row(self, index: int) -> "Spent":
         """Of one limit, each [P]."""
@@ -66,6 +68,7 @@ class Limits:
         fold = np.zeros(len(pool.problem_ids), int) if fold is None else fold
         self._folds = [np.flatnonzero(fold[self._problem] == k) for k in range(int(fold.max(initial=0)) + 1)]
         self._chosen: dict[Any, np.ndarray] = {}
+        self._upto: dict[str, np.ndarray] = {}
 
     def of(self, policies: list[Policy], limits: np.ndarray) -> Spent:
         """What a rule does under each of `limits` [N], which do not exceed its own.
@@ -118,13 +121,19 @@ class Limits:
         def mean(values: np.ndarray) -> np.ndarray:
             return np.stack([np.bincount(self._problem, weights=v, minlength=problems) for v in values]) / size
 
-        def spent(tokens: np.ndarray) -> np.ndarray:
-            upto = np.cumsum(tokens[self._row[:, None], self._order], axis=1)
-            return mean(upto[np.arange(len(self._row)), drawn - 1])
+        pool, rows = self.pool, np.arange(len(self._row))
 
-        pool = self.pool
-        kinds = {kind: spent(getattr(pool, f"{kind}_tokens")) for kind in ("completion", "prompt", "cached_prompt")}
-        return Spent(mean(right), mean(drawn), **kinds)
+        def spent(name: str, per_sample: np.ndarray | None) -> np.ndarray:
+            """Sums over the samples drawn; the running sums of all replays are the same for every rule."""
+            if per_sample is None or not per_sample.any():
+                return np.zeros((len(drawn), problems))
+            if name not in self._upto:
+                self._upto[name] = np.cumsum(per_sample[self._row[:, None], self._order], axis=1)
+            return mean(self._upto[name][rows, drawn - 1])
+
+        kinds = {kind: spent(kind, getattr(pool, f"{kind}_tokens")) for kind in ("completion", "prompt", "cached_prompt")}
+        lost = {"unanswered": spent("unanswered", pool.cluster < 0), "cut_off": spent("cut_off", pool.cut_off)}
+        return Spent(mean(right), mean(drawn), **kinds, **lost)
 
 
 def _alike(policies: list[Policy]) -> list[tuple[Policy, list[int]]]:

@@ -1,7 +1,7 @@
 """What counts as the answer of a text: the formats that can be read, and what thoughts and cut-off texts hold.
 
 Every format is one pass over the end of the text, where an answer stands: boxes and JSON are looked for in its last 100,000
-characters, all else in its last 20,000.
+characters, all else in its last 10,000. What a text repeats without end is looked at some dozens of times.
 """
 
 import json
@@ -14,7 +14,8 @@ from itscale.errors import UserError
 
 FORMATS = ("auto", "boxed", "hash", "phrase", "choice", "last_number", "regex:PATTERN", "json:KEY")
 
-_READ, _READ_WORDS = 100_000, 20_000
+_READ, _READ_WORDS = 100_000, 10_000
+_LAST_BOXES, _LAST_PHRASES = 200, 50  # how many of them are looked at
 _LONGEST = 400  # characters of what follows a phrase
 
 
@@ -65,6 +66,7 @@ def _after_thought(text: str, read_cut_off: bool) -> str:
     return "" if "<think>" in after and not read_cut_off else final
 
 
+_COMMAND = re.compile(r"\\(?:boxed|fbox|framebox)(?![a-zA-Z])")
 # A box command with what opens its argument, an escaped character, or a brace.
 _TOKEN = re.compile(r"\\(?:boxed|fbox|framebox)(?![a-zA-Z])(?:\s*\[[^\[\]{}]{0,20}\])*\s*\{?|\\.|[{}]", re.DOTALL)
 _BARE = re.compile(r"\\[a-zA-Z]+(?:\{[^{}]*\})*|[^\s${}\\,;]+")  # the argument of a box without braces
@@ -80,10 +82,13 @@ _STANDS_FOR = re.compile(
 
 def _boxed(text: str) -> str | None:
     """The last box that is complete and holds something, with the boxes before it that belong to its list."""
+    last_commands = deque(_COMMAND.finditer(text), maxlen=_LAST_BOXES)
+    if not last_commands:
+        return None
     open_braces: list[int] = []  # where the content of an open box begins, -1 for any other brace
     boxes: list[tuple[int, int, int, str]] = []  # start of the command, of its content, end, content
     commands: list[int] = []
-    for token in _TOKEN.finditer(text):
+    for token in _TOKEN.finditer(text, last_commands[0].start()):
         found = token.group()
         if found == "{":
             open_braces.append(-1)
@@ -140,7 +145,7 @@ _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 
 def _phrase(text: str) -> str | None:
     """What follows the last "the answer is", "final answer:" and the like; else the bold words of the last line."""
-    for match in reversed(list(_PHRASE.finditer(text))):
+    for match in reversed(deque(_PHRASE.finditer(text), maxlen=_LAST_PHRASES)):
         line = text[match.end() : match.end() + _LONGEST].lstrip().partition("\n")[0]
         found = _trim(_REASON.split(_SENTENCE_END.split(line, maxsplit=1)[0], maxsplit=1)[0])
         if found and not _placeholder(found) and not _NOTHING.match(found):

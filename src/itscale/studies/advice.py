@@ -99,7 +99,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """One setting of a rule under N limits, per question: accuracy, samples and cost [N, P]."""
+    """One setting of a rule under N limits, per question: accuracy, samples and cost [N, P]; and means over questions [N]."""
 
     method: str
     slug: str
@@ -109,6 +109,8 @@ class Tried:
     accuracy: np.ndarray
     drawn: np.ndarray
     cost: np.ndarray
+    unanswered: np.ndarray  # [N], of the samples drawn
+    cut_off: np.ndarray  # [N]
 
     def settings(self, row: int) -> dict[str, Any]:
         """Of one limit, as `make_policy` takes them."""
@@ -120,8 +122,9 @@ class Tried:
 class Advice:
     """`answers`: a row a rule, the best first; `frontier`: no other has as much for less; `curves`: each rule's own frontier.
 
-    Rows have rule, method, settings, samples, and per question cost, saving, accuracy and difference (to the baseline), each of
-    these four with _low and _high. `saving` and `difference` are those of the choice made on the other folds.
+    Rows have rule, method, settings, samples, of these unanswered and cut_off, and per question cost, saving, accuracy and
+    difference (to the baseline), each of these four with _low and _high. `saving` and `difference` are those of the choice made
+    on the other folds.
     """
 
     answers: pd.DataFrame
@@ -223,7 +226,8 @@ class Advisor:
         cost = spent.completion if self.price is None else self.price.dollars(paid)
         chosen = {key: value for key, value in settings.items() if key != name}
         found = (values.astype(np.float32) for values in (spent.accuracy, spent.drawn, cost))
-        yield Tried(method.name, rule.slug, chosen, bound[-1], limits, *found)
+        lost = (values.mean(axis=1) for values in (spent.unanswered, spent.cut_off))
+        yield Tried(method.name, rule.slug, chosen, bound[-1], limits, *found, *lost)
 
     def answer(self, question: Question) -> Advice:
         """What is asked, of all rules and of each.
@@ -288,7 +292,12 @@ class Advisor:
         refuse_misfit(policy, self.pools[policy.unit])
         (tried,) = self._measure(Method(rule.name, rule.slug, settings), settings)
         row = {"rule": rule.slug, "method": rule.name, "settings": settings}
-        row |= {"samples": float(tried.drawn.mean())} | mean_interval(tried.cost[0]).columns("cost")
+        row |= {
+            "samples": float(tried.drawn.mean()),
+            "unanswered": float(tried.unanswered[0]),
+            "cut_off": float(tried.cut_off[0]),
+        }
+        row |= mean_interval(tried.cost[0]).columns("cost")
         return _Base(tried.accuracy[0], tried.cost[0], row | mean_interval(tried.accuracy[0], SHARE).columns("accuracy"))
 
     def _record(self, table: "_Table", rows: list[int]) -> dict[str, Any]:
@@ -335,6 +344,7 @@ class _Table:
         self.tried = tried
         self.accuracy, self.cost = (np.concatenate([getattr(t, name) for t in tried]) for name in ("accuracy", "cost"))
         self.drawn = np.concatenate([t.drawn.mean(axis=1) for t in tried])
+        self.unanswered, self.cut_off = (np.concatenate([getattr(t, name) for t in tried]) for name in ("unanswered", "cut_off"))
         sizes = [len(t.limits) for t in tried]
         self._of = np.repeat(np.arange(len(tried)), sizes)
         self._row = np.concatenate([np.arange(size) for size in sizes])
@@ -401,6 +411,8 @@ class _Table:
             "method": self.method[row],
             "settings": self.settings(row),
             "samples": float(self.drawn[row]),
+            "unanswered": float(self.unanswered[row]),
+            "cut_off": float(self.cut_off[row]),
             **mean_interval(cost).columns("cost"),
             **Interval(1 - share.mean, 1 - share.high, 1 - share.low).columns("saving"),
             **mean_interval(accuracy, SHARE).columns("accuracy"),

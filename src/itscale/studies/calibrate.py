@@ -59,9 +59,9 @@ def calibrate(
 
     Returns:
         JSON-ready records with keys method, slug, policy, settings, hyperparameters, candidates; where there was a choice also
-        reference_accuracy, accuracy, difference (with _low, _high), saving, verdict, excluded (the loss that the split can
-        exclude at best) and edge (hyperparameters at an end of their grid); of a rule with a promise also promised_error and
-        measured_error (with _low, _high).
+        reference_accuracy, accuracy, difference (with _low, _high), saving, unanswered and cut_off (of the samples drawn, a mean
+        per question), verdict, excluded (the loss that the split can exclude at best) and edge (hyperparameters at an end of
+        their grid); of a rule with a promise also promised_error and measured_error (with _low, _high).
     """
     limits = {unit: Limits(pool, orders=orders, seed=seed) for unit, pool in pools.items()}
 
@@ -86,14 +86,12 @@ def calibrate(
 
 @dataclass(frozen=True, slots=True)
 class _Variant:
-    """A swept variant of a method: what each combination of its grid gave per question, accuracy and tokens [C, Q]."""
+    """A swept variant of a method: what each combination of its grid gave per question."""
 
     settings: dict[str, Any]
     grid: list[dict[str, Any]]
-    accuracy: np.ndarray
-    tokens: np.ndarray
-    reference: np.ndarray  # [Q], accuracy of the fixed N
-    reference_tokens: np.ndarray
+    spent: list[Spent]  # of each combination, each [Q]
+    reference: Spent  # of the fixed N
 
 
 def _measured(method: Method, limits: dict[Unit, Limits], known: Calibration) -> list[_Variant]:
@@ -117,10 +115,8 @@ def _measured(method: Method, limits: dict[Unit, Limits], known: Calibration) ->
         _Variant(
             settings,
             [chosen for chosen, _ in made[i]],
-            np.stack([each.accuracy for each in found[i][1:]]),
-            np.stack([each.completion for each in found[i][1:]]),
-            found[i][0].accuracy,
-            found[i][0].completion,
+            found[i][1:],
+            found[i][0],
         )
         for i, settings in enumerate(variants)
     ]
@@ -130,26 +126,29 @@ def _chosen(method: Method, variant: _Variant, criterion: Criterion, erring: Cal
     """The part of a record that says what was chosen, and by what; `erring` measures the error of the consensus."""
     fixed = fixed_beforehand(method.policy)
     own = [i for i, chosen in enumerate(variant.grid) if all(fixed.get(name) == value for name, value in chosen.items())]
-    cost = variant.tokens.mean(axis=1)
-    differences, promised = variant.accuracy - variant.reference, promised_error(make_policy(method.policy))
+    cost = np.array([each.completion.mean() for each in variant.spent])
+    differences = np.stack([each.accuracy for each in variant.spent]) - variant.reference.accuracy
+    promised = promised_error(make_policy(method.policy))
     if criterion is Criterion.PROMISE and promised is not None:
         errors = [erring(make_policy(method.policy, **variant.settings, **each)) for each in variant.grid]
         found = keep_promise(np.array(errors), cost, promised, differences)
     else:
         found = choose(differences, cost, criterion, own[0] if own else None)
-    chosen, accuracy = variant.grid[found.index], variant.accuracy.mean(axis=1)
-    difference = paired_difference(variant.accuracy[found.index], variant.reference, SHARE)
+    chosen, spent = variant.grid[found.index], variant.spent[found.index]
+    difference = paired_difference(spent.accuracy, variant.reference.accuracy, SHARE)
     return {
         "hyperparameters": chosen,
-        "reference_accuracy": float(variant.reference.mean()),
-        "accuracy": float(accuracy[found.index]),
+        "reference_accuracy": float(variant.reference.accuracy.mean()),
+        "accuracy": float(spent.accuracy.mean()),
         **difference.columns("difference"),
-        "saving": float(1 - cost[found.index] / variant.reference_tokens.mean()),
+        "saving": float(1 - cost[found.index] / variant.reference.completion.mean()),
+        "unanswered": float(spent.unanswered.mean()),
+        "cut_off": float(spent.cut_off.mean()),
         "verdict": str(found.verdict),
         "excluded": found.excluded,
         "edge": [name for name, values in method.grid.items() if _at_an_end(name, chosen[name], values)],
         "candidates": [
-            {"hyperparameters": each, "accuracy": float(accuracy[i]), "completion_tokens": float(cost[i])}
+            {"hyperparameters": each, "accuracy": float(variant.spent[i].accuracy.mean()), "completion_tokens": float(cost[i])}
             for i, each in enumerate(variant.grid)
         ],
     }

@@ -9,7 +9,7 @@ from itscale.studies.criterion import Verdict
 COLUMNS = [
     *("verifier", "method", "slug", "settings", "chosen", "reference_accuracy", "accuracy"),
     *(f"difference{end}" for end in ("", "_low", "_high")),
-    *("saving", "verdict", "excluded", "edge", "promised_error"),
+    *("saving", "unanswered", "cut_off", "verdict", "excluded", "edge", "promised_error"),
     *(f"measured_error{end}" for end in ("", "_low", "_high")),
 ]
 

@@ -86,16 +86,27 @@ def _stops(outcomes: Outcomes) -> pd.DataFrame:
 
 
 def accuracy_curves(pool: Pool, *, benchmark: str, verifier: str = OWN) -> pd.DataFrame:
-    """Expected accuracy of the fixed rules and pass@N for N = 1, 2, 4, ... of a parallel pool, with intervals."""
+    """Expected accuracy of the fixed rules and pass@N for N = 1, 2, 4, ... of a parallel pool, with intervals.
+
+    unanswered and cut_off are how many of N samples are.
+    """
     numbers = [2**i for i in range(pool.size.bit_length()) if 2**i <= pool.size]
     curves = {
         **({("best-of-N", verifier): expected(BestOfN, pool, numbers).accuracy} if pool.scored else {}),
         ("self-consistency", NONE): expected(SelfConsistency, pool, numbers).accuracy,
         ("pass@N", NONE): pass_at(pool, numbers),
     }
+    lost = {
+        "unanswered": float((pool.cluster < 0).mean()),
+        "cut_off": float(pool.cut_off.mean()) if pool.cut_off is not None else 0.0,
+    }
     return pd.DataFrame(
         [
-            {"benchmark": benchmark, "method": name, "verifier": by, "n": n, **mean_interval(values, SHARE).columns("accuracy")}
+            {
+                **{"benchmark": benchmark, "method": name, "verifier": by, "n": n},
+                **mean_interval(values, SHARE).columns("accuracy"),
+                **{kind: n * share for kind, share in lost.items()},
+            }
             for n, each in zip(numbers, zip(*curves.values(), strict=True), strict=True)
             for (name, by), values in zip(curves, each, strict=True)
         ]

@@ -155,8 +155,9 @@ def arrival_bias(pool: Pool, policies: list[tuple[str, Policy]], *, slots: int, 
     """What each policy over samples does on the same random orders in order of submission and in order of arrival.
 
     Returns:
-        Rows with method, budget, and per order (submission, arrival) accuracy, samples_drawn and tokens_per_sample;
-        accuracy_difference and samples_drawn_difference (arrival - submission) with _low and _high over problems.
+        Rows with method, budget, and per order (submission, arrival) accuracy, samples_drawn, of these unanswered and cut_off,
+        and tokens_per_sample; accuracy_difference and samples_drawn_difference (arrival - submission) with _low and _high over
+        problems.
     """
     row = np.repeat(np.arange(pool.rows), orders)
     submitted = _reordered(pool, row, orders_of(pool, orders, seed).reshape(-1, pool.size))
@@ -174,12 +175,14 @@ def arrival_bias(pool: Pool, policies: list[tuple[str, Policy]], *, slots: int, 
             outcomes = replay(policy, source, orders=1)
             found[name] = [per_problem(values, outcomes, problems) for values in (outcomes.correct, outcomes.drawn)]
             record |= {f"accuracy_{name}": found[name][0].mean(), f"samples_drawn_{name}": found[name][1].mean()}
+            record |= {f"{kind}_{name}": getattr(outcomes, kind).mean() for kind in ("unanswered", "cut_off")}
             record[f"tokens_per_sample_{name}"] = outcomes.ledger.completion.sum() / outcomes.drawn.sum()
         for part, (name, within) in enumerate({"accuracy": SHARE, "samples_drawn": (1, policy.limit)}.items()):
             gap = paired_difference(found["arrival"][part], found["submission"][part], within)
             record |= gap.columns(f"{name}_difference")
         rows.append(record)
-    of = [f"{name}_{order}" for order in ("submission", "arrival") for name in ("accuracy", "samples_drawn", "tokens_per_sample")]
+    measured = ("accuracy", "samples_drawn", "unanswered", "cut_off", "tokens_per_sample")
+    of = [f"{name}_{order}" for order in ("submission", "arrival") for name in measured]
     ends = [f"{name}_difference{end}" for name in ("accuracy", "samples_drawn") for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=["method", "budget", *of, *ends])
 

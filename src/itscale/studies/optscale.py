@@ -196,16 +196,19 @@ def versus(
     """Each OptScale rule against each rival at the same budget: paired differences with intervals, and what they say in a word.
 
     `verdict`: beats, loses to (better in one of accuracy and completion tokens, worse in none, by 95 % intervals that leave
-    out 0), trades with (better in one, worse in the other), is level with.
+    out 0), trades with (better in one, worse in the other), is level with. unanswered and cut_off count the OptScale rule's
+    samples, rival_unanswered and rival_cut_off the other's.
     """
     problems = len(pools[Unit.SAMPLE].problem_ids)
     found: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+    lost = ("unanswered", "cut_off")
     for method, policy in policies:
         if policy.unit is Unit.SAMPLE and (method in RIVALS or method.startswith("OptScale")):
             outcomes = replay(policy, pools[policy.unit], orders=orders, seed=seed)
             found[method, policy.limit] = {
                 "accuracy": per_problem(outcomes.correct, outcomes, problems),
                 "completion_tokens": per_problem(outcomes.ledger.completion, outcomes, problems),
+                **{kind: getattr(outcomes, kind) for kind in lost},
             }
     rows = []
     for (method, budget), mine in found.items():
@@ -220,9 +223,11 @@ def versus(
                 row |= {quantity: gap.mean, f"{quantity}_low": gap.low, f"{quantity}_high": gap.high}
                 signs.append(better * (int(gap.low > 0) - int(gap.high < 0)))
             row["verdict"] = verdict(*signs)
+            row |= {kind: float(mine[kind].mean()) for kind in lost}
+            row |= {f"rival_{kind}": float(found[rival, budget][kind].mean()) for kind in lost}
             rows.append(row)
     ends = [f"{quantity}{end}" for quantity in ("accuracy", "completion_tokens") for end in ("", "_low", "_high")]
-    columns = ["benchmark", "method", "rival", "budget", *ends, "verdict"]
+    columns = ["benchmark", "method", "rival", "budget", *ends, "verdict", *lost, *(f"rival_{kind}" for kind in lost)]
     return pd.DataFrame(rows, columns=columns).assign(protocol="calibrated")
 
 
@@ -332,6 +337,7 @@ def beside_published(main: pd.DataFrame, published: pd.DataFrame, column: str | 
         row["published_tokens"] = tokens
         row["share_of_best_of_n"] = row["completion_tokens"] / baseline.get(n, np.nan)
         row["published_share_of_best_of_n"] = tokens / theirs.get(n, np.nan)
+        row |= {kind: values[kind] if values is not None else np.nan for kind in ("unanswered", "cut_off")}
         row["source"] = entry["source"]
         rows.append(row)
     return pd.DataFrame(rows)

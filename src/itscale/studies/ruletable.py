@@ -10,6 +10,7 @@ COLUMNS = [
     *(f"measured_error{end}" for end in ("", "_low", "_high")),
     "saving",
     *(f"difference{end}" for end in ("", "_low", "_high")),
+    *("unanswered", "cut_off"),
 ]
 
 
@@ -47,6 +48,7 @@ def rule_markdown(table: pd.DataFrame) -> str:
             "measured (%)": interval_cells(table, "measured_error", 100, 1),
             "saving (% of tokens)": (100 * table["saving"]).map("{:.0f}".format),
             "accuracy against fixed N (points)": interval_cells(table, "difference", 100, 1),
+            "unanswered, cut off": [f"{u:.2g}, {c:.2g}" for u, c in zip(table["unanswered"], table["cut_off"], strict=True)],
         }
     )
     parts = [
@@ -56,6 +58,6 @@ def rule_markdown(table: pd.DataFrame) -> str:
     note = (
         "Every rule at its largest limit, hyperparameters from the calibration split. Saving and accuracy are against the fixed "
         "N of its family on the same orders, with paired 95 % intervals over questions; promised errors are of the consensus, "
-        "measured on the calibration split."
+        "measured on the calibration split. Unanswered and cut off: of the samples that the rule drew of a question."
     )
     return "\n\n".join(["# Which rule?", note, *parts]) + "\n"
