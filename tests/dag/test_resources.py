@@ -6,6 +6,7 @@ import math
 import pytest
 
 from itscale.dag.choices import (
+    Choices,
     dataset_source,
     drawing_plan,
     grading_options,
@@ -88,6 +89,13 @@ def changed(*path, value):
         inner = inner[key]
     inner[path[-1]] = value
     return config
+
+
+def test_what_nobody_sets_of_sampling_is_the_toy_tasks_own_and_sent_to_no_other_model():
+    assert read_choices(changed("sampling", value={})).sampling == {}
+    assert read_choices(changed("sampling", value={"top_k": 5})).sampling == {"top_k": 5}
+    toy = Choices({"datasets": {}, "imported": {}, "sampling": {"top_p": 0.9}})
+    assert toy.sampling == {"temperature": 1.0, "top_p": 0.9, "max_tokens": 96}
 
 
 def test_models_and_engine_follow_from_the_generator():

@@ -56,7 +56,7 @@ rule live_run:
     params:
         options=json.dumps(config["live"]),
         choices=options_of(CHOICES, config["compare"]["benchmarks"][0]),
-        sampling=json.dumps(config["sampling"]),
+        sampling=json.dumps(CHOICES.sampling),
         grading=json.dumps(grading_of(CHOICES, config["compare"]["benchmarks"][0])),
         engine=json.dumps(ENGINE),
         verifier=lambda wildcards, input: (

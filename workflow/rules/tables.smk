@@ -247,10 +247,8 @@ rule toy_trial:
         mem_mb=more(4000),
         runtime=longer(120),
     params:
-        **{
-            section: json.dumps(config[section])
-            for section in ("pools", "sampling", "engine")
-        },
+        **{section: json.dumps(config[section]) for section in ("pools", "engine")},
+        sampling=json.dumps(CHOICES.sampling),
         toy_task=json.dumps(
             {
                 part: config["toy_task"][part]

@@ -16,6 +16,8 @@ _FILES = {"parallel": "samples", "chain": "chains"}
 _IMPORT = ("format", "problems", "score", "steps", "size", "gold_list")
 # What the verifier of scores that were imported is called in tables.
 OWN = "own"
+# How the toy task's model draws where nothing is said; other models draw as they are, and a server is sent nothing.
+_TOY_SAMPLING = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 96}
 # Keys of a dataset that the planner reads, and the loader does not.
 _STATED = ("questions", "answer_tokens")
 
@@ -45,6 +47,11 @@ class Choices:
     def served(self) -> bool:
         """Whether a server draws."""
         return "url" in self.generator
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """How samples are drawn, as far as it is said."""
+        return {**(_TOY_SAMPLING if self.toy else {}), **self.config["sampling"]}
 
     @property
     def verifier(self) -> Mapping[str, Any]:
@@ -240,7 +247,7 @@ def compared_scores(choices: Choices, benchmark: str) -> tuple[str, ...]:
 def drawing_plan(choices: Choices, benchmark: str, kind: str) -> str:
     """The plan of a pool for `itscale generate`, as JSON."""
     config, of = choices.config, choices.config["pools"][benchmark]
-    sampling, grading = {**config["sampling"], **of.get("sampling", {})}, grading_of(choices, benchmark)
+    sampling, grading = {**choices.sampling, **of.get("sampling", {})}, grading_of(choices, benchmark)
     if choices.confidence is not None:
         sampling["confidence"] = True
     carried = {key: grading[key] for key in ("answer", "read_cut_off") if key in grading}

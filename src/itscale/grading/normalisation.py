@@ -63,7 +63,7 @@ def normalise_answer(answer: str) -> str:
     s = _SUB.sub(lambda m: "_{" + m.group().translate(_SUBSCRIPTS) + "}", s)
     s = _VULGAR.sub(lambda m: " " + unicodedata.normalize("NFKC", m.group()), s)
     s = unicodedata.normalize("NFKC", s.translate(_TRANSLATED)).translate(_TRANSLATED)
-    s = _thousands(_DOUBLED.sub(r"\\", s))
+    s = _thousands(_DOUBLED.sub(r"\\", s)).replace("<=", r"\le ").replace(">=", r"\ge ")
     s = s.replace(r"\(", " ").replace(r"\)", " ").replace(r"\[", " ").replace(r"\]", " ").replace(r"\%", "%").replace(r"\#", "#")
     s = _dollars(s)
     s = _SIZES.sub(" ", _SPACES.sub(" ", s))

@@ -233,14 +233,14 @@ class Outliner:
         return self._number(s)
 
     def _number(self, s: str) -> Number | None:
-        currency, unsigned = re.match(r"\s*([+-]?)\s*(?:US|A|C)?([$€£¥₹])\s*", s), s
+        currency, unsigned = re.match(r"\s*([+-]?)\s*(?:(?:US|A|C)?([$€£¥₹])|Rs\.?(?=\s*\d))\s*", s), s
         if currency:
             unsigned = currency[1] + s[currency.end() :]
         found = read_number(unsigned.lstrip(f"{TEXT}{END} "))
         if found is None:
             return None
         value, rest = found
-        return self._with_unit(value, rest, currency[2] if currency else "")
+        return self._with_unit(value, rest, (currency[2] or "₹") if currency else "")
 
     def _with_unit(self, value: Fraction, rest: str, currency: str) -> Number | None:
         """A number with what follows it, if that is a unit."""

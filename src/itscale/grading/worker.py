@@ -35,7 +35,7 @@ def main(limit: float) -> None:
     for line in sys.stdin:
         request = json.loads(line)
         signal.setitimer(signal.ITIMER_PROF, limit)
-        signal.setitimer(signal.ITIMER_REAL, 3 * limit)  # on a busy machine, where processor time comes slowly
+        signal.setitimer(signal.ITIMER_REAL, 10 * limit)  # on a busy machine, where processor time comes slowly
         try:
             found = evaluate(request["latex"], dict(request["names"]), ratio=request["ratio"], positive=request["positive"])
         except MemoryError:
