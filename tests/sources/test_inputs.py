@@ -45,6 +45,11 @@ def test_a_local_folder_becomes_problems_without_repetition(folder):
     ]
 
 
+@pytest.mark.parametrize("name", ["main", ("algebra", "geometry")])
+def test_plain_files_in_place_of_a_data_set_with_configurations_are_read_once(folder, name):
+    assert read_dataset(source(folder, name=name), "mini") == read_dataset(source(folder), "mini")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from itscale.data.records import Problem
@@ -17,10 +17,11 @@ class DatasetSource:
     """Where a benchmark lies and which of its columns hold what.
 
     `path` is a hub id (then `revision` is the 40 digits of a commit) or a local folder of Parquet, JSON or CSV files; `name`
-    is one of its configurations, or several, which are read one after the other. `answer_after` keeps only what follows its
-    last occurrence in the answer column (GSM8K: "####"), `answer_boxed` what stands in its last box (MATH). `choices` are the
-    columns of the wrong options of a multiple-choice question: options are lettered in an order that the question's text
-    decides, and the answer is the letter. `gold_list` says what a list of several answers is: any of them, or a tuple.
+    is one of its configurations, or several, which are read one after the other; plain files have none. `answer_after` keeps
+    only what follows its last occurrence in the answer column (GSM8K: "####"), `answer_boxed` what stands in its last box
+    (MATH). `choices` are the columns of the wrong options of a multiple-choice question: options are lettered in an order that
+    the question's text decides, and the answer is the letter. `gold_list` says what a list of several answers is: any of them,
+    or a tuple.
     `take` keeps that many questions, drawn by the hash of their text.
     """
 
@@ -112,15 +113,19 @@ def lettered(question: str, right: str, wrong: list[str]) -> tuple[str, str]:
 
 def _rows(source: DatasetSource, label: str, wanted: list[str]) -> list[dict[str, Any]]:
     """The rows of every configuration, with the wanted columns."""
-    from datasets import load_dataset
+    from datasets import get_dataset_config_names, load_dataset
 
     what = f"benchmark {label}"
-    options = {"revision": source.revision} if pinned(what, source.path, source.revision) else {}
+    distant = pinned(what, source.path, source.revision)
+    options = {"revision": source.revision} if distant else {}
     names = [source.name] if source.name is None or isinstance(source.name, str) else source.name
     rows: list[dict[str, Any]] = []
     for name in names:
         try:
             with hub_errors(what, f"datasets/{source.path}"):
+                if name is not None and not distant and get_dataset_config_names(source.path) == ["default"]:
+                    # Plain files in place of the hub's data set: all of them, once.
+                    return _rows(replace(source, name=None), label, wanted)
                 table = load_dataset(source.path, name=name, split=source.split, **options)
         except (ValueError, FileNotFoundError) as error:
             reason = str(error).strip().splitlines()[0].rstrip(".")
