@@ -99,11 +99,11 @@ rule page:
         folder=workflow.basedir,
         # The last is the Snakefile's own: the others are laid over it.
         configfiles=[
-            f"--configfile {file}"
+            f"--configfile={file}"
             for file in [workflow.configfiles[-1], *workflow.configfiles[:-1]]
         ],
     message:
         "Writing the page about the run"
     shell:
         "python -m itscale report --figures {params.figures:q} --results {params.results:q} --folder {params.folder:q}"
-        " {params.configfiles} --config {params.config:q} --out {output:q} 2>&1 | tee {log:q}"
+        " {params.configfiles:q} --config {params.config:q} --out {output:q} 2>&1 | tee {log:q}"
