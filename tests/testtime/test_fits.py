@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_testtime import CUDA, job_of, killed_and_resumed, results, toy  # noqa: F401 (toy is a fixture)
+from test_testtime import CUDA, job_of, killed_and_resumed, results, run_in_child, toy  # noqa: F401 (toy is a fixture)
 from transformers import AutoModelForCausalLM
 
 from itscale.data.journal import Journal
@@ -160,11 +160,25 @@ def test_a_full_gpu_halves_the_passes(toy, tmp_path, capsys):  # noqa: F811
         assert one["label_accuracy"] == pytest.approx(two["label_accuracy"], abs=0.1)
 
 
+def run_where_memory_is_scarce(job, out, threads):
+    with pytest.MonkeyPatch.context() as patch:
+        scarce(patch, 3)
+        run_in_child(job, out, threads)
+
+
 @pytest.mark.parametrize("device", ON_EVERY_DEVICE)
-def test_a_killed_run_with_adapters_checkpointing_and_halving_ends_with_the_same_curve(toy, tmp_path, device):  # noqa: F811
-    settings = {"lora": LORA, "gradient_checkpointing": True, "checkpoint_every": 2, "rows_per_pass": 3, "steps": 5}
-    one, two = killed_and_resumed(job_of(toy, settings), tmp_path)
-    assert one[0] == two[0] and one[1:] == two[1:]
+def test_a_run_killed_at_every_step_with_adapters_checkpointing_and_halving_ends_with_the_same_curve(
+    toy,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+    capsys,
+    device,
+):
+    job = job_of(toy, {"lora": LORA, "gradient_checkpointing": True, "checkpoint_every": 2, "steps": 5})
+    scarce(monkeypatch, 3)
+    one, two = killed_and_resumed(job, tmp_path, run_where_memory_is_scarce, steps=(1, 2, 3, 4))
+    assert "out of memory with 12 rows" in capsys.readouterr().err
+    assert one == two
 
 
 @pytest.mark.parametrize(("asked", "taken"), [(None, 12), (100, 12), (6, 6), (5, 1)])
