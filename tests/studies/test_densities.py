@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from itscale.data.records import Pool, Unit
+from itscale.data.tables import read_csv, write_csv
 from itscale.drivers.replay import replay
 from itscale.figures import fit_calibration as figure
 from itscale.policies import make_policy
@@ -112,3 +113,13 @@ def test_optscale_under_atoms_stops_where_a_plain_loop_does(scores):
             look = n + 1 if n < 4 else int(np.ceil(1.25 * n))
             n = min(needed, look, 16)
         assert n == expected
+
+
+def test_questions_of_few_scores_have_a_table_without_rows_and_a_figure_that_says_so(tmp_path):
+    table = fit_calibration(pool_of(np.array([[0.2, 0.8, 0.4]] * 5)), benchmark="b", verifier="v")
+    write_csv(tmp_path / "t.csv", table)
+    read = read_csv(tmp_path / "t.csv")
+    whole = fit_calibration(pool_of(np.random.default_rng(0).random((5, 20))), benchmark="b", verifier="v")
+    assert len(read) == 0 and list(read.columns) == list(whole.columns) and not whole.isna().any(axis=None)
+    figure.draw(read, "b", tmp_path / "f.pdf")
+    assert (tmp_path / "f.png").stat().st_size > 1000

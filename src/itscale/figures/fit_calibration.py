@@ -30,4 +30,7 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
             axis.set_title(f"verifier {verifier}" if len(names) > 1 else "", fontsize=9)
             axis.set_xlabel("tenth of the fitted distribution")
             axis.set_ylabel("held-out scores (%)")
-            axis.legend(loc="upper left")
+            if len(rows):
+                axis.legend(loc="upper left")
+            else:
+                axis.text(0.5, 0.5, "no question has enough scores", transform=axis.transAxes, ha="center")

@@ -13,6 +13,12 @@ from itscale.theory import betafit, inflated, truncnormal
 from itscale.theory.intervals import mean_interval, paired_difference
 
 _BINS = 10
+_COLUMNS = [
+    *("benchmark", "verifier", "density", "questions", "scores"),
+    *(f"{name}{end}" for name in ("log_likelihood", "log_likelihood_difference") for end in ("", "_low", "_high")),
+    *(f"tenth_{i + 1}" for i in range(_BINS)),
+    "miss",
+]
 
 
 def held_out(pool: Pool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -56,7 +62,8 @@ def better_density(pool: Pool) -> str:
 def fit_calibration(pool: Pool, *, benchmark: str, verifier: str) -> pd.DataFrame:
     """A row a density: held-out log-likelihood a score with its interval, and its difference to the truncated normal, paired; the
     shares of held-out scores in each tenth of the fitted distribution (all a tenth where the density is right, but for what a
-    fit to so few scores does not know), and their largest distance from it (`miss`)."""
+    fit to so few scores does not know), and their largest distance from it (`miss`). No rows where questions have too
+    few scores."""
     found, rows = held_out(pool), []
     for name, (likelihood, ranks) in found.items():
         if not len(likelihood):
@@ -69,4 +76,4 @@ def fit_calibration(pool: Pool, *, benchmark: str, verifier: str) -> pd.DataFram
             | {f"tenth_{i + 1}": float(s) for i, s in enumerate(share)}
             | {"miss": float(np.abs(share - 1 / _BINS).max())}
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=_COLUMNS)
