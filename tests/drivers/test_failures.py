@@ -177,6 +177,29 @@ def test_budget_forcing_carries_all_that_was_said_and_of_a_thinking_model_its_th
     assert carried(engine, "q", r"<think>Let me see.</think>\boxed{4}", "4", None) == "<think>Let me see. Wait,"
 
 
+def test_budget_forcing_asks_the_same_live_as_in_a_stored_chain(comparer, tmp_path):
+    pool = random_pool(0, rows=2, size=4, unit=Unit.ROUND)
+    problems = [Problem(i, f"question {i}", "unknown") for i in pool.problem_ids]
+    asked = []
+    for live in (False, True):
+        prompts = set()
+
+        class Seen(ReplayingEngine):
+            def encode(self, question, previous, prompts=prompts):
+                prompts.add((question, previous))
+                return f"{question} {previous}"
+
+        engine = Seen(table_of(pool), 4)
+        engine.prompts = PromptSettings(form="forced", wait=" Wait,")
+        if live:
+            solve(problems, engine, make_policy("mr_thinking", rounds=4), comparer=comparer, allow_unanswered=True)
+        else:
+            generate_shard(problems, engine, Plan("chain", rounds=4), tmp_path / "samples.parquet", {})
+        asked.append(prompts)
+    assert asked[0] == asked[1] and len(asked[0]) == 8
+    assert {previous.count(" Wait,") for _, previous in asked[0] if previous} == {1, 2, 3}
+
+
 def test_a_chain_under_the_published_prompt_asks_with_an_empty_box_where_no_answer_came(tmp_path):
     pool = random_pool(0, rows=1, size=4, unit=Unit.ROUND)
     table = table_of(pool)
