@@ -74,9 +74,9 @@ def test_decoding_in_place_agrees_with_a_pass_over_the_whole_text():
 def test_a_user_sees_the_bar_and_nothing_of_what_libraries_say(name, tmp_path):
     if name == "vllm":
         pytest.importorskip("vllm")
-    (tmp_path / "q.jsonl").write_text(json.dumps({"question": QUESTION, "answer": "72"}) + "\n")
+    (tmp_path / "q.jsonl").write_text(json.dumps({"question": "What is 2 + 3?", "answer": "5"}) + "\n")
     command = [sys.executable, "-m", "itscale", "solve", "--model", str(FOLDER), "--policy", "asc", "--set", "n_max=2"]
-    command += ["--engine", json.dumps({"name": name}), "--max-tokens", "200", "--problems", "q.jsonl"]
+    command += ["--engine", json.dumps({"name": name}), "--temperature", "0", "--max-tokens", "200", "--problems", "q.jsonl"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     lines = [line for line in re.split(r"[\r\n]+", done.stderr) if line]
     assert all(line.startswith(("solving:", "grading:")) for line in lines), lines
