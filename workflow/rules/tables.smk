@@ -134,7 +134,7 @@ rule at_budget:
     input:
         command("at-budget"),
         **pools_of("{benchmark}"),
-        calibration=rules.calibration.output[0],
+        calibration=rules.calibration.output.record,
         theirs=[pool("calibration", kind) for kind in KINDS],
         others=lambda wildcards: [
             *other_scores("calibration"),
@@ -143,8 +143,8 @@ rule at_budget:
         predictions=predictions("{benchmark}"),
         predicted=predictions("calibration"),
     output:
-        f"{RESULTS}/tables/{{benchmark}}/at_budget.csv",
-        f"{RESULTS}/tables/{{benchmark}}/at_budget.md",
+        table=f"{RESULTS}/tables/{{benchmark}}/at_budget.csv",
+        page=f"{RESULTS}/tables/{{benchmark}}/at_budget.md",
     log:
         f"{RESULTS}/logs/at_budget/{{benchmark}}.log",
     benchmark:
@@ -173,7 +173,7 @@ rule at_budget:
     shell:
         "python -m itscale step at-budget --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
         " {params.theirs:q} {params.predicted:q} {params.pools:q} {params.predictions:q} {params.verifiers:q} {params.choices:q}"
-        " --orders {params.orders} --calibration-orders {params.calibration_orders} --seed {params.seed} --out {output[0]:q} 2>&1 | tee {log:q}"
+        " --orders {params.orders} --calibration-orders {params.calibration_orders} --seed {params.seed} --out {output.table:q} 2>&1 | tee {log:q}"
 
 
 rule one_budget:
