@@ -47,8 +47,8 @@ ENV = "../../envs/cpu.yaml" if TOY else "../../envs/vllm.yaml"
 KINDS = CHOICES.kinds
 PARALLEL, CHAINS = "parallel" in KINDS, "chain" in KINDS
 SCORED, PREDICTS = CHOICES.scored, CHOICES.predicts
-# Jobs that many others wait for go before a training, which none but its own table waits for.
-FIRST = 1
+# The priority of jobs that the end of a run waits for.
+FIRST = 2
 TRAINS = CHOICES.draws and not CHOICES.served and PARALLEL
 # Released and imported pools come with what they have; imported problems lie beside their samples.
 IMPORTED = [

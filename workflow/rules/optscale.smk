@@ -32,6 +32,7 @@ rule optscale_study:
         f"{RESULTS}/timings/optscale_study/{{benchmark}}.tsv"
     conda:
         ENV
+    priority: FIRST
     resources:
         mem_mb=more(1000),
         runtime=longer(60),

@@ -58,6 +58,7 @@ rule replay:
         f"{RESULTS}/timings/replay/{{benchmark}}.tsv"
     conda:
         ENV
+    priority: FIRST
     resources:
         mem_mb=more(1000),
         runtime=longer(30),
