@@ -18,8 +18,8 @@ from itscale.policies.protocol import Policy
 from itscale.studies.advice import Advice, Advisor, Question
 from itscale.studies.criterion import Verdict
 
-# The pools that come with the package; the first that is there is shown where none is named.
-EXAMPLES = ("gsm8k-qwen2.5-coder-0.5b", "toy-task")
+# The pool that is shown where none is named. (The real model's has too few samples a question to tell rules apart.)
+EXAMPLE = "toy-task"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,8 @@ class Found:
 
 
 def example() -> Path:
-    """The folder of the pools that come with the package."""
-    shipped = Path(str(files("itscale"))) / "examples"
-    return next((shipped / name for name in EXAMPLES if (shipped / name).is_dir()), shipped)
+    """The folder of the pool that comes with the package."""
+    return Path(str(files("itscale"))) / "examples" / EXAMPLE
 
 
 def pools_at(path: Path, predictions: Path | None = None) -> Found:
