@@ -91,11 +91,8 @@ onsuccess:
         print(f"\n{Path(RESULTS, 'SUMMARY.md').read_text()}")
 
 
+# Rules that are submitted nowhere have no tasks: by this `itscale plan --cluster` tells them in a dry run.
 for made in workflow.rules:
-    # A training, which nothing but its own table waits for, fills the cores that other jobs leave.
-    if made.name != "train_on_votes":
-        made.priority = made.priority or 1
-    # Rules that are submitted nowhere have no tasks: by this `itscale plan --cluster` tells them in a dry run.
     if made.norun or made.name in workflow._localrules:
         made.resources["tasks"] = 0
 

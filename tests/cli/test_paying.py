@@ -92,7 +92,7 @@ def test_cached_tokens_cost_what_others_do_unless_they_have_a_price():
 
 def test_a_replay_has_a_column_of_dollars():
     pool, policy, price = random_pool(1), make_policy("vote_lead", lead=2, n_max=16), Price(1.0, 0.1, 4.0)
-    main, _ = compare([("votes", policy)], {Unit.SAMPLE: pool}, benchmark="b", orders=3, seed=0, price=price)
+    main, *_ = compare([("votes", policy)], {Unit.SAMPLE: pool}, benchmark="b", orders=3, seed=0, price=price)
     ledger = replay(policy, pool, orders=3, seed=0).ledger
     assert main["dollars"][0] == pytest.approx(np.mean(price.dollars(ledger)))
     assert {"dollars_low", "dollars_high", "dollars_difference"} <= set(main.columns)

@@ -15,10 +15,11 @@ from itscale.errors import UserError
 from itscale.policies import make_policy
 from itscale.policies.frozen import known_from_json, known_to_json
 from itscale.studies import calibrate as stage
-from itscale.studies.compare import _distance_to_fit, accuracy_curves, compare, fit_p_value
+from itscale.studies.compare import _distance_to_fit, accuracy_curves, against_fixed, compare, fit_p_value
 from itscale.studies.criterion import Criterion
 from itscale.studies.methods import read_methods
 from itscale.studies.optscale import simulated_pool
+from itscale.theory.intervals import SHARE, paired_difference
 from itscale.theory.truncnormal import log_cdf
 from pools import KNOWN, random_pool
 
@@ -159,9 +160,27 @@ def test_calibration_survives_json():
 
 def test_main_table_compares_a_fixed_with_itself_as_equal():
     policies = [("best-of-N", make_policy("best_of_n", n=16)), ("gate", make_policy("markovscale_gate", rounds=6).bind(KNOWN))]
-    main, stops = compare(policies, POOLS, benchmark="b", orders=5, seed=0)
+    main, stops, _ = compare(policies, POOLS, benchmark="b", orders=5, seed=0)
     assert main.loc[0, ["accuracy_difference", "accuracy_difference_low", "accuracy_difference_high"]].tolist() == [0, 0, 0]
     assert stops.groupby("method")["count"].sum().to_dict() == {"best-of-N": 60, "gate": 12}
+
+
+def test_every_rule_stands_against_every_fixed_n_by_its_questions():
+    policies = [
+        ("best-of-N", make_policy("best_of_n", n=16)),
+        ("threshold", make_policy("score_threshold", s_min=0.8, n_max=16)),
+        ("votes", make_policy("self_consistency", n=8)),
+    ]
+    main, _, accuracy = compare(policies, POOLS, benchmark="b", orders=5, seed=0, verifier="v")
+    pairs = against_fixed(main, accuracy).set_index(["method", "baseline"])
+    # Votes read no scores, so that they stand beside rules that do; the other way round too.
+    assert set(pairs.index) == {(m, b) for m in ("best-of-N", "threshold", "votes") for b in ("best-of-N", "votes")}
+    of = ["accuracy_difference", "accuracy_difference_low", "accuracy_difference_high"]
+    assert pairs.loc[("votes", "votes"), of].tolist() == [0, 0, 0]
+    # Against its own fixed N it is the main table's difference.
+    assert pairs.loc[("threshold", "best-of-N"), of].tolist() == pytest.approx(main.loc[1, of].tolist())
+    gap = paired_difference(accuracy.iloc[1].to_numpy(), accuracy.iloc[2].to_numpy(), SHARE)
+    assert pairs.loc[("threshold", "votes"), of].tolist() == pytest.approx([gap.mean, gap.low, gap.high])
 
 
 def test_pass_at_n_is_the_share_of_subsets_with_a_correct_sample():

@@ -26,7 +26,7 @@ def test_few_questions_are_said_and_promises_stand_beside_what_was_measured():
     assert len(few) and (few["excluded"] > 0.01).all()
     assert any(f"{len(few)} of 4 choices" in sentence for sentence in sentences(table))
     policies = [(e["method"], make_policy(e["policy"], **e["settings"], **e["hyperparameters"]).bind(KNOWN)) for e in entries]
-    _, stops = compare(policies, POOLS, benchmark="b", orders=4, seed=0)
+    _, stops, _ = compare(policies, POOLS, benchmark="b", orders=4, seed=0)
     told = with_promises(stops, entries)
     assert len(told) == len(stops) and (told["promised_error"].notna() == (told["method"] == "posterior")).all()
     for entry in entries[2:]:

@@ -152,7 +152,7 @@ def test_selection_shows_every_protocol_of_every_rule_with_hyperparameters(recor
     table = study.selection(record, policies, POOLS, benchmark="b", orders=4, seed=0)
     assert len(table) == 3 * 3
     pivot = table.pivot_table(index=["method", "budget"], columns="protocol", values="accuracy")
-    one_order, _ = compare(policies, POOLS, benchmark="b", orders=1, seed=0)
+    one_order, *_ = compare(policies, POOLS, benchmark="b", orders=1, seed=0)
     frozen = one_order.set_index(["method", "budget"])["accuracy"]
     assert (pivot["published"] >= frozen.loc[pivot.index] - 1e-9).all()  # in one order, nothing of the grid beats its best
 
@@ -165,7 +165,7 @@ def test_verdicts_follow_from_the_paired_intervals(record):
         ("best-of-N", 16),
         ("score threshold", 16),
     }
-    main, _ = compare(policies, POOLS, benchmark="b", orders=3, seed=0)
+    main, *_ = compare(policies, POOLS, benchmark="b", orders=3, seed=0)
     mine = main[(main["method"] == "OptScale^0 (paper)") & (main["budget"] == 16)].iloc[0]
     row = table[(table["rival"] == "best-of-N") & (table["budget"] == 16)].iloc[0]
     for quantity in ("accuracy", "completion_tokens"):  # best-of-N is this family's fixed N
@@ -203,7 +203,7 @@ def test_published_figures_are_32_rows_of_five_benchmarks():
 
 
 def test_table_beside_the_published_one_differs_only_where_it_may(record):
-    main, _ = compare(frozen_policies(record), POOLS, benchmark="b", orders=2, seed=0)
+    main, *_ = compare(frozen_policies(record), POOLS, benchmark="b", orders=2, seed=0)
     published = pd.read_csv(PUBLISHED)
     same, other = (study.beside_published(main, published, "MATH500", same) for same in (True, False))
     assert len(same) == 32 and other["difference"].isna().all()
@@ -219,7 +219,7 @@ def test_every_figure_draws(tmp_path, record):
     from itscale.figures import budget, frontier, number_of_samples, predictor_label, reached_confidence, reliability, selection
 
     policies = frozen_policies(record)
-    main, _ = compare(policies, POOLS, benchmark="b", orders=2, seed=0)
+    main, *_ = compare(policies, POOLS, benchmark="b", orders=2, seed=0)
     known = known_from_json(record["known"])
     bounds = study.bounds(POOLS[Unit.SAMPLE], [8, 16], benchmark="b", orders=2, seed=0)
     rng = np.random.default_rng(0)

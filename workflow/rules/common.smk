@@ -47,8 +47,8 @@ ENV = "../../envs/cpu.yaml" if TOY else "../../envs/vllm.yaml"
 KINDS = CHOICES.kinds
 PARALLEL, CHAINS = "parallel" in KINDS, "chain" in KINDS
 SCORED, PREDICTS = CHOICES.scored, CHOICES.predicts
-# The priority of jobs that the end of a run waits for.
-FIRST = 2
+# The priority of jobs that the end of a run waits for: trainings fill the cores that they leave.
+FIRST = 1
 TRAINS = CHOICES.draws and not CHOICES.served and PARALLEL
 # Released and imported pools come with what they have; imported problems lie beside their samples.
 IMPORTED = [

@@ -12,6 +12,7 @@ rule samples:
         f"{RESULTS}/timings/samples/{{benchmark}}_{{kind}}_{{shard}}.tsv"
     conda:
         ENV
+    priority: FIRST
     resources:
         **in_pieces(of_pool(resources.minutes_to_draw)),
         **on_gpus(GPUS),
@@ -73,6 +74,7 @@ if CHOICES.confidence is not None:
             f"{RESULTS}/timings/scores/{{benchmark}}_{{kind}}.tsv"
         conda:
             ENV
+        priority: FIRST
         resources:
             mem_mb=more(1000),
             runtime=longer(10),
@@ -104,6 +106,7 @@ elif SCORED:
             benchmark=NOT_BROUGHT,
         conda:
             ENV
+        priority: FIRST
         resources:
             **in_pieces(of_benchmark(resources.minutes_to_score)),
             **on_gpus(0 if TOY else 1),

@@ -1,5 +1,6 @@
 COMPARED = [
     "main",
+    "baselines",
     "stops",
     *(["curves", "scores"] if PARALLEL else []),
     *(["fit_calibration"] if PARALLEL and SCORED else []),

@@ -187,6 +187,7 @@ def replay(
     paid = settings_of(Price, price, "--price") if price else None
     record = read_calibration(calibration, choices)
     tables: dict[str, list[pd.DataFrame]] = {"main": [], "stops": [], "curves": [], "scores": [], "fit_calibration": []}
+    accuracy = []
     for condition in conditions(verifier, record, parallel, chain, predictions):
         frozen, pools, label = condition.frozen, condition.pools, {"benchmark": benchmark, "verifier": condition.verifier}
         policies = frozen_policies(frozen)
@@ -196,7 +197,8 @@ def replay(
             chosen = choose_published(frozen, pools)
             policies = [(name, best or policy) for (name, policy), (_, best) in zip(policies, chosen, strict=True)]
             orders = 1
-        main, stops = stage.compare(policies, pools, orders=orders, seed=seed, price=paid, **label)
+        main, stops, right = stage.compare(policies, pools, orders=orders, seed=seed, price=paid, **label)
+        accuracy.append(right)
         if protocol == "calibrated":
             stops = with_promises(stops, frozen["methods"])
         found = {"main": main.assign(protocol=protocol), "stops": stops}
@@ -210,9 +212,10 @@ def replay(
         for name, table in found.items():
             tables[name].append(table)
     for name, parts in tables.items():
-        if not parts:
-            continue
-        write_csv(out / f"{name}.csv", with_slugs(pd.concat(parts, ignore_index=True), slugs_of(record)))
+        if filled := [part for part in parts if len(part)] or parts[:1]:
+            write_csv(out / f"{name}.csv", with_slugs(pd.concat(filled, ignore_index=True), slugs_of(record)))
+    whole = pd.concat(tables["main"], ignore_index=True)
+    write_csv(out / "baselines.csv", stage.against_fixed(whole, pd.concat(accuracy, ignore_index=True)))
 
 
 @app.command()

@@ -32,12 +32,21 @@ _KINDS = {"self_consistency": "votes", "best_of_n": "best-scored sample", "mr_th
 _QUANTITIES = ("accuracy", "accuracy_difference", "completion_tokens", "total_tokens", "dollars")
 
 
-def points(main: pd.DataFrame, calibration: Mapping[str, Any] | None, path: str = CALIBRATION) -> list[dict[str, Any]]:
-    """A point a row of the main table, JSON-ready; `calibration` is what `itscale calibrate` wrote to `path`: the settings."""
-    found = []
+def points(
+    main: pd.DataFrame, calibration: Mapping[str, Any] | None, path: str = CALIBRATION, baselines: pd.DataFrame | None = None
+) -> list[dict[str, Any]]:
+    """A point a row of the main table, JSON-ready.
+
+    Args:
+        calibration: what `itscale calibrate` wrote to `path`: the settings.
+        baselines: each row's paired differences from every fixed N (`itscale replay`); they are in `against`, by `key`.
+    """
+    found, against = [], _against(baselines)
     for row, share in zip(main.to_dict("records"), saved(main), strict=True):
         style, rule = look_of(row["method"]), POLICIES.get(row.get("slug", ""))
         point = {name: row[name] for name in ("benchmark", "method", "verifier", "budget", "samples_drawn")}
+        point["key"] = _key(*(row[name] for name in ("benchmark", "method", "verifier", "budget")))
+        point["against"] = against.get(point["key"], {})
         point |= {"kind": _KINDS.get(row["family"], row["family"]), "color": style["color"]}
         point |= {"symbol": _SYMBOLS.get(style["marker"], "circle"), "saved": _number(share)}
         point |= {
@@ -48,6 +57,20 @@ def points(main: pd.DataFrame, calibration: Mapping[str, Any] | None, path: str 
             if name in row:
                 point[name] = [_number(row.get(f"{name}{end}")) for end in ("", "_low", "_high")]
         found.append(point)
+    return found
+
+
+def _key(benchmark: str, method: str, verifier: str, budget: int) -> str:
+    return f"{benchmark}, {method}, {verifier}, {budget}"
+
+
+def _against(baselines: pd.DataFrame | None) -> dict[str, dict[str, list[float | None]]]:
+    """Paired differences [mean, low, high] by the key of a row and that of its baseline."""
+    found: dict[str, dict[str, list[float | None]]] = {}
+    for row in [] if baselines is None else baselines.to_dict("records"):
+        mine = _key(row["benchmark"], row["method"], row["verifier"], row["budget"])
+        theirs = _key(row["benchmark"], row["baseline"], row["baseline_verifier"], row["baseline_budget"])
+        found.setdefault(mine, {})[theirs] = [_number(row[f"accuracy_difference{end}"]) for end in ("", "_low", "_high")]
     return found
 
 

@@ -78,6 +78,8 @@ def build(results: Path, *, folder: Path, configfiles: list[Path], config: dict[
     ]
     path = results / "tables" / "main.csv"
     main = read_csv(path) if path.exists() else None
+    pairs = results / "tables" / "baselines.csv"
+    baselines = read_csv(pairs) if pairs.exists() else None
     jobs = evidence.job_times(results / "timings")
     calibration = results / "calibration.json"
     record = read_json(calibration) if calibration.exists() else None
@@ -105,7 +107,7 @@ def build(results: Path, *, folder: Path, configfiles: list[Path], config: dict[
         main=_as_text("comparison-main", readable(main), "tables/main.csv") if main is not None else None,
         summary=_summary(found),
         names=NAMES,
-        points=_json(points(main, record, str(calibration)) if main is not None else []),
+        points=_json(points(main, record, str(calibration), baselines) if main is not None else []),
         questions=_json(browsed),
         assets={name: _asset(name) for name in _ASSETS},
         figures=[f for f in figures if f.name not in _FIRST],

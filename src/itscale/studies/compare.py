@@ -15,7 +15,7 @@ from itscale.policies.fixed import BestOfN, SelfConsistency
 from itscale.policies.protocol import Policy, depends_on_verifier
 from itscale.studies.calibrate import reference
 from itscale.theory import truncnormal
-from itscale.theory.intervals import SHARE, mean_interval, paired_difference
+from itscale.theory.intervals import SHARE, difference_intervals, mean_interval, paired_difference
 
 # What the column `verifier` says of pools whose verifier has no name, and of rules that read no scores.
 OWN, NONE = "own", "none"
@@ -30,16 +30,18 @@ def compare(
     seed: int,
     verifier: str = OWN,
     price: Price | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Replay every bound policy on a benchmark's pools, which are scored by `verifier`.
 
     With a price, what the generator's tokens cost is a column (`dollars`).
 
     Returns:
-        The main table (a row per method and budget) and the stops (a row per method, budget, samples drawn and reason).
+        The main table (a row per method and budget), the stops (a row per method, budget, samples drawn and reason), and the
+        accuracy of each of the main table's rows on each question [rows, Q], over the orders of the replay; NaN where the row's
+        pool lacks the question.
     """
     fixed = cache(lambda policy: replay(policy, pools[policy.unit], orders=orders, seed=seed))
-    rows, stops = [], []
+    rows, stops, accuracy = [], [], []
     for method, policy in policies:
         pool, full = pools[policy.unit], fixed(reference(policy))
         outcomes = full if policy == reference(policy) else replay(policy, pool, orders=orders, seed=seed)
@@ -53,7 +55,36 @@ def compare(
         }
         rows.append({**label, "family": policy.family, **summary(question_means(policy, pool, outcomes), outcomes, full, price)})
         stops.append(_stops(outcomes).assign(**label))
-    return pd.DataFrame(rows), pd.concat(stops, ignore_index=True)
+        accuracy.append(pd.Series(replayed(outcomes, len(pool.problem_ids)).accuracy, pool.problem_ids))
+    return pd.DataFrame(rows), pd.concat(stops, ignore_index=True), pd.DataFrame(accuracy).reset_index(drop=True)
+
+
+def against_fixed(main: pd.DataFrame, accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Every row of a main table against every fixed N that reads the same scores or none: paired differences with intervals.
+
+    Args:
+        accuracy: of each row on each question [rows, Q], as `compare` returns it; pairs are the questions that both have.
+
+    Returns:
+        A row per row and fixed N: benchmark, method, verifier, budget; baseline, baseline_verifier, baseline_budget;
+        accuracy_difference with _low and _high.
+    """
+    values, known = accuracy.to_numpy(), accuracy.notna().to_numpy()
+    label, ends = ["benchmark", "method", "verifier", "budget"], [f"accuracy_difference{end}" for end in ("", "_low", "_high")]
+    columns = [*label, "baseline", "baseline_verifier", "baseline_budget", *ends]
+    found = []
+    # Only the difference of a thing from itself has no width: such a row is a fixed N.
+    for baseline in np.flatnonzero((main["accuracy_difference_low"] == 0) & (main["accuracy_difference_high"] == 0)):
+        base = main.iloc[baseline]
+        paired = np.full(len(main), True) if base["verifier"] == NONE else main["verifier"].isin([base["verifier"], NONE])
+        for unit in main["unit"].unique():
+            rows = np.flatnonzero(paired & (main["unit"] == unit))
+            shared = known[rows].all(axis=0) & known[baseline]
+            intervals = difference_intervals(values[rows][:, shared] - values[baseline, shared], SHARE)
+            gaps = {name: np.where(rows == baseline, 0.0, each) for name, each in zip(ends, intervals, strict=True)}
+            theirs = {"baseline": base["method"], "baseline_verifier": base["verifier"], "baseline_budget": base["budget"]}
+            found.append(main.iloc[rows][label].assign(**theirs, **gaps))
+    return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
 
 
 def summary(shown: Means, outcomes: Outcomes, full: Outcomes, price: Price | None = None) -> dict[str, Any]:

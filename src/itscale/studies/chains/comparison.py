@@ -66,7 +66,7 @@ def compare_rounds(
         )
     problems = len(chains.problem_ids)
     curves = {} if samples is None else {name: parallel_curves(rule, samples) for name, rule in _possible(samples).items()}
-    main, stops = compare(policies, pools, benchmark=benchmark, orders=1, seed=0, verifier=verifier)
+    main, stops, _ = compare(policies, pools, benchmark=benchmark, orders=1, seed=0, verifier=verifier)
 
     def accuracy_of(policy: Policy) -> np.ndarray:
         outcomes = replay(policy, chains)
