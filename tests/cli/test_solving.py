@@ -176,7 +176,7 @@ def test_the_first_page_runs_as_written(tmp_path):
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     lines = [line for block in blocks("README.md", "bash") for line in block.splitlines()]
     commands = [line for line in lines if line.startswith(("itscale import", "itscale advise"))]
-    assert len(commands) == 3
+    assert len(commands) == 4
     for command in commands:
         done = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr

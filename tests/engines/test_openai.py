@@ -236,11 +236,12 @@ def running(address):
 def test_what_is_aborted_on_a_server_stops_there_and_is_counted(served):
     address, _ = served
     with open_engine(EngineSettings(address, batch_size=8)) as engine:
-        long = Sampling(temperature=2.0, max_tokens=100)
+        # The first ends long before those that were begun with it.
+        lengths = [Sampling(temperature=2.0, max_tokens=100 if i else 5) for i in range(24)]
         came, begun = [], []
         for attempt in range(5):  # on a busy machine all that was begun may be there at once
             names, new = [f"{attempt}-{i}" for i in range(24)], []
-            engine.submit([Request(name, engine.encode(QUESTIONS[0], None), long, i) for i, name in enumerate(names)])
+            engine.submit([Request(name, engine.encode(QUESTIONS[0], None), lengths[i], i) for i, name in enumerate(names)])
             while not new:
                 new += engine.poll()
             cut = engine.abort(names)

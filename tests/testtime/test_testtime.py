@@ -762,8 +762,10 @@ def test_the_learning_rate_with_the_best_end_is_chosen(tmp_path):
         for seed in (1, 2):
             folder = tmp_path / f"{rate}-{seed}"
             folder.mkdir()
-            record = {"name": f"rate_{rate}", "seed": seed, "steps": 2, "best": 2}
-            settings = {"algorithm": "grpo", "learning_rate": rate}
+            record = {"name": f"rate_{rate}", "seed": seed, "steps": 2, "best": 2, "answering_tokens": 0}
+            record |= {"evaluation": {"samples": 8, "temperature": 1.0}}
+            settings = {"algorithm": "grpo", "learning_rate": rate, "vote": {"policy": "self_consistency", "n": 4}}
+            settings |= {"group": 4, "retain": "first"}
             (folder / "run.json").write_text(json.dumps({**record, "settings": settings}))
             (folder / "metrics.jsonl").write_text("")
             rows = [
