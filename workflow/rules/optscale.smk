@@ -30,9 +30,9 @@ rule optscale_study:
         f"{RESULTS}/logs/optscale_study/{{benchmark}}.log",
     benchmark:
         f"{RESULTS}/timings/optscale_study/{{benchmark}}.tsv"
+    priority: FIRST
     conda:
         ENV
-    priority: FIRST
     resources:
         mem_mb=more(1000),
         runtime=longer(60),

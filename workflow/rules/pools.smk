@@ -10,9 +10,9 @@ rule samples:
         f"{RESULTS}/logs/samples/{{benchmark}}_{{kind}}_{{shard}}.log",
     benchmark:
         f"{RESULTS}/timings/samples/{{benchmark}}_{{kind}}_{{shard}}.tsv"
+    priority: FIRST
     conda:
         ENV
-    priority: FIRST
     resources:
         **in_pieces(of_pool(resources.minutes_to_draw)),
         **on_gpus(GPUS),
@@ -72,9 +72,9 @@ if CHOICES.confidence is not None:
             f"{RESULTS}/logs/scores/{{benchmark}}_{{kind}}.log",
         benchmark:
             f"{RESULTS}/timings/scores/{{benchmark}}_{{kind}}.tsv"
+        priority: FIRST
         conda:
             ENV
-        priority: FIRST
         resources:
             mem_mb=more(1000),
             runtime=longer(10),
@@ -104,9 +104,9 @@ elif SCORED:
             f"{RESULTS}/timings/scores/{{benchmark}}.tsv"
         wildcard_constraints:
             benchmark=NOT_BROUGHT,
+        priority: FIRST
         conda:
             ENV
-        priority: FIRST
         resources:
             **in_pieces(of_benchmark(resources.minutes_to_score)),
             **on_gpus(0 if TOY else 1),

@@ -57,9 +57,9 @@ rule replay:
         f"{RESULTS}/logs/replay/{{benchmark}}.log",
     benchmark:
         f"{RESULTS}/timings/replay/{{benchmark}}.tsv"
+    priority: FIRST
     conda:
         ENV
-    priority: FIRST
     resources:
         mem_mb=more(1000),
         runtime=longer(30),
