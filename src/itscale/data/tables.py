@@ -45,6 +45,11 @@ def interval_cells(table: pd.DataFrame, name: str, scale: float, digits: int) ->
     return pd.Series([cell(*values) for values in cells])
 
 
+def drawn_cells(table: pd.DataFrame) -> list[str]:
+    """Cells `drawn of budget`, samples or rounds."""
+    return [f"{drawn:.1f} of {budget}" for drawn, budget in zip(table["samples_drawn"], table["budget"], strict=True)]
+
+
 def _plain(value: float, digits: int) -> str:
     """A number with so many digits, never minus zero."""
     text = f"{value:.{digits}f}"

@@ -76,15 +76,13 @@ def build(results: Path, *, folder: Path, configfiles: list[Path], config: dict[
     missing += [
         f"table {name}.csv" for name in dict.fromkeys(tables_of.values()) if not (results / f"tables/{name}.csv").exists()
     ]
-    path = results / "tables" / "main.csv"
-    main = read_csv(path) if path.exists() else None
-    pairs = results / "tables" / "baselines.csv"
-    baselines = read_csv(pairs) if pairs.exists() else None
+    main, baselines, chains = (
+        _present(results / "tables" / f"{name}.csv") for name in ("main", "baselines", "markovscale_methods")
+    )
     jobs = evidence.job_times(results / "timings")
     calibration = results / "calibration.json"
     record = read_json(calibration) if calibration.exists() else None
-    chains = results / "tables" / "markovscale_methods.csv"
-    found = headline(main, read_csv(chains) if chains.exists() else None) if main is not None else None
+    found = headline(main, chains) if main is not None else None
     browsed = questions(results, main["benchmark"].iloc[0], record, found.rows) if main is not None else {}
     by_rule = evidence.by_rule(jobs) if len(jobs) else pd.DataFrame()
     if by_rule.empty:
@@ -120,6 +118,11 @@ def build(results: Path, *, folder: Path, configfiles: list[Path], config: dict[
         configfiles=[str(f) for f in configfiles],
         max_rows=MAX_ROWS,
     )
+
+
+def _present(path: Path) -> pd.DataFrame | None:
+    """A table, None where the run has not made it."""
+    return read_csv(path) if path.exists() else None
 
 
 def _figure(results: Path, name: str, captions: Path, table: str, missing: list[str]) -> Figure | None:

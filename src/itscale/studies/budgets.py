@@ -255,11 +255,7 @@ def at_budget(
                 "calibrated": each.calibrated,
                 **spent.columns("completion_tokens"),
                 **mean_interval(means.ledger.total).columns("total_tokens"),
-                "spends": "within"
-                if abs(spent.mean / each.budget - 1) <= 0.05
-                else "less"
-                if spent.mean < each.budget
-                else "more",
+                "spends": _said(spent.mean / each.budget),
                 "samples_drawn": float(outcomes.drawn.mean()),
                 **mean_interval(means.accuracy, SHARE).columns("accuracy"),
                 **(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from itscale.data.tables import interval_cells, saved
+from itscale.data.tables import drawn_cells, interval_cells, saved
 from itscale.policies import POLICIES
 from itscale.studies.compare import NONE, OWN
 
@@ -169,7 +169,7 @@ def table(found: Headline) -> pd.DataFrame:
         {
             "rule": [f"{m}, N = {b}" if f else m for m, b, f in zip(rows["method"], rows["budget"], fixed, strict=True)],
             "needs": [need or "–" for need in needs],
-            "drawn": [f"{d:.1f} of {b}" for d, b in zip(rows["samples_drawn"], rows["budget"], strict=True)],
+            "drawn": drawn_cells(rows),
             "accuracy (%)": [f"{100 * a:.1f}" for a in rows["accuracy"]],
             "tokens saved": [
                 "–" if f or against != "its fixed N" else f"{100 * s:.0f} %"

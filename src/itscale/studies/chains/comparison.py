@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from itscale.data.records import Pool, Unit
-from itscale.data.tables import interval_cells
+from itscale.data.tables import drawn_cells, interval_cells
 from itscale.drivers.expectation import expected
 from itscale.drivers.replay import per_problem, replay
 from itscale.errors import UserError
@@ -113,9 +113,7 @@ def markdown(table: pd.DataFrame) -> str:
         {
             "benchmark": table["benchmark"],
             "method": table["method"],
-            "rounds drawn": [
-                f"{drawn:.1f} of {budget}" for drawn, budget in zip(table["samples_drawn"], table["budget"], strict=True)
-            ],
+            "rounds drawn": drawn_cells(table),
             "accuracy (%)": interval_cells(table, "accuracy", 100, 1),
             **{
                 f"against {name}, equal {kind} tokens (points)": interval_cells(table, f"minus {name}{EQUAL[kind]}", 100, 1)
@@ -136,11 +134,10 @@ def equal_tokens(table: pd.DataFrame) -> str:
     found = {f"minus {name}": f"against {name} (points)" for name in PARALLEL if f"minus {name}" in table}
     if not found:
         return ""
-    drawn = [f"{drawn:.1f} of {budget}" for drawn, budget in zip(table["samples_drawn"], table["budget"], strict=True)]
     columns = {
         "accuracy (%)": interval_cells(table, "accuracy", 100, 1),
         "total tokens": interval_cells(table, "total_tokens", 1, 0),
     }
     columns |= {title: interval_cells(table, name, 100, 1) for name, title in found.items()}
-    shown = table[["benchmark", "method"]].assign(**{"rounds drawn": drawn, **columns})
+    shown = table[["benchmark", "method"]].assign(**{"rounds drawn": drawn_cells(table), **columns})
     return shown.to_markdown(index=False, disable_numparse=True) + "\n"
