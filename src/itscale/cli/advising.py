@@ -92,9 +92,14 @@ def fixed_rule(text: str) -> Policy:
     return make_policy(name, **{limit_setting(rule.policy): int(number)})
 
 
+def unit_of(found: Found, advisor: Advisor) -> str:
+    """What a cost is counted in."""
+    return "dollars" if advisor.price is not None else found.unit
+
+
 def report(where: Path, found: Found, asked: Question, advisor: Advisor, advice: Advice, out: Path | None) -> str:
     """What is printed."""
-    unit = "dollars" if advisor.price is not None else found.unit
+    unit = unit_of(found, advisor)
     sizes = " and ".join(f"{pool.size} {kind}s" for kind, pool in found.pools.items())
     base = advice.baseline
     lines = [f"{where}: {base['questions']} questions, {sizes} each"]
@@ -216,7 +221,7 @@ def command(advisor: Advisor, advice: Advice, out: Path | None) -> str:
     return shlex.join([*parts, "--model", "MODEL", "--problems", "QUESTIONS.jsonl"]) + note
 
 
-def write(out: Path, name: str, advice: Advice) -> None:
+def write(out: Path, name: str, advice: Advice, unit: str) -> None:
     """The tables, the picture if matplotlib is there, and the settings for `solve --calibration` and `Stopper.from_advice`."""
     rows = [advice.curves.assign(mark=""), advice.answers.head(1).assign(mark="advice")]
     marked = pd.concat([*rows, pd.DataFrame([advice.baseline]).assign(mark="baseline", difference=0.0)], ignore_index=True)
@@ -228,4 +233,4 @@ def write(out: Path, name: str, advice: Advice) -> None:
         from itscale.figures.advice import draw
     except ModuleNotFoundError:  # matplotlib
         return
-    draw(curves, name, out / "advice.png")
+    draw(curves, name, out / "advice.png", unit)

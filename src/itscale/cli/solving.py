@@ -347,7 +347,7 @@ def advise(
     advice = advisor.answer(question)
     typer.echo(advising.report(where, found, question, advisor, advice, out))
     if out is not None:
-        advising.write(out, where.resolve().name, advice)
+        advising.write(out, where.resolve().name, advice, advising.unit_of(found, advisor))
         typer.echo(f"\n{out}: the tables, the picture and advice.json")
 
 

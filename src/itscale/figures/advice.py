@@ -8,16 +8,16 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from itscale.figures.style import figure, legend_below, look_of
 
 CAPTION = (
-    "Accuracy against cost per question, over {questions} questions of {benchmark}: of each rule the settings that nothing else "
+    "Accuracy against {unit} a question, over {questions} questions of {benchmark}: of each rule the settings that nothing else "
     "of it beats. Cross: the baseline. Star: the advice, whose difference to the baseline is {difference:+.1f} points."
 )
 
 
-def draw(curves: pd.DataFrame, benchmark: str, out: Path) -> None:
-    """`curves`: rows with method, cost, accuracy, difference, questions and mark (advice, baseline or none)."""
+def draw(curves: pd.DataFrame, benchmark: str, out: Path, unit: str) -> None:
+    """`curves`: rows with method, cost, accuracy, difference, questions and mark (advice, baseline or none); `unit` of the cost."""
     marked = {name: curves[curves["mark"] == name].iloc[0] for name in ("baseline", "advice")}
     advice = marked["advice"]
-    caption = CAPTION.format(questions=advice["questions"], benchmark=benchmark, difference=100 * advice["difference"])
+    caption = CAPTION.format(unit=unit, questions=advice["questions"], benchmark=benchmark, difference=100 * advice["difference"])
     with figure(out, caption, width=7.0, height=4.6) as (_, (axis,)):
         for method, rows in curves[curves["mark"].isna() | (curves["mark"] == "")].groupby("method", sort=False):
             axis.plot(rows["cost"], 100 * rows["accuracy"], label=method, markersize=3, lw=1.1, **look_of(method))
@@ -27,6 +27,6 @@ def draw(curves: pd.DataFrame, benchmark: str, out: Path) -> None:
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.set_xlabel("cost per question (log scale)")
+        axis.set_xlabel(f"{unit} a question (log scale)")
         axis.set_ylabel("accuracy (%)")
         legend_below(axis, 4)

@@ -22,12 +22,15 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
     tenths = [name for name in rows.columns if name.startswith("tenth_")]
     with figure(out, CAPTION.format(benchmark=benchmark), len(names), 4.6 * len(names), 3.4) as (_, axes):
         for axis, verifier in zip(axes, names, strict=True):
-            for index, (_, row) in enumerate(rows[rows["verifier"] == verifier].iterrows()):
-                at = np.arange(1, len(tenths) + 1) + 0.38 * (index - 0.5)
+            of = rows[rows["verifier"] == verifier]
+            width = 0.84 / max(len(of), 1)  # side by side, with room between the tenths
+            for index, (_, row) in enumerate(of.iterrows()):
+                at = np.arange(1, len(tenths) + 1) + width * (index - (len(of) - 1) / 2)
                 label = f"{row['density']} ({row['log_likelihood']:.2f})"
-                axis.bar(at, 100 * row[tenths].to_numpy(float), 0.36, color=COLOURS[index], label=label)
+                axis.bar(at, 100 * row[tenths].to_numpy(float), width, color=COLOURS[index], label=label)
             axis.axhline(100 / len(tenths), color="black", linestyle="--", linewidth=0.8)
             axis.set_title(f"verifier {verifier}" if len(names) > 1 else "", fontsize=9)
+            axis.set_xticks(range(1, len(tenths) + 1))
             axis.set_xlabel("tenth of the fitted distribution")
             axis.set_ylabel("held-out scores (%)")
             if len(rows):
