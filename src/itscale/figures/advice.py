@@ -14,7 +14,7 @@ CAPTION = (
 
 
 def draw(curves: pd.DataFrame, benchmark: str, out: Path, unit: str) -> None:
-    """`curves`: rows with method, cost, accuracy, difference, questions and mark (advice, baseline or none); `unit` of the cost."""
+    """`curves`: rows with method, cost (in `unit`), accuracy, difference, questions and mark (advice, baseline or none)."""
     marked = {name: curves[curves["mark"] == name].iloc[0] for name in ("baseline", "advice")}
     advice = marked["advice"]
     caption = CAPTION.format(unit=unit, questions=advice["questions"], benchmark=benchmark, difference=100 * advice["difference"])
