@@ -197,7 +197,9 @@ class TransformersEngine:
         allowed = penalise(logits, seen, [row.request.sampling.repetition_penalty for row in begun])
         tokens = draw(allowed, self._rules.rows(slice(rows.start, rows.stop)), numbers)
         if gauged := [i for i, row in enumerate(begun) if row.request.sampling.confidence]:
-            chosen, best = log_probabilities(logits[gauged], tokens[gauged], ALTERNATIVES)
+            # A list would copy the logits, which are a vocabulary wide.
+            part = slice(None) if len(gauged) == len(begun) else gauged
+            chosen, best = log_probabilities(logits[part], tokens[part], ALTERNATIVES)
             for i, p, mean in zip(gauged, chosen.tolist(), best.mean(1).tolist(), strict=True):
                 begun[i].gauge.add_mean(p, mean)
         ended = []

@@ -33,7 +33,7 @@ _USUAL = {
     "question": ("question", "problem", "query", "prompt", "input"),
     "level": ("level",),
     "gold": ("gold", "gold_answer", "target", "reference", "ground_truth", "reference_answer", "expected"),
-    "correct": ("correct", "is_correct"),
+    "correct": ("correct", "is_correct", "verdict"),
     "text": ("text", "completion", "completions", "output", "outputs", "response", "responses", "generation", "generations"),
     "answer": ("answer", "extracted_answer"),
     "sample": ("sample",),

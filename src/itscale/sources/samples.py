@@ -37,7 +37,8 @@ _OF_QUESTION = ("problem_id", "question", "level", "gold")
 _SHARED = ("prompt_tokens", "cached_prompt_tokens", "finish_reason", "chain", "round")
 _CUT_OFF = ("length", "max_tokens", "max_length", "model_length", "token_limit")
 _TRUE = ("true", "1", "1.0", "correct", "c", "yes", "right")
-_FALSE = ("false", "0", "0.0", "incorrect", "wrong", "i", "no")
+# The last two are verdicts of a pool that this project wrote.
+_FALSE = ("false", "0", "0.0", "incorrect", "wrong", "i", "no", "unanswered", "timeout")
 # Where a row came from, for messages.
 _FILE, _ROW = "file", "row"
 
