@@ -20,6 +20,12 @@ from itscale.errors import UserError
 _NAME = "itscale_grouped"
 _ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 _ROOM = 64  # columns at least between two moves of the whole cache
+# A processor waits for memory while it decodes: rows are read in parts, each as far back as its longest row begins.
+_PART = 8
+_WIDE = 256  # columns; narrower keys are read as fast at once
+
+
+_attend = torch.nn.functional.scaled_dot_product_attention
 
 
 def grouped_attention(
@@ -37,7 +43,16 @@ def grouped_attention(
     if length > 1 or heads == groups or options.get("position_bias") is not None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
     shared = query.reshape(batch, groups, heads // groups, width)
-    out = torch.nn.functional.scaled_dot_product_attention(shared, key, value, attn_mask=attention_mask, scale=scaling)
+    if attention_mask is None or key.device.type != "cpu" or key.shape[2] < _WIDE or attention_mask.dtype != torch.bool:
+        out = _attend(shared, key, value, attn_mask=attention_mask, scale=scaling)
+    else:
+        begins = attention_mask[:, 0, 0].int().argmax(1)
+        out = shared.new_empty(*shared.shape[:3], value.shape[-1])
+        for start in range(0, batch, _PART):
+            rows = slice(start, start + _PART)
+            used = slice(int(begins[rows].min()), None)
+            mask = attention_mask[rows, ..., used]
+            out[rows] = _attend(shared[rows], key[rows, :, used], value[rows, :, used], attn_mask=mask, scale=scaling)
     return out.reshape(batch, 1, heads, value.shape[-1]), None
 
 
@@ -195,6 +210,19 @@ class RowCache(Cache):
         if not left:
             self.end = 0
         return order
+
+    @torch.inference_mode()
+    def sort(self) -> list[int]:
+        """Put rows in order of falling length, so that neighbours begin alike. Returns the old number of each row."""
+        order = self.lengths.argsort(descending=True, stable=True)
+        moved = (order != torch.arange(self.rows)).nonzero()[:, 0]
+        if len(moved):
+            used = slice(self.begin, self.end)
+            for layer in self.layers:
+                for part in (layer.keys[:, :, used], layer.values[:, :, used]):
+                    part[moved] = part[order[moved]]
+            self.lengths = self.lengths[order]
+        return order.tolist()
 
     def _move(self, rows: int, longest: int) -> None:
         """Take buffers for `rows` rows, and for prompts of `longest` tokens and the columns in use, with room to go on."""

@@ -180,6 +180,9 @@ class TransformersEngine:
         self._ruled()
         new = range(begun, len(self._rows))
         self._extend(torch.stack([self._prefilled[self._rows[i].request.prompt_ids].logits for i in new]), new)
+        if self._rows:
+            self._rows = [self._rows[i] for i in self._cache.sort()]
+            self._ruled()
 
     def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> None:
         pad = next(iter(self._stops))
