@@ -253,8 +253,18 @@ def test_a_model_that_never_ends_a_text_is_refused(model, tmp_path):
         pass
 
 
-@pytest.mark.parametrize("window", [None, 6], ids=["whole", "sliding window"])
-def test_rows_that_come_and_go_are_those_of_a_model_alone(window, tmp_path):
+@pytest.mark.parametrize(
+    ("window", "sums", "slots"),
+    [
+        (None, (2, 40, 3, 25, 1, 70, 9, 12), 3),
+        (6, (2, 40, 3, 25, 1, 70, 9, 12), 3),
+        # Wide enough to be read in parts, each as far back as its longest row begins.
+        (None, (130, 2, 160, 40, 3, 25, 1, 70, 9, 12, 90, 5, 150, 30), 10),
+        (200, (130, 2, 160, 40, 3, 25, 1, 70, 9, 12, 90, 5, 150, 30), 10),
+    ],
+    ids=["whole", "sliding window", "in parts", "in parts, sliding window"],
+)
+def test_rows_that_come_and_go_are_those_of_a_model_alone(window, sums, slots, tmp_path):
     """Grouped queries, prompts of other lengths, rows that begin while others run, buffers that move."""
     tokenizer = build_tokenizer()
     options = {
@@ -270,13 +280,13 @@ def test_rows_that_come_and_go_are_those_of_a_model_alone(window, tmp_path):
         vocab_size=len(tokenizer),
         sliding_window=window,
         eos_token_id=tokenizer.eos_token_id,
-        max_position_embeddings=512,
+        max_position_embeddings=640,
     )
     reference = MistralForCausalLM(config).eval()
     reference.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    questions = ["+".join(["7"] * n) for n in (2, 40, 3, 25, 1, 70, 9, 12)]
-    with open_engine(EngineSettings(str(tmp_path), "transformers", batch_size=3)) as engine:
+    questions = ["+".join(["7"] * n) for n in sums]
+    with open_engine(EngineSettings(str(tmp_path), "transformers", batch_size=slots)) as engine:
         asked = [
             Request(f"{i}", engine.encode(q, None), Sampling(temperature=0.0, max_tokens=15 + 11 * i), i)
             for i, q in enumerate(questions)
