@@ -30,8 +30,8 @@ def plan(
         "profiles/slurm"
     ),
 ) -> None:
-    """Print jobs, tokens, GPU-hours and disk of a configuration, from the lengths and speeds that it states; run nothing."""
-    from itscale.dag.planning import disk_gb, job_counts, pool_costs, read_configuration, workflow_folder
+    """Print jobs, tokens, hours and disk of a configuration, from the lengths and speeds that it states; run nothing."""
+    from itscale.dag.planning import disk_gb, job_counts, pool_costs, read_configuration, training_tokens, workflow_folder
 
     folder = workflow_folder() if folder is None else folder
     default = folder / "config" / "config.yaml"
@@ -59,7 +59,9 @@ def plan(
         config["models"]["generator"] = generator
     costs = pool_costs(config)
     print(f"\nGenerator {config['models']['generator']}, assumed lengths and speeds (none of them measured here):")
-    print(f"{'pool':32s}{'samples':>10s}{'M tokens':>10s}{'GPU-hours, drawing':>20s}{'scoring':>10s}")
+    alone = config["engine"]["name"] == "transformers"  # its jobs ask for a core each and no GPU
+    hours = "hours" if alone else "GPU-hours"
+    print(f"{'pool':32s}{'samples':>10s}{'M tokens':>10s}{hours + ', drawing':>20s}{'scoring':>10s}")
     for c in costs:
         label = f"{c.benchmark}, {c.kind}"
         print(f"{label:32s}{c.samples:10d}{c.tokens / 1e6:10.1f}{c.drawing_gpu_hours:20.1f}{c.scoring_gpu_hours:10.1f}")
@@ -67,12 +69,17 @@ def plan(
     samples, tokens = sum(c.samples for c in costs), sum(c.tokens for c in costs)
     print(f"{'all':32s}{samples:10d}{tokens / 1e6:10.1f}{drawing:20.1f}{scoring:10.1f}")
     models, pools = disk_gb(config, costs)
-    print(f"\n{drawing + scoring:.0f} GPU-hours; disk: models {models:.0f} GB, results {pools:.1f} GB.")
-    print("Beside that: grading (CPU), the predictor's training (one GPU, hours), calibration and replays (CPU, minutes).")
+    needed = f"{drawing + scoring:.1f} hours on one core, as many jobs at once as --cores says" if alone else None
+    print(f"\n{needed or f'{drawing + scoring:.0f} GPU-hours'}; disk: models {models:.0f} GB, results {pools:.1f} GB.")
+    where = "CPU, minutes" if alone else "one GPU, hours"
+    print(f"Beside that: grading (CPU), the predictor's training ({where}), calibration and replays (CPU, minutes).")
     if training := sum(counts.get(rule, 0) for rule in ("train_on_votes", "try_learning_rate")):
         steps, prompts = (config["testtime"]["settings"][key] for key in ("steps", "prompts"))
+        drawn = training_tokens(config, training)
+        cost = "" if drawn is None else f", at most {drawn / 1e6:.1f} M tokens"
+        place = "" if alone else ", one GPU each"
         print(
-            f"Test-time training: {training} runs of {steps} steps of {prompts} prompts, one GPU each; the pools are not its own."
+            f"Test-time training: {training} runs of {steps} steps of {prompts} prompts{place}{cost}; the pools are not its own."
         )
         _print_memory(config)
     if counts.get("live_run"):

@@ -100,6 +100,20 @@ def pool_costs(config: dict[str, Any]) -> list[PoolCost]:
     return costs
 
 
+def training_tokens(config: dict[str, Any], runs: int) -> float | None:
+    """Tokens at most of so many runs of test-time training, rollouts and evaluations; None where a length is not stated."""
+    testtime, datasets = config["testtime"], config["datasets"]
+    settings, evaluation = testtime["settings"], testtime["evaluation"]
+    votes = [run.get("vote", {}) for run in testtime["runs"].values()]
+    most = max((vote.get("n_max", vote.get("n", 0)) for vote in votes), default=0)
+    sources = [datasets.get(testtime[key], {}) for key in ("trained", "untouched")]
+    if not all({"questions", "answer_tokens"} <= set(source) for source in sources):
+        return None
+    evaluations = 1 + math.ceil(settings["steps"] / evaluation["every"])
+    read = evaluations * evaluation["samples"] * sum(s["questions"] * s["answer_tokens"] for s in sources)
+    return float(runs * (settings["steps"] * settings["prompts"] * most * sources[0]["answer_tokens"] + read))
+
+
 def run_memory(config: dict[str, Any], run: str) -> dict[str, float] | None:
     """GB by part that a run of test-time training takes at its highest point, the engine beside it included.
 
