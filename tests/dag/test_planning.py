@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from itscale.dag.planning import read_configuration, run_memory
+from itscale.dag.planning import read_configuration, run_memory, training_tokens
 from itscale.errors import UserError
 from itscale.models.footprint import RESERVE, Shape, training_memory
 
@@ -70,3 +70,11 @@ PLAIN = {"mixed": False, "checkpointing": False}
 def test_stated_memory_is_within_15_percent_of_what_was_measured(shape, options, peak):
     stated = sum(training_memory(Shape.read(shape, ""), **options).values()) / 1e9
     assert stated == pytest.approx(peak, rel=0.15)
+
+
+def test_a_training_draws_its_votes_and_its_evaluations():
+    """Five steps of four questions with at most 16 votes; 20 + 80 questions answered before and after; 250 tokens each."""
+    config = read_configuration([ROOT / "config" / name for name in ("config.yaml", "laptop.yaml")])
+    assert training_tokens(config, runs=2) == 2 * (5 * 4 * 16 + 2 * (20 + 80)) * 250
+    del config["datasets"]["predictor_train"]["answer_tokens"]
+    assert training_tokens(config, runs=2) is None

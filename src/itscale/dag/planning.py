@@ -104,7 +104,8 @@ def training_tokens(config: dict[str, Any], runs: int) -> float | None:
     """Tokens at most of so many runs of test-time training, rollouts and evaluations; None where a length is not stated."""
     testtime, datasets = config["testtime"], config["datasets"]
     settings, evaluation = testtime["settings"], testtime["evaluation"]
-    votes = [run.get("vote", {}) for run in testtime["runs"].values()]
+    names = testtime["default"] if runs == len(testtime["default"]) else testtime["runs"]
+    votes = [testtime["runs"][name].get("vote", {}) for name in names]
     most = max((vote.get("n_max", vote.get("n", 0)) for vote in votes), default=0)
     sources = [datasets.get(testtime[key], {}) for key in ("trained", "untouched")]
     if not all({"questions", "answer_tokens"} <= set(source) for source in sources):
