@@ -225,14 +225,18 @@ class RowCache(Cache):
         return order.tolist()
 
     def _move(self, rows: int, longest: int) -> None:
-        """Take buffers for `rows` rows, and for prompts of `longest` tokens and the columns in use, with room to go on."""
+        """Make room for `rows` rows, prompts of `longest` tokens and the columns in use, in these buffers where they are enough."""
         begin, end = self.begin, self.end
         self.end = max(end - begin, longest)
+        there = slice(self.end - (end - begin), self.end)
+        fits = rows <= self._height and self.end + _ROOM <= self._columns
         columns = self.end + max(_ROOM, self.end // 2)
         kept = self._height if rows <= self._height else min(self.limit, max(rows, 2 * self._height))
         for layer in self.layers:
             for name in ("keys", "values"):
                 old = getattr(layer, name)
-                new = old.new_zeros(kept, old.shape[1], columns, old.shape[3])  # masked is not unread: no NaN may lie there
-                new[: self.rows, :, self.end - (end - begin) : self.end] = old[: self.rows, :, begin:end]
+                # Masked is not unread: no NaN may lie in a new buffer.
+                new = old if fits else old.new_zeros(kept, old.shape[1], columns, old.shape[3])
+                part = old[: self.rows, :, begin:end]
+                new[: self.rows, :, there] = part.clone() if fits else part
                 setattr(layer, name, new)
