@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from itscale.data.records import Pool, Unit
+from itscale.drivers.prefixes import Prefixes, fits
 from itscale.drivers.replay import known_features, orders_of, refuse_misfit, replay_rows, visible
 from itscale.policies.protocol import Batch, Policy
 
@@ -69,6 +70,7 @@ class Limits:
         self._folds = [np.flatnonzero(fold[self._problem] == k) for k in range(int(fold.max(initial=0)) + 1)]
         self._chosen: dict[Any, np.ndarray] = {}
         self._upto: dict[str, np.ndarray] = {}
+        self._prefixes: Prefixes | None = None
 
     def of(self, policies: list[Policy], limits: np.ndarray) -> Spent:
         """What a rule does under each of `limits` [N], which do not exceed its own.
@@ -77,12 +79,26 @@ class Limits:
             policies: the rule as bound for each fold; folds for which it is the same are replayed as one.
         """
         if self.pool.unit is Unit.SAMPLE and not getattr(policies[0], "limit_shapes", False):
-            drawn = np.minimum(self._drive(policies)[0], limits[:, None])
+            drawn = np.minimum(self._drawn(policies), limits[:, None])
             # Answers of the longest prefix that is needed hold those of the others.
             right = self._right(policies[0])[np.arange(len(self._row)), drawn - 1]
             return self._means(right, drawn)
         found = [self._drive([with_limit(policy, int(limit)) for policy in policies]) for limit in limits]
         return self._means(np.stack([correct for _, correct in found]), np.stack([drawn for drawn, _ in found]))
+
+    def _drawn(self, policies: list[Policy]) -> np.ndarray:
+        """Samples drawn [B]."""
+        if not fits(policies[0], *self._order.shape):
+            return self._drive(policies)[0]
+        refuse_misfit(policies[0], self.pool)
+        features = known_features(policies[0], self.pool)
+        if self._prefixes is None:
+            self._prefixes = Prefixes(self._whole(self.pool.size))
+        drawn = np.empty(len(self._row), np.int64)
+        for policy, folds in _alike(policies):
+            rows = np.sort(np.concatenate([self._folds[k] for k in folds]))
+            drawn[rows] = self._prefixes.drawn(policy, rows, {name: values[self._row[rows]] for name, values in features.items()})
+        return drawn
 
     def _drive(self, policies: list[Policy]) -> tuple[np.ndarray, np.ndarray]:
         """Samples drawn [B], and whether the answer is right [B]."""
@@ -100,19 +116,24 @@ class Limits:
         select = (type(policy).select, *(getattr(policy, name) for name in getattr(policy, "selects_by", ())))
         known = self._chosen.get(select)
         if known is None or known.shape[1] < policy.limit:
-            order = self._order[:, : policy.limit]
-            cluster, score, tokens, correct = (
-                values[self._row[:, None], order]
-                for values in (self.pool.cluster, self.pool.score, self.pool.completion_tokens, self.pool.correct)
-            )
-            rows = np.arange(len(self._row))
-            whole, state = Batch(rows, cluster, score, tokens), policy.init(len(rows))
-            known = np.empty(order.shape, bool)
+            rows, whole = np.arange(len(self._row)), self._whole(policy.limit)
+            correct, state = self._in_order(self.pool.correct, policy.limit), policy.init(len(rows))
+            known = np.empty(correct.shape, bool)
             for n in range(1, policy.limit + 1):
                 column = policy.select(state, visible(whole, rows, np.full(len(rows), n)))
                 known[:, n - 1] = np.where(column >= 0, correct[rows, np.maximum(column, 0)], False)
             self._chosen[select] = known
         return known
+
+    def _whole(self, size: int) -> Batch:
+        """The first `size` samples of every replay."""
+        pool = self.pool
+        shown = (self._in_order(values, size) for values in (pool.cluster, pool.score, pool.completion_tokens))
+        return Batch(np.full(len(self._row), size), *shown)
+
+    def _in_order(self, values: np.ndarray, size: int) -> np.ndarray:
+        """Values [R, K] of the pool's rows as the replays come upon them, [B, size]."""
+        return values[self._row[:, None], self._order[:, :size]]
 
     def _means(self, right: np.ndarray, drawn: np.ndarray) -> Spent:
         """Means per question of what replays [N, B] answered and drew."""

@@ -97,6 +97,7 @@ class ConfidentShare:
     needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "self_consistency"
     scale: ClassVar[str] = "weights"
+    reads_sums: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_counts("asc_conf", n_max=self.n_max, n_min=self.n_min)
@@ -116,11 +117,18 @@ class ConfidentShare:
         return Weights(np.zeros((rows, 0)), np.zeros(rows))
 
     def step(self, state: "Weights", batch: Batch, seen: np.ndarray) -> tuple["Weights", Decision]:
-        state = add_weights(state, batch, seen)
+        state = self.see(state, batch, seen)
+        return state, self.look(state, batch)
+
+    @staticmethod
+    def see(state: "Weights", batch: Batch, seen: np.ndarray) -> "Weights":
+        return add_weights(state, batch, seen)
+
+    def look(self, state: "Weights", batch: Batch) -> Decision:
         leading = state.of_answer.max(axis=1, initial=0.0)
         met = (leading > 0) & (leading >= self.share * state.total - 1e-12) & (batch.n >= self.n_min)
         want = np.where(met, batch.n, np.maximum(batch.n + 1, self.n_min))
-        return state, stop_or_limit(batch.n, want, self.n_max, Reason.SHARE, met)
+        return stop_or_limit(batch.n, want, self.n_max, Reason.SHARE, met)
 
     def select(self, state: "Weights", batch: Batch) -> np.ndarray:
         return heaviest(batch.cluster, np.nan_to_num(batch.score))

@@ -12,14 +12,11 @@ from itscale.policies.calibration import Calibration, Ends, Moments
 from itscale.policies.protocol import (
     Batch,
     Decision,
-    NoState,
     Reason,
     best_scored,
     check_counts,
     decide,
     stop_or_limit,
-    take,
-    usable_scores,
 )
 from itscale.theory import betafit, inflated, truncnormal
 
@@ -27,38 +24,6 @@ from itscale.theory import betafit, inflated, truncnormal
 NORMAL, BETA, INFLATED = "truncated normal", "beta", "beta with atoms"
 # How many scores the released code fits, by its maximum number of samples.
 PUBLISHED_PEEKS = {8: 3, 16: 5, 32: 10, 64: 20}
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreThreshold:
-    """Stop at the first answered sample whose score reaches s_min, or at n_max; answer with the best score."""
-
-    s_min: float
-    n_max: int
-    unit: ClassVar[Unit] = Unit.SAMPLE
-    needs_scores: ClassVar[bool] = True
-    needs_features: ClassVar[tuple[str, ...]] = ()
-    family: ClassVar[str] = "best_of_n"
-
-    def __post_init__(self) -> None:
-        check_counts("score_threshold", n_max=self.n_max)
-
-    @property
-    def limit(self) -> int:
-        return self.n_max
-
-    def bind(self, known: Calibration) -> Self:
-        return self
-
-    def init(self, rows: int) -> NoState:
-        return NoState()
-
-    def step(self, state: NoState, batch: Batch, seen: np.ndarray) -> tuple[NoState, Decision]:
-        reached = usable_scores(batch).max(axis=1, initial=-np.inf) >= self.s_min
-        return state, stop_or_limit(batch.n, np.where(reached, batch.n, batch.n + 1), self.n_max, Reason.THRESHOLD, reached)
-
-    def select(self, state: NoState, batch: Batch) -> np.ndarray:
-        return best_scored(batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +57,59 @@ def add_scores(state: Scores, batch: Batch, seen: np.ndarray) -> Scores:
     inner = np.where(low | high, 0.0, score)
     return Scores(
         state.count + new.sum(axis=1),
-        state.total + score.sum(axis=1),
-        state.square + (score**2).sum(axis=1),
+        _plus(state.total, score),
+        _plus(state.square, score**2),
         np.maximum(state.best, usable.max(axis=1, initial=-np.inf)),
         state.low + low.sum(axis=1),
         state.high + high.sum(axis=1),
-        state.inner_total + inner.sum(axis=1),
-        state.inner_square + (inner**2).sum(axis=1),
+        _plus(state.inner_total, inner),
+        _plus(state.inner_square, inner**2),
     )
+
+
+def _plus(total: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Sums [B] with values [B, K], one after the other, so that it is the same number however many are added at once."""
+    for column in values.T:
+        total = total + column
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreThreshold:
+    """Stop at the first answered sample whose score reaches s_min, or at n_max; answer with the best score."""
+
+    s_min: float
+    n_max: int
+    unit: ClassVar[Unit] = Unit.SAMPLE
+    needs_scores: ClassVar[bool] = True
+    needs_features: ClassVar[tuple[str, ...]] = ()
+    family: ClassVar[str] = "best_of_n"
+    reads_sums: ClassVar[bool] = True
+    see = staticmethod(add_scores)
+
+    def __post_init__(self) -> None:
+        check_counts("score_threshold", n_max=self.n_max)
+
+    @property
+    def limit(self) -> int:
+        return self.n_max
+
+    def bind(self, known: Calibration) -> Self:
+        return self
+
+    def init(self, rows: int) -> Scores:
+        return no_scores(rows)
+
+    def step(self, state: Scores, batch: Batch, seen: np.ndarray) -> tuple[Scores, Decision]:
+        state = self.see(state, batch, seen)
+        return state, self.look(state, batch)
+
+    def look(self, state: Scores, batch: Batch) -> Decision:
+        reached = state.best >= self.s_min
+        return stop_or_limit(batch.n, np.where(reached, batch.n, batch.n + 1), self.n_max, Reason.THRESHOLD, reached)
+
+    def select(self, state: Scores, batch: Batch) -> np.ndarray:
+        return best_scored(batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +127,7 @@ class _Fitted:
     needs_scores: ClassVar[bool] = True
     scale: ClassVar[str] = "unit"
     family: ClassVar[str] = "best_of_n"
+    see = staticmethod(add_scores)
 
     @property
     def limit(self) -> int:
@@ -137,7 +148,7 @@ class _Fitted:
 
     def pooled(self, state: Scores, batch: Batch) -> truncnormal.Fit:
         """The conjugate MAP fit: scores and pseudo-samples together."""
-        return truncnormal.fit(*self.pooled_moments(state, batch))
+        return _conjugate(np.stack(self.pooled_moments(state, batch)).tobytes())
 
     def pooled_moments(self, state: Scores, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Mean [B] and mean square [B] of scores and pseudo-samples together."""
@@ -159,6 +170,12 @@ class _Fitted:
         sd = np.clip(batch.features["score_sd"], 1e-3, 0.999 * np.sqrt(mean * (1 - mean)))
         known = ~np.isnan(mean + sd)
         return np.where(known, mean, average[0]), np.where(known, mean**2 + sd**2, average[1])
+
+
+@lru_cache(maxsize=8)
+def _conjugate(data: bytes) -> truncnormal.Fit:
+    """The fit of (mean, mean square), [2, B] as bytes: the same prefixes' for all cells of a grid, and for several rules."""
+    return truncnormal.fit(*np.frombuffer(data).reshape(2, -1))
 
 
 @lru_cache(maxsize=8)
@@ -211,6 +228,10 @@ class OptScale(_Fitted):
         return self.variant == "paper"
 
     @property
+    def reads_sums(self) -> bool:
+        return self.variant != "paper"
+
+    @property
     def first(self) -> int:
         """Samples before the first look."""
         if self.variant != "paper":
@@ -222,13 +243,16 @@ class OptScale(_Fitted):
             return state, decide(batch.n, np.full_like(batch.n, self.first), self.n_max, Reason.ENOUGH)
         if self.variant == "paper" and (seen > 0).all():  # the one fit was made before: its N* are here
             return state, stop_or_limit(batch.n, batch.n, self.n_max, Reason.ENOUGH, batch.n < self.n_max)
-        state = add_scores(state, batch, seen)
+        state = self.see(state, batch, seen)
+        return state, self.look(state, batch)
+
+    def look(self, state: Scores, batch: Batch) -> Decision:
         needed = self.needed(state, batch)
         enough = batch.n >= needed
         if self.variant != "paper":
             look = np.where(batch.n < 4, batch.n + 1, np.ceil(self.growth * batch.n).astype(np.int64))
             needed = np.where(enough, batch.n, np.minimum(needed, np.maximum(look, batch.n + 1)))
-        return state, stop_or_limit(batch.n, np.maximum(needed, batch.n), self.n_max, Reason.ENOUGH, enough)
+        return stop_or_limit(batch.n, np.maximum(needed, batch.n), self.n_max, Reason.ENOUGH, enough)
 
     def needed(self, state: Scores, batch: Batch) -> np.ndarray:
         """N* [B] from the statistics of the scores; n_max where nothing is known."""
@@ -274,6 +298,7 @@ class Pandora(_Fitted):
     """
 
     cost: float
+    reads_sums: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_counts("pandora", n_max=self.n_max)
@@ -285,12 +310,12 @@ class Pandora(_Fitted):
     def step(self, state: Scores, batch: Batch, seen: np.ndarray) -> tuple[Scores, Decision]:
         if not batch.n.any():
             return state, decide(batch.n, np.ones_like(batch.n), self.n_max, Reason.RESERVATION)
-        state = add_scores(state, batch, seen)
-        stop = batch.n >= self.n_max
-        met = np.zeros(len(batch.n), bool)
-        rows = np.flatnonzero(~stop)
-        met[rows] = self.gain(take(state, rows), batch.rows(rows)) <= self.cost
-        return state, stop_or_limit(batch.n, np.where(met, batch.n, batch.n + 1), self.n_max, Reason.RESERVATION, met)
+        state = self.see(state, batch, seen)
+        return state, self.look(state, batch)
+
+    def look(self, state: Scores, batch: Batch) -> Decision:
+        met = (self.gain(state, batch) <= self.cost) & (batch.n < self.n_max)
+        return stop_or_limit(batch.n, np.where(met, batch.n, batch.n + 1), self.n_max, Reason.RESERVATION, met)
 
     def gain(self, state: Scores, batch: Batch) -> np.ndarray:
         """E[(S - best)^+] [B] of one more sample."""
@@ -318,6 +343,8 @@ class PandoraByData:
     needs_scores: ClassVar[bool] = True
     needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "best_of_n"
+    reads_sums: ClassVar[bool] = True
+    see = staticmethod(add_scores)
 
     def __post_init__(self) -> None:
         check_counts("pandora_by_data", n_max=self.n_max)
@@ -334,14 +361,17 @@ class PandoraByData:
     def bind(self, known: Calibration) -> Self:
         return replace(self, scores=known.scores)
 
-    def init(self, rows: int) -> NoState:
-        return NoState()
+    def init(self, rows: int) -> Scores:
+        return no_scores(rows)
 
-    def step(self, state: NoState, batch: Batch, seen: np.ndarray) -> tuple[NoState, Decision]:
-        best = usable_scores(batch).max(axis=1, initial=-np.inf)
-        met = np.isfinite(best)
-        met[met] = self.gain(best[met], (~np.isnan(batch.score[met])).sum(axis=1)) <= self.cost
-        return state, stop_or_limit(batch.n, np.where(met, batch.n, batch.n + 1), self.n_max, Reason.RESERVATION, met)
+    def step(self, state: Scores, batch: Batch, seen: np.ndarray) -> tuple[Scores, Decision]:
+        state = self.see(state, batch, seen)
+        return state, self.look(state, batch)
+
+    def look(self, state: Scores, batch: Batch) -> Decision:
+        met = np.isfinite(state.best)
+        met[met] = self.gain(state.best[met], state.count[met]) <= self.cost
+        return stop_or_limit(batch.n, np.where(met, batch.n, batch.n + 1), self.n_max, Reason.RESERVATION, met)
 
     def gain(self, best: np.ndarray, scored: np.ndarray) -> np.ndarray:
         """Upper bound [B] of the expected excess over the best score [B] of so many scored samples [B]."""
@@ -356,7 +386,7 @@ class PandoraByData:
         mean_square = weight * (square - 2 * best * total + count * best**2)
         return mean + self.bonus * np.sqrt(np.maximum(mean_square - mean**2, 0.0) / (self.n0 + scored))
 
-    def select(self, state: NoState, batch: Batch) -> np.ndarray:
+    def select(self, state: Scores, batch: Batch) -> np.ndarray:
         return best_scored(batch)
 
 

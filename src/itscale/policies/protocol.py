@@ -80,7 +80,9 @@ class Policy(Protocol):
     that can exist in a replay only, because it reads what no live run knows, carries a class attribute `replay_only = True`. A
     rule that reads the scores of its first samples only carries `scores_read`, their number: the others are not scored.
     A rule to which its limit is more than a cap (drivers/limits.py) carries `limit_shapes = True`, and one whose `select` reads
-    settings carries their names, `selects_by`.
+    settings carries their names, `selects_by`. A rule whose `step` reads the samples through running sums alone carries
+    `reads_sums = True` and has the two halves of its step: `see(state, batch, seen)`, the sums with what has arrived, and
+    `look(state, batch)`, the decision, which reads of the batch `n` and `features` only.
     """
 
     unit: Unit

@@ -29,6 +29,8 @@ class Looks:
     needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "self_consistency"
     reason: ClassVar[Reason] = Reason.CONFIDENT
+    reads_sums: ClassVar[bool] = True
+    see = staticmethod(count_votes)
 
     def __post_init__(self) -> None:
         check_counts("a vote", n_max=self.n_max, n_min=self.n_min)
@@ -46,11 +48,14 @@ class Looks:
         return empty_tally(rows)
 
     def step(self, state: Tally, batch: Batch, seen: np.ndarray) -> tuple[Tally, Decision]:
-        state = count_votes(state, batch, seen)
+        state = self.see(state, batch, seen)
+        return state, self.look(state, batch)
+
+    def look(self, state: Tally, batch: Batch) -> Decision:
         met = (state.first > 0) & (batch.n >= self.n_min)
         met[met] = self.trusted(take(state, met), batch, np.flatnonzero(met))
         want = np.where(met, batch.n, np.maximum(self.next_look(batch.n), self.n_min))
-        return state, stop_or_limit(batch.n, want, self.n_max, self.reason, met)
+        return stop_or_limit(batch.n, want, self.n_max, self.reason, met)
 
     def next_look(self, n: np.ndarray) -> np.ndarray:
         """How many samples [B] the look after the one at n [B] waits for."""
@@ -150,6 +155,7 @@ class Certified(Vote):
     """
 
     delta: float
+    reads_sums: ClassVar[bool] = False  # it asks in which order the answers appeared
 
     def __post_init__(self) -> None:
         Vote.__post_init__(self)

@@ -378,8 +378,7 @@ class _Table:
     def _fixed(self, rows: np.ndarray) -> int | None:
         """The place among the rows of the setting that was fixed beforehand, under the largest limit."""
         wanted = fixed_beforehand(self.slug[rows[0]])
-        same = [i for i, row in enumerate(rows) if wanted.items() <= self.settings(row).items()]
-        return same[-1] if same else None
+        return next((i for i in range(len(rows) - 1, -1, -1) if wanted.items() <= self.settings(rows[i]).items()), None)
 
     def rank(self, choice: Choice, question: Question) -> tuple[float, ...]:
         """What comes first among the picks of several rules."""

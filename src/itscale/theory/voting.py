@@ -136,14 +136,15 @@ def dirichlet_mode_posterior(counts: np.ndarray, options: int, alpha: float = 1.
     that is shared by rows through the number of answers with each count; absolute error below 1e-5. Ties share the leader.
     """
     counts = np.asarray(counts)
-    rows, columns = counts.shape
-    if columns == 0:
+    rows = len(counts)
+    if counts.shape[1] == 0:
         return np.full(rows, 1.0 / options)
     first = counts.max(axis=1)
     votes = int(first.max(initial=0))
     log_cdf, log_density = _gamma_grid(int(2 ** np.ceil(np.log2(votes + 1))), float(alpha))
-    others = np.zeros((rows, len(log_cdf)))  # how many of the other answers have v votes
-    np.add.at(others, (np.repeat(np.arange(rows), columns), counts.ravel()), 1.0)
+    place = np.arange(rows)[:, None] * len(log_cdf) + counts
+    # How many of the other answers have v votes.
+    others = np.bincount(place.ravel(), minlength=rows * len(log_cdf)).reshape(rows, len(log_cdf)).astype(float)
     others[:, 0] = np.maximum(options - (counts > 0).sum(axis=1), 0)
     others[np.arange(rows), first] -= 1
     others = np.maximum(others, 0)
