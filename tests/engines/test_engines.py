@@ -16,7 +16,7 @@ from itscale.data.records import SAMPLES, Problem, read_table, write_problems
 from itscale.engines import EngineSettings, open_engine
 from itscale.engines import transformers as transformers_engine
 from itscale.engines.cache import prefill, refuse_other_memory
-from itscale.engines.protocol import Finish, Request, Sampling
+from itscale.engines.protocol import Finish, Request, Sampling, reading
 from itscale.errors import UserError
 from itscale.toytask import language_model
 from itscale.toytask.tokenizer import build_tokenizer
@@ -223,6 +223,22 @@ def test_tokens_under_way_are_counted_while_they_are_drawn(engine):
         engine.poll()
         seen.append(engine.under_way())
     assert max(seen) > 4 and seen[-1] == 0
+
+
+def test_prompts_are_read_a_pass_at_a_time_and_counted_before_a_token_is_drawn(model, monkeypatch):
+    found = []
+    for pass_tokens in (8192, 1):  # all prompts in one pass, and each in one of its own
+        monkeypatch.setattr(transformers_engine, "_PREFILL", pass_tokens)
+        with open_engine(EngineSettings(str(model), "transformers", batch_size=64)) as engine:
+            asked, read, done = requests(engine, "p", Sampling(max_tokens=12)), [], {}
+            engine.submit(asked)
+            while engine.outstanding:
+                done |= {c.request_id: c.token_ids for c in engine.poll()}
+                if not engine.under_way() and not done:
+                    read.append(reading(engine)["prompts"])
+            found.append(done)
+            assert reading(engine) == {"prompts": len({r.prompt_ids for r in asked})}
+    assert read == list(range(1, len(QUESTIONS))) and found[0] == found[1]
 
 
 def test_every_stop_token_of_tokenizer_and_configuration_counts(model, tmp_path):

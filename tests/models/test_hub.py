@@ -149,6 +149,31 @@ def test_without_a_network_it_says_so(tmp_path):
     assert done.returncode == 1 and "run this step where there is a network" in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("error", "times"),
+    [(ConnectionError("no route"), 4), (None, 3), (UserError("there is no such revision"), 1)],
+    ids=["never", "later", "for good"],
+)
+def test_only_a_hub_that_does_not_answer_is_asked_again(monkeypatch, capsys, error, times):
+    waits, asked = [], []
+    monkeypatch.setattr("tenacity.nap.time.sleep", waits.append)
+
+    def read() -> str:
+        asked.append(1)
+        with hub.hub_errors("model tiny", "org/tiny"):
+            if error is not None or len(asked) < 3:
+                raise error or ConnectionError("no route")
+        return "read"
+
+    if error is None:
+        assert hub.patiently(read) == "read"
+    else:
+        with pytest.raises(UserError, match=r"the hub cannot be reached|no such revision"):
+            hub.patiently(read)
+    assert len(asked) == times and len(waits) == times - 1 and waits == sorted(waits)
+    assert capsys.readouterr().err.count("the hub does not answer") == times - 1
+
+
 def test_a_local_folder_needs_no_revision_and_must_be_whole(folder, tmp_path):
     fetch_model(ModelSource(str(folder)), "model tiny", tmp_path / "out")
     assert (tmp_path / "out" / "config.json").resolve() == folder / "config.json"

@@ -25,6 +25,7 @@ from itscale.report.choices import command
 from itscale.report.page import MAX_ROWS, build, with_intervals
 
 ROOT = Path(__file__).resolve().parents[2]
+_ENDS = (("_low", -0.001), ("_high", 0.001))
 TABLES_OF = {"accuracy_tokens": "main", "accuracy_n": "curves", "arrival_order": "arrival"}
 
 
@@ -75,6 +76,10 @@ def results(tmp_path_factory) -> Path:
     main.to_csv(tables / "test" / "main.csv", index=False)
     curves.to_csv(tables / "curves.csv", index=False)
     pd.DataFrame({"x": range(MAX_ROWS + 7)}).to_csv(tables / "long.csv", index=False)
+    (folder / "real_model").mkdir()
+    answer = {"method": "ASC", "samples": 3.25, "saving": 0.41, "difference": -0.004}
+    answer |= {f"{name}{end}": answer[name] + shift for name in ("saving", "difference") for end, shift in _ENDS}
+    pd.DataFrame([answer]).to_csv(folder / "real_model" / "answers.csv", index=False)
     accuracy_tokens.draw(main, "test", folder / "figures" / "accuracy_tokens.pdf")
     accuracy_n.draw(curves, "test", folder / "figures" / "accuracy_n.pdf")
 
@@ -111,6 +116,10 @@ def page(results, tmp_path_factory) -> Path:
     path = results.parent / "report.html"
     path.write_text(text)
     return path
+
+
+def test_the_summary_has_the_real_models_sentence_as_SUMMARY_has_it(page):
+    assert "<li>A real model (GSM8K, examples/gsm8k-8-samples): ASC draws 3.2 samples and saves 41 [41, 41] %" in page.read_text()
 
 
 def test_tokens_are_added_up_by_rule(results):

@@ -67,6 +67,7 @@ def test_advice_on_the_example_and_on_samples_of_ones_own(installed, tmp_path):
     assert done.returncode == 0, done.stderr
     done = run(installed, COMMAND, "advise", "--pool", "pool", "--out", "advice", cwd=tmp_path)
     assert done.returncode == 0 and (tmp_path / "advice" / "advice.json").exists(), done.stderr
+    assert "no picture: matplotlib is not installed: pip install 'itscale[workflow]'." in done.stdout
     loop = "import itscale\nstop = itscale.Stopper.from_advice('advice')\nwhile not stop.done: stop.add('4')\nprint(stop.answer)"
     assert run(installed, loop, cwd=tmp_path).stdout.strip() == "4"
 

@@ -50,7 +50,6 @@ else:
                 f"{RESULTS}/logs/{name}.log",
             benchmark:
                 f"{RESULTS}/timings/{name}.tsv"
-            retries: 3
             # Where the network is: on the machine that Snakemake runs on.
             localrule: True
             conda:

@@ -39,7 +39,6 @@ else:
             f"{RESULTS}/logs/problems/{{benchmark}}.log",
         benchmark:
             f"{RESULTS}/timings/problems/{{benchmark}}.tsv"
-        retries: 3
         conda:
             ENV
         resources:

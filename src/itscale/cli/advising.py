@@ -12,7 +12,7 @@ import pandas as pd
 
 from itscale.data.records import PREDICTIONS, Pool, Unit, counted_unit, read_any_pool, read_table, with_predictions, write_json
 from itscale.data.tables import interval_cells, write_csv
-from itscale.errors import UserError
+from itscale.errors import UserError, sentence_of
 from itscale.policies import make_policy, named_rule
 from itscale.policies.protocol import Policy
 from itscale.studies.advice import Advice, Advisor, Question
@@ -221,8 +221,12 @@ def command(advisor: Advisor, advice: Advice, out: Path | None) -> str:
     return shlex.join([*parts, "--model", "MODEL", "--problems", "QUESTIONS.jsonl"]) + note
 
 
-def write(out: Path, name: str, advice: Advice, unit: str) -> None:
-    """The tables, the picture if matplotlib is there, and the settings for `solve --calibration` and `Stopper.from_advice`."""
+def write(out: Path, name: str, advice: Advice, unit: str) -> str:
+    """The tables, the picture if matplotlib is there, and the settings for `solve --calibration` and `Stopper.from_advice`.
+
+    Returns:
+        What was written, for people.
+    """
     rows = [advice.curves.assign(mark=""), advice.answers.head(1).assign(mark="advice")]
     marked = pd.concat([*rows, pd.DataFrame([advice.baseline]).assign(mark="baseline", difference=0.0)], ignore_index=True)
     curves = marked.drop(columns="verdict").assign(questions=advice.baseline["questions"])
@@ -231,6 +235,7 @@ def write(out: Path, name: str, advice: Advice, unit: str) -> None:
     write_json(out / "advice.json", advice.record)
     try:
         from itscale.figures.advice import draw
-    except ModuleNotFoundError:  # matplotlib
-        return
+    except ModuleNotFoundError as missing:
+        return f"the tables and advice.json; no picture: {sentence_of(missing) or missing}"
     draw(curves, name, out / "advice.png", unit)
+    return "the tables, the picture and advice.json"

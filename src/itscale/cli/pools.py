@@ -251,9 +251,9 @@ def fetch_model(
     elif Path(model).is_dir():
         wanted = hub.ModelSource(model)
     else:
-        wanted = hub.ModelSource(model, revision or hub.newest_revision(model, what))
+        wanted = hub.ModelSource(model, revision or hub.patiently(lambda: hub.newest_revision(model, what)))
         print(f"{model} at revision {wanted.revision}")
-    hub.fetch_model(wanted, what, out)
+    hub.patiently(lambda: hub.fetch_model(wanted, what, out))
     print(f"{out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
 
 
@@ -266,10 +266,12 @@ def dataset(
 ) -> None:
     """Read a benchmark from the hub (pinned revision) or from a local folder."""
     from itscale.data.records import read_problems, write_problems
+    from itscale.models.hub import patiently
     from itscale.sources.datasets import DatasetSource, normalise, read_dataset
 
     seen = frozenset(normalise(p.question) for path in exclude or () for p in read_problems(path))
-    found = read_dataset(settings_of(DatasetSource, source, "--source"), label, seen)
+    wanted = settings_of(DatasetSource, source, "--source")
+    found = patiently(lambda: read_dataset(wanted, label, seen))
     write_problems(out, found, {"source": parse_json(source, "--source")})
     print(f"{out}: {len(found)} problems")
 

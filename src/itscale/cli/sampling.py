@@ -6,19 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from itscale.cli.drawing import EngineJson, Instruction, drawing_settings, remedy
+from itscale.cli.drawing import USUAL, Drawing, drawing_settings, remedy, with_drawing
 from itscale.cli.options import (
     AllowUnanswered,
     AnswerFormat,
     Comparison,
-    Concurrency,
     GoldList,
-    MaxTokens,
     ReadCutOff,
     Seed,
     StepBreak,
-    Temperature,
-    TopP,
     app,
     parse_step_break,
 )
@@ -41,6 +37,7 @@ goes on with that one. What was stopped or killed continues when it is called ag
 
 
 @app.command(help=SAMPLE)
+@with_drawing
 def sample(
     model: Annotated[str, typer.Option(help="Address of an OpenAI-compatible server (URL#MODEL), model folder, or hub id.")],
     problems: Annotated[Path, typer.Option(help="Questions with their gold answers: .jsonl, or a table of problems (.parquet).")],
@@ -51,15 +48,7 @@ def sample(
     verifier_batch_size: Annotated[int, typer.Option(min=1, help="Solutions per forward pass of the verifier.")] = 64,
     step_break: StepBreak = '"\\n"',
     revision: Annotated[str | None, typer.Option(help="Commit of a model of the hub (40 digits), else its newest.")] = None,
-    engine: EngineJson = "{}",
-    instruction: Instruction = None,
-    temperature: Temperature = None,
-    top_p: TopP = None,
-    max_tokens: MaxTokens = None,
-    concurrency: Concurrency = None,
-    sampling: Annotated[
-        str, typer.Option(help="What else there is of sampling as JSON: top_k, min_p, repetition_penalty, stop, confidence, ...")
-    ] = "{}",
+    given: Drawing = USUAL,
     answer: AnswerFormat = "auto",
     compare: Comparison = "auto",
     read_cut_off: ReadCutOff = False,
@@ -100,17 +89,7 @@ def sample(
         source["revision"] = resolved(model, revision, out)
         typer.echo(f"{model} at revision {source['revision']}")
         model = str(out / "model")
-    settings, drawing = drawing_settings(
-        model,
-        engine=engine,
-        sampling=sampling,
-        instruction=instruction,
-        answer=answer,
-        concurrency=concurrency,
-        temperature=temperature,
-        top_p=top_p,
-        max_tokens=max_tokens,
-    )
+    settings, drawing = drawing_settings(model, given, answer)
     kind = {"kind": "chain", "chains": n, "rounds": rounds} if rounds > 1 else {"kind": "parallel", "samples": n}
     plan = Plan(**kind, sampling=drawing, seed=seed, answer=answer, read_cut_off=read_cut_off)
     meta = {**source, "drawn_with": settings.identity()}
@@ -153,7 +132,7 @@ def resolved(model: str, revision: str | None, out: Path) -> str:
         UserError: it is no hub id, or the hub says no.
     """
     from itscale.data.records import read_json, write_json
-    from itscale.models.hub import ModelSource, fetch_model, newest_revision
+    from itscale.models.hub import ModelSource, fetch_model, newest_revision, patiently
 
     if not _HUB_ID.fullmatch(model):
         raise UserError(
@@ -163,8 +142,8 @@ def resolved(model: str, revision: str | None, out: Path) -> str:
     known: dict[str, Any] = read_json(kept) if kept.exists() else {}
     if known and (known.get("model") != model or revision not in (None, known.get("revision"))):
         raise UserError(f"{out} holds samples of {known.get('model')} at {known.get('revision')}: give another --out.")
-    found = revision or known.get("revision") or newest_revision(model, "--model")
-    fetch_model(ModelSource(model, found), "--model", out / "model")
+    found = revision or known.get("revision") or patiently(lambda: newest_revision(model, "--model"))
+    patiently(lambda: fetch_model(ModelSource(model, found), "--model", out / "model"))
     write_json(kept, {"model": model, "revision": found})
     return found
 

@@ -6,22 +6,18 @@ from typing import Annotated
 
 import typer
 
-from itscale.cli.drawing import EngineJson, Instruction, drawing_settings, remedy
+from itscale.cli.drawing import USUAL, Drawing, drawing_settings, remedy, with_drawing
 from itscale.cli.options import (
     AllowUnanswered,
     AnswerFormat,
     Choices,
     Comparison,
-    Concurrency,
     GoldList,
     GradingJson,
-    MaxTokens,
     ReadCutOff,
     Seed,
     Set,
     StepBreak,
-    Temperature,
-    TopP,
     app,
     build,
     parse_object,
@@ -47,6 +43,7 @@ continues when it is called again, and one that is done says so; the key of a se
 
 
 @app.command(help=SOLVE)
+@with_drawing
 def solve(
     model: Annotated[str, typer.Option(help="Model folder, or address of an OpenAI-compatible server (URL#MODEL).")],
     policy: Annotated[str, typer.Option(help="Name of a policy, or of a method of the calibration.")],
@@ -58,15 +55,7 @@ def solve(
     verifier_batch_size: Annotated[int, typer.Option(help="Solutions per forward pass of the verifier.")] = 64,
     step_break: StepBreak = '"\\n"',
     predictions: Annotated[Path | None, typer.Option(help="What the predictor says of these problems (.parquet).")] = None,
-    engine: EngineJson = "{}",
-    instruction: Instruction = None,
-    temperature: Temperature = None,
-    top_p: TopP = None,
-    max_tokens: MaxTokens = None,
-    concurrency: Concurrency = None,
-    sampling: Annotated[
-        str, typer.Option(help="What else there is of sampling as JSON: top_k, min_p, repetition_penalty, stop, ...")
-    ] = "{}",
+    given: Drawing = USUAL,
     chains: Annotated[int, typer.Option(min=1, help="Chains per question, for policies over rounds.")] = 1,
     prefetch: Annotated[
         int | None,
@@ -89,7 +78,7 @@ def solve(
     from itscale.data.records import PREDICTIONS, read_table
     from itscale.drivers.live import Interrupted, run_identity
     from itscale.drivers.live import solve as stage
-    from itscale.engines import is_address, open_engine
+    from itscale.engines import engine_name, is_address, open_engine
     from itscale.grading.settings import Grading
     from itscale.grading.unanswered import unanswered_sentence
     from itscale.models.hub import weights_digest
@@ -112,18 +101,8 @@ def solve(
             )
         pieces = parse_step_break(step_break)
         scored_with = {"verifier": str(prm), "weights": weights_digest(prm), "step_break": pieces}
-    given, drawing = drawing_settings(
-        model,
-        engine=engine,
-        sampling=sampling,
-        instruction=instruction,
-        answer=answer,
-        concurrency=concurrency,
-        temperature=temperature,
-        top_p=top_p,
-        max_tokens=max_tokens,
-    )
-    meta = {"drawn_with": given.identity(), "scored_with": scored_with}
+    engine, drawing = drawing_settings(model, given, answer)
+    meta = {"drawn_with": engine.identity(), "scored_with": scored_with}
     identity = run_identity(questions, chosen, drawing, seed, chains, grading, meta)
     if out.exists():
         typer.echo(already_done(out, identity))
@@ -132,7 +111,7 @@ def solve(
         from itscale.models.verifier import Verifier
 
         scorer = Verifier(prm, verifier_batch_size, scored_with["step_break"])
-    with open_engine(given) as opened:
+    with open_engine(engine) as opened:
         try:
             run = stage(
                 questions,
@@ -141,7 +120,7 @@ def solve(
                 sampling=drawing,
                 seed=seed,
                 chains=chains,
-                prefetch=0 if prefetch is None and given.price is not None else prefetch,
+                prefetch=0 if prefetch is None and engine.price is not None else prefetch,
                 verifier=scorer,
                 predictions=readable(predictions, lambda path: read_table(path, PREDICTIONS)),
                 grading=grading,
@@ -157,13 +136,14 @@ def solve(
     drawn, sentence = sum(len(row.samples) for row in run.rows), None
     if 2 * run.unanswered > drawn:
         sentence = unanswered_sentence(seen(run.rows), grading)
+    meta["drawn_with"] |= {"name": engine_name(engine)}  # the one that ran, where `auto` was asked for
     write_record(
-        out, run, {"run": identity, **meta, "sampling": asdict(drawing), "seed": seed, "parameters": learnt}, given.price
+        out, run, {"run": identity, **meta, "sampling": asdict(drawing), "seed": seed, "parameters": learnt}, engine.price
     )
     partial.unlink()
     typer.echo(run.summary())
-    if given.price is not None:
-        typer.echo(f"${given.price.dollars(run.ledger):.4f}")
+    if engine.price is not None:
+        typer.echo(f"${engine.price.dollars(run.ledger):.4f}")
     typer.echo(stops(run.rows))
     if sentence := promise_of(policy, chosen):
         typer.echo(sentence)
@@ -347,8 +327,8 @@ def advise(
     advice = advisor.answer(question)
     typer.echo(advising.report(where, found, question, advisor, advice, out))
     if out is not None:
-        advising.write(out, where.resolve().name, advice, advising.unit_of(found, advisor))
-        typer.echo(f"\n{out}: the tables, the picture and advice.json")
+        written = advising.write(out, where.resolve().name, advice, advising.unit_of(found, advisor))
+        typer.echo(f"\n{out}: {written}")
 
 
 @step.command()

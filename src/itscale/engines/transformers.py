@@ -71,6 +71,7 @@ class TransformersEngine:
         self._rules = Rules.of([])
         self._idle = 0
         self._usage = Usage()
+        self.prompts_read = 0  # prompts computed so far
 
     def _load(self, folder: str | Path, dtype: str, rows: int) -> PreTrainedModel:
         model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype=dtype)
@@ -145,6 +146,8 @@ class TransformersEngine:
         free = min(self.slots - len(self._rows), len(self._waiting))
         self._idle = self._idle + 1 if free else 0
         if free and (not self._rows or self._idle >= _PATIENCE or 4 * free >= self.slots):
+            if not self._read(free):  # the next poll goes on, so that who waits sees it
+                return
             self._idle = 0
             self._admit(free)
         if not self._rows:
@@ -160,10 +163,20 @@ class TransformersEngine:
         cache.advance()
         self._extend(logits, range(len(self._rows)))
 
+    def _read(self, count: int) -> bool:
+        """Compute the prompts of the next requests, one pass of them; whether all are there."""
+        wanted = dict.fromkeys(self._waiting[i].prompt_ids for i in range(count))
+        left = sorted((prompt for prompt in wanted if prompt not in self._prefilled), key=len)
+        if left:
+            part = left[-max(1, _PREFILL // len(left[-1])) :]
+            self._prefilled |= zip(part, prefill(self._model, part, next(iter(self._stops))), strict=True)
+            self.prompts_read += len(part)
+            return len(part) == len(left)
+        return True
+
     def _admit(self, count: int) -> None:
-        """Begin the next requests: their prompts, and each one's first token."""
+        """Begin the next requests, whose prompts have been computed, with each one's first token."""
         requests = [self._waiting[i] for i in range(count)]
-        self._prefill(dict.fromkeys(r.prompt_ids for r in requests if r.prompt_ids not in self._prefilled))
         longest = max(len(r.prompt_ids) for r in requests)
         if self._cache is None:
             self._cache = RowCache(self.slots, self._prefilled[requests[0].prompt_ids])
@@ -183,14 +196,6 @@ class TransformersEngine:
         if self._rows:
             self._rows = [self._rows[i] for i in self._cache.sort()]
             self._ruled()
-
-    def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> None:
-        pad = next(iter(self._stops))
-        left = sorted(prompts, key=len)
-        while left:
-            size = max(1, _PREFILL // len(left[-1]))
-            part, left = left[-size:], left[:-size]
-            self._prefilled |= zip(part, prefill(self._model, part, pad), strict=True)
 
     def _extend(self, logits: torch.Tensor, rows: range) -> None:
         """Draw the next token of some rows from their logits [rows, V]; rows that end leave."""

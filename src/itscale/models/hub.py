@@ -4,23 +4,36 @@ import hashlib
 import json
 import os
 import re
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from itscale.data.records import read_json, write_json
 from itscale.errors import UserError
 
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
 _REVISION = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# How often a hub that does not answer is asked, and the first of the growing waits between (seconds).
+_ATTEMPTS, _WAIT = 4, 5
 # No pickles, no code.
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 # A model folder may hold the SHA-256 of its files, as `sha256sum` writes them; they are compared whenever it is loaded.
 SUMS = "SHA256SUMS"
+
+
+Found = TypeVar("Found")
+
+
+class Unreachable(UserError):
+    """The hub does not answer now; it may do so later, as what else can be wrong with it will not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +62,13 @@ def pinned(what: str, path: str, revision: str | None) -> bool:
 
 @contextmanager
 def hub_errors(what: str, path: str) -> Iterator[None]:
-    """Turn what goes wrong between here and the hub into one sentence that says what to do."""
+    """Turn what goes wrong between here and the hub into one sentence that says what to do.
+
+    Raises:
+        UserError: with that sentence; `Unreachable` where it may pass.
+    """
     import httpx
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     try:
         yield
@@ -68,12 +85,31 @@ def hub_errors(what: str, path: str) -> Iterator[None]:
             "(or set HF_TOKEN)."
         ) from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx.TransportError, ConnectionError):
-        raise UserError(
+        kind = UserError if constants.HF_HUB_OFFLINE else Unreachable
+        raise kind(
             f"{what}: {path} is not in the cache and the hub cannot be reached from this machine: run this step where there is a "
             "network, or give the path of a local folder."
         ) from None
     except errors.HfHubHTTPError as error:
-        raise UserError(f"{what}: {path} cannot be read from the hub ({str(error).splitlines()[0]}): try again later.") from None
+        passing = error.response.status_code >= 500 or error.response.status_code == 429
+        kind = Unreachable if passing else UserError
+        raise kind(f"{what}: {path} cannot be read from the hub ({str(error).splitlines()[0]}): try again later.") from None
+
+
+def patiently(read: Callable[[], Found]) -> Found:
+    """What `read` returns. A hub that does not answer is asked again, four times in all; what is wrong for good is said at once.
+
+    Raises:
+        UserError: as `read`.
+    """
+    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+    def said(state: "RetryCallState") -> None:
+        print(f"the hub does not answer, asked again in {state.upcoming_sleep:.0f} s", file=sys.stderr)
+
+    again = retry_if_exception_type(Unreachable)
+    stop, wait = stop_after_attempt(_ATTEMPTS), wait_exponential(multiplier=_WAIT)
+    return Retrying(retry=again, stop=stop, wait=wait, before_sleep=said, reraise=True)(read)
 
 
 def fetch_model(source: ModelSource, what: str, out: Path) -> None:

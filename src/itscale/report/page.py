@@ -82,7 +82,8 @@ def build(results: Path, *, folder: Path, configfiles: list[Path], config: dict[
     jobs = evidence.job_times(results / "timings")
     calibration = results / "calibration.json"
     record = read_json(calibration) if calibration.exists() else None
-    found = headline(main, chains) if main is not None else None
+    real = _present(results / "real_model" / "answers.csv")
+    found = headline(main, chains, real) if main is not None else None
     browsed = questions(results, main["benchmark"].iloc[0], record, found.rows) if main is not None else {}
     by_rule = evidence.by_rule(jobs) if len(jobs) else pd.DataFrame()
     if by_rule.empty:
