@@ -225,7 +225,7 @@ class RowCache(Cache):
         return order.tolist()
 
     def _move(self, rows: int, longest: int) -> None:
-        """Make room for `rows` rows, prompts of `longest` tokens and the columns in use, in these buffers where they are enough."""
+        """Make room for `rows` rows, prompts of `longest` tokens and the columns in use; in these buffers if they are enough."""
         begin, end = self.begin, self.end
         self.end = max(end - begin, longest)
         there = slice(self.end - (end - begin), self.end)
