@@ -9,7 +9,7 @@ from itscale.figures.training_curves import NAMES
 
 CAPTION = (
     "What each step of the training was like, means over prompts and {window} steps: rollouts that voted (savings are the "
-    "distance to the fixed budget), label accuracy (is the consensus right?) and reward accuracy (dotted: is a rollout "
+    "distance to fixed N), label accuracy (is the consensus right?) and reward accuracy (dotted: is a rollout "
     "rewarded exactly if it is right?), and the entropy of the answers of the group that trains (as many in every run). "
     "Savings alone prove nothing: a policy that collapses agrees with itself, votes become short, the entropy falls, and "
     "the labels are no better. Gold answers are read for this figure only."

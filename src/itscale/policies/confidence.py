@@ -12,39 +12,18 @@ import numpy as np
 from itscale.data.records import Unit
 from itscale.errors import UserError
 from itscale.policies.calibration import Calibration
-from itscale.policies.protocol import Batch, Decision, NoState, Reason, check_counts, decide, stop_or_limit, usable_scores
+from itscale.policies.fixed import OfN
+from itscale.policies.protocol import Batch, Decision, NoState, Reason, check_counts, stop_or_limit, usable_scores
 from itscale.theory.voting import heaviest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Weighted:
-    """Draws n samples at once and returns the answer with the most weight; a sample without a score weighs nothing."""
-
-    n: int
-    unit: ClassVar[Unit] = Unit.SAMPLE
-    needs_scores: ClassVar[bool] = True
-    needs_features: ClassVar[tuple[str, ...]] = ()
-    family: ClassVar[str] = "self_consistency"
-
-    @property
-    def limit(self) -> int:
-        return self.n
-
-    def bind(self, known: Calibration) -> Self:
-        return self
-
-    def init(self, rows: int) -> NoState:
-        return NoState()
-
-    def step(self, state: NoState, batch: Batch, seen: np.ndarray) -> tuple[NoState, Decision]:
-        return state, decide(batch.n, np.full_like(batch.n, self.n), self.n, Reason.FIXED)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cisc(_Weighted):
-    """CISC (arXiv 2502.06233): votes weighted by softmax(score / temperature) within the question. Scores of any scale."""
+@dataclass(frozen=True, slots=True)
+class Cisc(OfN):
+    """CISC (arXiv 2502.06233): n votes weighted by softmax(score / temperature) within the question. Scores of any scale."""
 
     temperature: float = 1.0
+    needs_scores: ClassVar[bool] = True
+    family: ClassVar[str] = "self_consistency"
     selects_by: ClassVar[tuple[str, ...]] = ("temperature",)
 
     def __post_init__(self) -> None:
@@ -58,14 +37,16 @@ class Cisc(_Weighted):
         return heaviest(batch.cluster, np.exp((score - np.where(np.isfinite(top), top, 0.0)) / self.temperature))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeepConf(_Weighted):
-    """DeepConf offline (arXiv 2508.15260): of the answered samples the share `keep` with the highest scores vote by their scores.
+@dataclass(frozen=True, slots=True)
+class DeepConf(OfN):
+    """DeepConf offline (arXiv 2508.15260): of n samples the answered share `keep` with the highest scores vote by their scores.
 
-    The share is rounded up, equals at its end come in their order. Scores are weights: 0 or more.
+    The share is rounded up, equals at its end come in their order. Scores are weights: 0 or more, and none weighs nothing.
     """
 
     keep: float = 0.1
+    needs_scores: ClassVar[bool] = True
+    family: ClassVar[str] = "self_consistency"
     scale: ClassVar[str] = "weights"
     selects_by: ClassVar[tuple[str, ...]] = ("keep",)
 

@@ -29,58 +29,50 @@ class _Fixed:
 
 
 @dataclass(frozen=True, slots=True)
-class BestOfN(_Fixed):
-    """Highest verifier score of n samples; the first of equals, samples without an answer skipped."""
+class OfN(_Fixed):
+    """Draws n samples at once; what becomes of them is the rule's."""
 
     n: int
     unit: ClassVar[Unit] = Unit.SAMPLE
-    needs_scores: ClassVar[bool] = True
     needs_features: ClassVar[tuple[str, ...]] = ()
-    family: ClassVar[str] = "best_of_n"
 
     @property
     def limit(self) -> int:
         return self.n
+
+
+@dataclass(frozen=True, slots=True)
+class BestOfN(OfN):
+    """Highest verifier score of n samples; the first of equals, samples without an answer skipped."""
+
+    needs_scores: ClassVar[bool] = True
+    family: ClassVar[str] = "best_of_n"
 
     def select(self, state: NoState, batch: Batch) -> np.ndarray:
         return best_scored(batch)
 
 
 @dataclass(frozen=True, slots=True)
-class WeightedBestOfN(_Fixed):
+class WeightedBestOfN(OfN):
     """The answer whose samples have the highest summed verifier score; ties go to the answer seen first.
 
     Unanswered samples never count, a sample without a score adds nothing to its answer. Scores are weights: 0 or more.
     """
 
-    n: int
     scale: ClassVar[str] = "weights"
-    unit: ClassVar[Unit] = Unit.SAMPLE
     needs_scores: ClassVar[bool] = True
-    needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "best_of_n"
-
-    @property
-    def limit(self) -> int:
-        return self.n
 
     def select(self, state: NoState, batch: Batch) -> np.ndarray:
         return heaviest(batch.cluster, np.nan_to_num(batch.score))
 
 
 @dataclass(frozen=True, slots=True)
-class SelfConsistency(_Fixed):
+class SelfConsistency(OfN):
     """Plurality of n samples (Wang et al. 2023); ties go to the answer seen first, unanswered samples never vote."""
 
-    n: int
-    unit: ClassVar[Unit] = Unit.SAMPLE
     needs_scores: ClassVar[bool] = False
-    needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "self_consistency"
-
-    @property
-    def limit(self) -> int:
-        return self.n
 
     def select(self, state: NoState, batch: Batch) -> np.ndarray:
         return plurality(batch.cluster)

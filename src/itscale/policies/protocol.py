@@ -74,7 +74,7 @@ class NoState:
 
 
 class Policy(Protocol):
-    """A stopping rule; `limit` is the most it may draw, `family` the fixed budget that it is measured against.
+    """A stopping rule; `limit` is the most it may draw, `family` the fixed N that it is measured against.
 
     `needs_features` names the predicted features that the rule reads; a rule without any costs no predictor tokens. A rule
     that can exist in a replay only, because it reads what no live run knows, carries a class attribute `replay_only = True`. A
