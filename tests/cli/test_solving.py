@@ -36,6 +36,7 @@ from itscale.grading.settings import Grading
 from itscale.models import verifier
 from itscale.models.verifier import Verifier as verifier_class
 from itscale.policies import POLICIES, make_policy
+from itscale.policies.calibration import Calibration, ScoreMap
 from itscale.policies.frozen import known_to_json
 from itscale.policies.optpo import VoteLead
 from itscale.policies.protocol import Reason
@@ -81,6 +82,29 @@ def test_solve_answers_and_says_what_it_saved(model, tmp_path):
     assert all(len(row["samples"]) == 6 for row in rows)
 
 
+def test_the_models_own_confidence_takes_the_place_of_a_reward_model(model, tmp_path):
+    known = known_to_json(Calibration(score_map=ScoreMap(np.array([-2.0, 0.0]), np.array([0.2, 0.9]))))
+    entry = {"method": "Score threshold", "slug": "score_threshold", "policy": "score_threshold"}
+    entry |= {"settings": {"n_max": 4}, "hyperparameters": {"s_min": 0.8}}
+    write_json(tmp_path / "calibration.json", {"verifier": "logprob_mean", "known": known, "methods": [entry]})
+    asked = ["--model", model, "--problems", questions(tmp_path / "my.jsonl"), "--max-tokens", 40]
+    asked += ["--engine", json.dumps({"name": "transformers"}), "--allow-unanswered"]
+    for name, options in {
+        "mapped": ["--policy", "score_threshold", "--calibration", tmp_path / "calibration.json"],
+        "raw": ["--policy", "score_threshold", "--set", "s_min=-0.286", "--set", "n_max=4", "--confidence", "logprob_mean"],
+    }.items():
+        done = run(tmp_path, "solve", *asked, *options, "--out", tmp_path / f"{name}.jsonl")
+        assert done.code == 0, done.said
+        assert read_json(tmp_path / f"{name}.json")["scored_with"]["confidence"] == "logprob_mean"
+    rows = {
+        name: [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()] for name in ("mapped", "raw")
+    }
+    for mapped, raw in zip(rows["mapped"], rows["raw"], strict=True):  # 0.8 is the map of -0.2857
+        assert [s["text"] for s in mapped["samples"]] == [s["text"] for s in raw["samples"]]
+        scores = [[s["score"] for s in row["samples"]] for row in (mapped, raw)]
+        assert scores[0] == pytest.approx([0.9 + 0.35 * score for score in scores[1]]) and all(s < 0 for s in scores[1])
+
+
 def test_ctrl_c_ends_cleanly_and_the_same_command_continues(model, tmp_path):
     assert run(tmp_path, *solving(model, tmp_path, "a.jsonl", 8, 8, 2)).code == 0
     partial = tmp_path / "b.jsonl.partial"
@@ -122,6 +146,12 @@ def test_a_second_call_says_that_it_is_done_and_another_run_is_not_overwritten(m
     [
         (["--policy", "best_of_n"], "give the folder of a process reward model with --verifier"),
         (["--policy", "markovscale_gate"], "give --calibration"),
+        (
+            ["--policy", "optscale_paper", "--confidence", "logprob_mean"],
+            "which logprob_mean as it stands is not: give a --calib",
+        ),
+        (["--policy", "cisc", "--confidence", "conf"], "there is no confidence 'conf': choose among logprob_mean"),
+        (["--policy", "cisc", "--confidence", "conf_min", "--verifier", "prm"], "--verifier and --confidence are both given"),
         (["--policy", "nonsense"], "there is no policy 'nonsense'"),
         (["--policy", "vote_lead", "--set", "leed=2"], "no setting 'leed'"),
         (["--policy", "vote_lead", "--set", "lead"], "--set lead is no KEY=VALUE: write --set lead=3."),

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from test_policies import CASES
 
-from itscale.data.records import FEATURES, SAMPLES, Pool, Problem, Unit, read_table
+from itscale.data.records import CONFIDENCE, FEATURES, SAMPLES, Pool, Problem, Unit, read_table
+from itscale.drivers.assess import OwnScore
 from itscale.drivers.driver import Solved
 from itscale.drivers.generate import Plan, generate_shard
 from itscale.drivers.live import Run, solve
@@ -21,6 +22,7 @@ from itscale.errors import UserError
 from itscale.grading.comparison import Comparer
 from itscale.models.verifier import Scores
 from itscale.policies import make_policy
+from itscale.policies.calibration import ScoreMap
 from itscale.policies.protocol import Reason, join, take
 from itscale.theory.voting import empty_tally, vote
 from itscale.toytask import language_model
@@ -92,13 +94,17 @@ def stored_pool(policy, seed: int = 0) -> Pool:
 
 def drive(policy, pool: Pool, comparer, *, engine=ReplayingEngine, arrival="length", **options) -> tuple[Run, ReplayingEngine]:
     table = table_of(pool)
+    if (own := options.get("confidence")) is not None:  # of which the pool's scores are made
+        table[list(CONFIDENCE)] = 0.0
+        table[own.column] = pool.score.ravel()
+        pool = replace(pool, score=own.score_map.of(pool.score))
     problems = [Problem(i, f"question {i}", "unknown") for i in pool.problem_ids]
     first = np.searchsorted(pool.problem, np.arange(len(problems)))
     predictions = pd.DataFrame({"problem_id": pool.problem_ids, "predictor_tokens": pool.predictor_tokens[first]})
     for name in FEATURES:
         predictions[name] = pool.features[name][first] if name in pool.features else np.nan
     opened = engine(table, 10, arrival)
-    verifier = StoredScores(table) if policy.needs_scores else None
+    verifier = StoredScores(table) if policy.needs_scores and "confidence" not in options else None
     chains = pool.rows // len(problems)
     run = solve(problems, opened, policy, chains=chains, comparer=comparer, verifier=verifier, predictions=predictions, **options)
     return run, opened
@@ -137,6 +143,30 @@ def test_decisions_are_those_of_a_replay_whatever_arrives_first(name, options, a
         assert ledger.total == np.sum(outcomes.ledger.total)
     else:
         assert all(row.prefetched + row.aborted <= prefetch for row in run.rows)
+
+
+@pytest.mark.parametrize(("name", "options"), [case for case in LIVE if bound(*case).needs_scores])
+def test_scores_of_the_models_own_confidence_stop_a_rule_as_they_do_in_a_replay(name, options, comparer):
+    own = OwnScore("conf_tail", ScoreMap(np.array([0.0, 0.4, 1.0]), np.array([0.05, 0.6, 0.95])))
+    policy = bound(name, options)
+    pool = replace(stored_pool(policy), verifier_tokens=np.zeros_like(stored_pool(policy).verifier_tokens))
+    run, _ = drive(policy, pool, comparer, arrival="random", prefetch=3, confidence=own)
+    outcomes = replay(policy, replace(pool, score=own.score_map.of(pool.score)), orders=1)
+    assert_same_decisions(run, outcomes)
+    assert run.ledger.verifier == 0 and run.ledger.completion == outcomes.ledger.completion.sum()
+
+
+def test_a_confidence_as_it_stands_is_refused_where_a_rule_takes_scores_for_probabilities(comparer):
+    pool = stored_pool(bound("optscale", {"s_min": 0.8, "alpha": 0.9, "n_max": 16}))
+    engine = ReplayingEngine(table_of(pool), 4)
+    for name, column, said in (
+        ("optscale", "conf_mean", "numbers from 0 to 1, which conf_mean as it stands is not"),
+        ("asc_conf", "logprob_mean", "weights of 0 or more, which logprob_mean as it stands is not"),
+    ):
+        with pytest.raises(UserError, match=said):
+            solve([], engine, bound(name, dict(LIVE)[name]), comparer=comparer, confidence=OwnScore(column))
+    with pytest.raises(UserError, match="there is no confidence 'conf'"):
+        OwnScore("conf")
 
 
 QUESTIONS = ["12+3", "45-6*2", "7*8+1-4", "99+9", "3+4+5", "50-20"]
@@ -224,6 +254,10 @@ def test_every_method_stops_a_real_engine_as_its_samples_say(engine, comparer, n
     run = solve(PROBLEMS, engine, policy, sampling=SAMPLING, seed=4, verifier=ByLength(), comparer=comparer, prefetch=2)
     assert_counted(run, engine.usage() - before)
     assert engine.outstanding == 0
+    assert_as_its_samples_say(run, policy)
+
+
+def assert_as_its_samples_say(run: Run, policy) -> None:
     # What was not drawn stays a hole, which a replay of the same rule must never reach.
     shape = (len(run.rows), policy.limit)
     cluster, score, tokens = np.full(shape, -1), np.full(shape, np.nan), np.zeros(shape, int)
@@ -237,6 +271,30 @@ def test_every_method_stops_a_real_engine_as_its_samples_say(engine, comparer, n
     assert [len(row.samples) for row in run.rows] == outcomes.drawn.tolist()
     assert [row.column for row in run.rows] == outcomes.column.tolist()
     assert [row.reason for row in run.rows] == [REASONS[code] for code in outcomes.reason]
+
+
+OWN_SCORED = {
+    "cisc": {"n": 6, "temperature": 0.1},
+    "deepconf": {"n": 6, "keep": 0.5},
+    "asc_conf": {"n_max": 8, "share": 0.7},
+    "score_threshold": {"s_min": 0.7, "n_max": 8},
+    "optscale": {"s_min": 0.6, "alpha": 0.9, "n_max": 8},
+    "pandora": {"cost": 0.02, "n_max": 8},
+    "markovscale_filter": {"rounds": 3},
+}
+
+
+@pytest.mark.parametrize("name", OWN_SCORED)
+def test_the_log_probabilities_of_a_real_engine_stop_a_rule_as_its_samples_say(engine, comparer, name):
+    policy, before = bound(name, OWN_SCORED[name]), engine.usage()
+    own = OwnScore("logprob_mean", ScoreMap(np.array([-1.0, -0.3, 0.0]), np.array([0.1, 0.6, 0.9])))
+    run = solve(PROBLEMS, engine, policy, sampling=SAMPLING, seed=6, confidence=own, comparer=comparer, prefetch=2)
+    assert_counted(run, engine.usage() - before)
+    samples = [sample for row in run.rows for sample in row.samples]
+    mean = np.array([sample.completion.confidence.logprob_mean for sample in samples])
+    assert np.array([sample.assessment.score for sample in samples]) == pytest.approx(own.score_map.of(mean))
+    assert len(set(mean)) > 3 and run.ledger.verifier == 0
+    assert_as_its_samples_say(run, policy)
 
 
 def test_live_samples_are_those_of_a_pool_drawn_with_the_same_seed(model, comparer, tmp_path):

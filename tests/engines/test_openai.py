@@ -15,6 +15,7 @@ from typing import ClassVar
 import pytest
 
 from itscale.data.records import Problem
+from itscale.drivers.assess import OwnScore
 from itscale.drivers.live import solve
 from itscale.engines import EngineSettings, open_engine
 from itscale.engines.openai import OpenaiEngine
@@ -31,6 +32,7 @@ class Faulty(BaseHTTPRequestHandler):
     """Serves two tokens a completion, after what `faults` says of each further request: a status, "break" or "hang"."""
 
     faults: ClassVar[list] = []
+    logprobs: ClassVar[bool] = False
     asked: ClassVar[list] = []
     protocol_version = "HTTP/1.1"
 
@@ -72,6 +74,9 @@ class Faulty(BaseHTTPRequestHandler):
     def _chunk(self, text, tokens, finish):
         usage = {"prompt_tokens": 5, "completion_tokens": tokens, "total_tokens": 5 + tokens}
         choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
+        if self.logprobs:
+            token = {"token": text, "logprob": -0.5, "top_logprobs": [{"token": text, "logprob": -0.5}]}
+            choice["logprobs"] = {"content": [token]}
         chunk = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": [choice], "usage": usage}
         self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
         self.wfile.flush()
@@ -79,7 +84,7 @@ class Faulty(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def faulty():
-    Faulty.faults, Faulty.asked = [], []
+    Faulty.faults, Faulty.asked, Faulty.logprobs = [], [], False
     server = ThreadingHTTPServer(("127.0.0.1", 0), Faulty)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}/v1"
@@ -133,6 +138,32 @@ def test_a_request_that_is_cut_short_is_counted_and_never_comes(faulty):
             came += engine.poll()
         assert [c.request_id for c in came] == ["b"]
         assert engine.usage() == Usage(prompt=10, completion=2, aborted=1)
+
+
+CISC = make_policy("cisc", n=2)
+
+
+def test_a_server_without_log_probabilities_is_refused_after_one_token(faulty):
+    with (
+        open_engine(EngineSettings(faulty)) as engine,
+        pytest.raises(UserError, match="log-probabilities, and this server gives"),
+    ):
+        solve([Problem("a", "1+1", "2")], engine, CISC, confidence=OwnScore("conf_mean"))
+    ((body, _),) = Faulty.asked
+    assert (body["max_tokens"], body["logprobs"], body["top_logprobs"]) == (1, True, 20)
+    Faulty.faults = [400]
+    with open_engine(EngineSettings(faulty)) as engine, pytest.raises(UserError, match=r"gives none .*fault"):
+        solve([Problem("a", "1+1", "2")], engine, CISC, confidence=OwnScore("conf_mean"))
+
+
+def test_its_log_probabilities_are_scores_and_the_question_for_them_is_counted(faulty):
+    Faulty.logprobs = True
+    with open_engine(EngineSettings(faulty)) as engine:
+        run = solve([Problem("a", "1+1", "2")], engine, CISC, confidence=OwnScore("logprob_mean"))
+        usage = engine.usage()
+    assert [s.assessment.score for s in run.rows[0].samples] == [-0.5, -0.5] and run.answers == {"a": "2"}
+    assert len(Faulty.asked) == 3 and usage == Usage(prompt=15, completion=6)
+    assert (run.ledger.prompt, run.ledger.completion, run.ledger.aborted) == (15, 4, 2)
 
 
 def test_a_refused_key_is_said_and_not_shown(faulty, monkeypatch):

@@ -111,7 +111,7 @@ def calibrate(
     from itscale.studies import calibrate as stage
     from itscale.studies.choices import chosen_table, sentences
     from itscale.studies.compare import OWN
-    from itscale.studies.confidence import map_of, mapped
+    from itscale.studies.confidence import map_of, map_within, mapped
     from itscale.studies.criterion import EXPLAINED, Criterion
     from itscale.studies.methods import left_out_sentence, read_methods, within_pools
 
@@ -135,7 +135,9 @@ def calibrate(
         raise UserError(f"no method is left for these pools: {left_out_sentence(left_out)}.")
     if left_out:
         print(left_out_sentence(left_out))
-    record = {"criterion": EXPLAINED[criterion], "verifier": first, "left_out": left_out, **calibrated(pools, kept)}
+    # Scores that were made of a confidence: the map is kept for live runs.
+    own_map = map_within(parallel or chain, first) if first in CONFIDENCE else None
+    record = {"criterion": EXPLAINED[criterion], "verifier": first, "left_out": left_out, **calibrated(pools, kept, own_map)}
     others = {}
     for name in names:
         pools = read_pools(parallel, chain, predictions, name)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from itscale.cli.drawing import EngineJson
 from itscale.cli.options import (
     AllowUnanswered,
     AnswerFormat,
@@ -36,7 +37,7 @@ def generate(
     problems: Problems,
     out: Out,
     shard: Annotated[int, typer.Option(min=0, help="Which part of the problems, from 0.")] = 0,
-    engine: Annotated[str, typer.Option(help="EngineSettings as JSON, but for the model.")] = "{}",
+    engine: EngineJson = "{}",
 ) -> None:
     """Draw parallel samples or sequential chains; a killed job resumes where it stopped."""
     from itscale.data.records import read_problems
@@ -82,27 +83,33 @@ def refuse_mixture(manifests: dict[str, dict]) -> None:
 
 @app.command()
 def score(
-    model: Annotated[Path, typer.Option(help="Process reward model folder.")],
+    model: Annotated[Path, typer.Option(help="Process reward model folder; with --p-true the folder of the model that drew.")],
     problems: Problems,
     samples: Annotated[list[Path], typer.Option(help="Samples, a table that `itscale generate` wrote; repeat it for more.")],
     out: Annotated[list[Path], typer.Option(help="File to write, one for each of --samples in their order.")],
     batch_size: Annotated[int, typer.Option(min=1, help="Solutions per forward pass.")] = 64,
     step_break: StepBreak = '"\\n"',
+    p_true: Annotated[bool, typer.Option("--p-true", help="Ask the model that drew whether its answers are correct.")] = False,
+    engine: EngineJson = "{}",
 ) -> None:
     """Score every step of every sample with a process reward model; long solutions are scored in windows.
 
-    A killed job resumes where it stopped.
+    With --p-true the score is the probability of "Yes" that the model which drew the samples gives when it is asked whether its
+    answer is correct; --engine says how its prompts are made, as for drawing. A killed job resumes where it stopped.
     """
     from itscale.data.records import SAMPLES, SCORES, read_problems, read_table, write_table
+    from itscale.engines import EngineSettings
     from itscale.models.verifier import score_table
 
+    prompts = settings_of(EngineSettings, engine, "--engine", model=str(model)).prompts if p_true else None
     if len(samples) != len(out):
         raise UserError(f"there are {len(samples)} --samples and {len(out)} --out: give one file to write for each.")
     pieces, questions = parse_step_break(step_break), read_problems(problems)
     for drawn, written in zip(samples, out, strict=True):
         partial = Path(f"{written}.partial")
-        scores, windows = score_table(read_table(drawn, SAMPLES), questions, model, batch_size, pieces, partial)
-        write_table(written, scores, SCORES, {"verifier": str(model), "step_break": pieces, **windows})
+        scores, windows = score_table(read_table(drawn, SAMPLES), questions, model, batch_size, pieces, partial, prompts)
+        by = {"step_break": pieces} if prompts is None else {"confidence": "p_true"}
+        write_table(written, scores, SCORES, {"verifier": str(model), **by, **windows})
         partial.unlink()
 
 
@@ -119,7 +126,7 @@ def score_confidence(
 ) -> None:
     """Make a model's own confidence a score in [0, 1], by a rising map that the calibration split decides."""
     from itscale.data.records import SCORES, read_confidence, read_correct, write_table
-    from itscale.models.confidence import fit_score
+    from itscale.studies.confidence import fit_score
 
     if len(samples) != len(out):
         raise UserError(f"there are {len(samples)} --samples and {len(out)} --out: give one file to write for each.")
@@ -130,7 +137,7 @@ def score_confidence(
     scored = fit_score(known, to_score, correct)
     for drawn, written in zip(samples, out, strict=True):
         table = read_confidence(drawn, confidence)
-        scores = scored(table.pop(confidence).to_numpy())
+        scores = scored.of(table.pop(confidence).to_numpy())
         meta = {"confidence": confidence, "map": to_score, "fitted_to": len(known)}
         write_table(written, table.assign(score_mean=scores, score_last=scores, verifier_tokens=0), SCORES, meta)
         print(f"{written}: {len(scores)} scores from {confidence}, by {to_score} among {len(known)} calibration samples")

@@ -36,8 +36,9 @@ itscale solve --model http://127.0.0.1:8000/v1 --policy optscale_paper --verifie
 ```
 
 my.jsonl holds one {"question": ...} a line, with "answer" where the gold answer is known (it is looked at after the run only).
-A policy that reads scores takes its verifier from --verifier, or from a folder `reward_model` beside the model. With
---calibration the policy has the hyperparameters that the calibration split chose. A run that was stopped or killed
+A policy that reads scores takes its verifier from --verifier, or from a folder `reward_model` beside the model; with
+--confidence the model's own confidence is the score. With --calibration the policy has the hyperparameters that the calibration
+split chose, and the confidence the map to [0, 1] that it gave. A run that was stopped or killed
 continues when it is called again, and one that is done says so; the key of a server comes from OPENAI_API_KEY.
 """
 
@@ -54,6 +55,13 @@ def solve(
     verifier: Annotated[Path | None, typer.Option(help="Process reward model folder.")] = None,
     verifier_batch_size: Annotated[int, typer.Option(help="Solutions per forward pass of the verifier.")] = 64,
     step_break: StepBreak = '"\\n"',
+    confidence: Annotated[
+        str | None,
+        typer.Option(
+            help="Score by the model's own confidence: logprob_mean, conf_mean, conf_tail, conf_low10, conf_min, or p_true "
+            "(a model in a folder is asked). Without it the one that stands for a verifier in --calibration, if one does."
+        ),
+    ] = None,
     predictions: Annotated[Path | None, typer.Option(help="What the predictor says of these problems (.parquet).")] = None,
     given: Drawing = USUAL,
     chains: Annotated[int, typer.Option(min=1, help="Chains per question, for policies over rounds.")] = 1,
@@ -73,44 +81,60 @@ def solve(
     seed: Seed = 0,
 ) -> None:
     """See SOLVE."""
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
+    from itscale.data.journal import fingerprint
     from itscale.data.records import PREDICTIONS, read_table
-    from itscale.drivers.live import Interrupted, run_identity
+    from itscale.drivers.live import Interrupted, refuse_scale, run_identity
     from itscale.drivers.live import solve as stage
     from itscale.engines import engine_name, is_address, open_engine
     from itscale.grading.settings import Grading
     from itscale.grading.unanswered import unanswered_sentence
     from itscale.models.hub import weights_digest
+    from itscale.models.scores import P_TRUE
     from itscale.sources.samples import read_questions
     from itscale.studies.advice import named_policy
     from itscale.studies.calibrate import read_calibration
+    from itscale.studies.confidence import live_score, made_with
 
     if out.is_dir():
         raise UserError(f"--out {out} is a folder: give the name of a file.")
     grading = Grading(answer, compare, read_cut_off)
     questions, partial = read_questions(problems, gold_list), Path(f"{out}.partial")
-    chosen = named_policy(policy, parse_settings(settings), readable(calibration, read_calibration))
+    if verifier is not None and confidence is not None:
+        raise UserError("--verifier and --confidence are both given: one of them scores the samples.")
+    record = made_with(readable(calibration, read_calibration), confidence)
+    chosen = named_policy(policy, parse_settings(settings), record)
+    own = live_score(record, confidence) if chosen.needs_scores and verifier is None else None
     served = is_address(model)
-    prm = verifier if verifier is not None or served else Path(model).parent / "reward_model"
+    asked = chosen.needs_scores and verifier is None and (confidence or (record or {}).get("verifier")) == P_TRUE
+    if asked and served:
+        raise UserError("p_true is asked of a model in a folder, and a server draws here: take conf_mean, or give a --verifier.")
+    beside = Path(model) if asked else Path(model).parent / "reward_model"
+    prm = verifier if verifier is not None or served else beside
     scorer, scored_with = None, {}
-    if chosen.needs_scores:
+    if own is not None:
+        refuse_scale(chosen, own)
+        rising = own.score_map
+        scored_with = {"confidence": own.column, "map": rising and fingerprint([rising.knots.tolist(), rising.value.tolist()])}
+    elif chosen.needs_scores:
         if prm is None or not prm.exists():
             raise UserError(
-                f"policy {policy!r} reads verifier scores: give the folder of a process reward model with --verifier."
+                f"policy {policy!r} reads verifier scores: give the folder of a process reward model with --verifier, or take "
+                "the model's own confidence with --confidence."
             )
         pieces = parse_step_break(step_break)
-        scored_with = {"verifier": str(prm), "weights": weights_digest(prm), "step_break": pieces}
+        by = {"confidence": P_TRUE} if asked else {"step_break": pieces}
+        scored_with = {"verifier": str(prm), "weights": weights_digest(prm), **by}
     engine, drawing = drawing_settings(model, given, answer)
+    drawing = replace(drawing, confidence=drawing.confidence or own is not None)
     meta = {"drawn_with": engine.identity(), "scored_with": scored_with}
     identity = run_identity(questions, chosen, drawing, seed, chains, grading, meta)
     if out.exists():
         typer.echo(already_done(out, identity))
         return
-    if scored_with:
-        from itscale.models.verifier import Verifier
-
-        scorer = Verifier(prm, verifier_batch_size, scored_with["step_break"])
+    if "verifier" in scored_with:
+        scorer = opened_verifier(prm, verifier_batch_size, scored_with.get("step_break"), engine.prompts)
     with open_engine(engine) as opened:
         try:
             run = stage(
@@ -122,6 +146,7 @@ def solve(
                 chains=chains,
                 prefetch=0 if prefetch is None and engine.price is not None else prefetch,
                 verifier=scorer,
+                confidence=own,
                 predictions=readable(predictions, lambda path: read_table(path, PREDICTIONS)),
                 grading=grading,
                 allow_unanswered=allow_unanswered,
@@ -156,6 +181,17 @@ def solve(
     if sentence:
         typer.echo(f"itscale: {sentence}", err=True)
         raise typer.Exit(0 if allow_unanswered else 1)
+
+
+def opened_verifier(folder: Path, batch_size: int, step_break: str | None, prompts):
+    """What scores samples: a reward model that reads their steps, or, without a break of steps, the model that drew them."""
+    if step_break is None:
+        from itscale.models.selfasked import SelfAsked
+
+        return SelfAsked(folder, batch_size, prompts)
+    from itscale.models.verifier import Verifier
+
+    return Verifier(folder, batch_size, step_break)
 
 
 def seen(rows, most: int = 1000) -> list[tuple[str, str, str | None]]:
@@ -342,8 +378,13 @@ def live(
     engine: Annotated[str, typer.Option(help="EngineSettings as JSON; name, batch_size and gpu_memory are those of `options`.")],
     seed: Seed,
     out: Annotated[Path, typer.Option(help="Folder to write: live.csv and arrival.csv.")],
-    verifier: Annotated[Path | None, typer.Option(help="Process reward model folder; rules that read scores need one.")] = None,
-    scoring: Annotated[str, typer.Option(help="How the verifier reads, as JSON: batch_size and step_break.")] = "{}",
+    verifier: Annotated[
+        Path | None,
+        typer.Option(help="Process reward model folder; without it the calibration's confidence scores, if it has one."),
+    ] = None,
+    scoring: Annotated[
+        str, typer.Option(help="How the verifier reads, as JSON: batch_size, step_break, and confidence (p_true: it is asked).")
+    ] = "{}",
     predictions: Annotated[Path | None, typer.Option(help="What the predictor says of these problems (.parquet).")] = None,
     grading: GradingJson = "{}",
     choices: Choices = None,
@@ -357,9 +398,10 @@ def live(
     from itscale.engines import EngineSettings
     from itscale.engines.protocol import Sampling
     from itscale.grading.settings import Grading
-    from itscale.models.verifier import Verifier
+    from itscale.models.scores import P_TRUE
     from itscale.policies.frozen import frozen_policies
     from itscale.studies.calibrate import read_calibration, slugs_of
+    from itscale.studies.confidence import live_score
     from itscale.studies.live import adaptive, arrival_bias, study_engines
     from itscale.studies.methods import with_slugs
 
@@ -375,7 +417,9 @@ def live(
     stored = read_pool(pool, Unit.SAMPLE)
     budget = min(values["budget"], stored.size)
     asked = {names.get(name, name) for name in values["methods"]}
-    frozen = [(name, policy) for name, policy in frozen_policies(record) if verifier is not None or not policy.needs_scores]
+    own = live_score(record, None) if verifier is None else None
+    scored = verifier is not None or own is not None
+    frozen = [(name, policy) for name, policy in frozen_policies(record) if scored or not policy.needs_scores]
     if left := sorted(asked - {name for name, _ in frozen}):
         typer.echo(
             f"left out, since nothing scores samples while they are drawn or the calibration lacks them: {', '.join(left)}"
@@ -383,18 +427,21 @@ def live(
     if not asked - set(left):
         raise UserError("no method of live.methods can run here: name one that counts votes, such as vote_lead.")
     chosen = adaptive(frozen, sorted(asked - set(left)), budget)
+    drawing = build(EngineSettings, given, "--engine")
+    pieces = None if reading.get("confidence") == P_TRUE else reading.get("step_break")
     table = study_engines(
         read_problems(problems)[: values["problems"]],
         chosen,
-        engine=build(EngineSettings, given, "--engine"),
+        engine=drawing,
         names=values["engines"],
-        verifier=None if verifier is None else Verifier(verifier, reading["batch_size"], reading["step_break"]),
+        verifier=None if verifier is None else opened_verifier(verifier, reading["batch_size"], pieces, drawing.prompts),
         prefetch=values["prefetch"],
         sampling=settings_of(Sampling, sampling, "--sampling"),
         predictions=predicted,
         seed=seed,
         grading=settings_of(Grading, grading, "--grading"),
         alone=alone,
+        confidence=own,
     )
     write_csv(out / "live.csv", with_slugs(table, slugs))
     stored = stored if predicted is None else with_predictions(stored, predicted)

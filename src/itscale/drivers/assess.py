@@ -7,16 +7,19 @@ own problem only: the others' assessments are returned, and its row is handed ov
 import sys
 from collections import defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Protocol, Self
 
 import numpy as np
 
+from itscale.errors import UserError
 from itscale.grading.clusters import label
 from itscale.grading.comparison import Comparer
 from itscale.grading.settings import Grading
+from itscale.models.confidence import Confidence
 from itscale.models.scores import Scores
+from itscale.policies.calibration import ScoreMap
 
 _PATIENCE = 0.5  # seconds after which the assessments that are there are returned
 
@@ -36,6 +39,33 @@ class Scorer(Protocol):
     """A verifier: `itscale.models.verifier.Verifier`, or one that looks stored scores up."""
 
     def score(self, questions: list[str], texts: list[str]) -> Scores: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OwnScore:
+    """A score from the model's own confidence, in the place of a verifier's; it costs no tokens.
+
+    `score_map` is what a calibration split made of the confidence; without it the number stands as it is, for rules to which the
+    scale is nothing.
+
+    Raises:
+        UserError: there is no such confidence.
+    """
+
+    column: str
+    score_map: ScoreMap | None = None
+
+    def __post_init__(self) -> None:
+        known = [f.name for f in fields(Confidence)]
+        if self.column not in known:
+            raise UserError(f"there is no confidence {self.column!r}: choose among {', '.join(known)}.")
+
+    def of(self, found: Confidence | None) -> float:
+        """NaN where the engine gave none."""
+        if found is None:
+            return float("nan")
+        value = getattr(found, self.column)
+        return value if self.score_map is None else float(self.score_map.of(np.float64(value)))
 
 
 class Assessor:

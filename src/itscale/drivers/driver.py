@@ -23,7 +23,7 @@ import numpy as np
 from itscale.data.journal import Journal, Place
 from itscale.data.ledger import Ledger
 from itscale.data.records import Problem, Unit, Verdict
-from itscale.drivers.assess import Assessment, Assessor
+from itscale.drivers.assess import Assessment, Assessor, OwnScore
 from itscale.drivers.failures import Failures
 from itscale.drivers.generate import AGAIN, Key, carried, request_seed
 from itscale.drivers.replay import visible
@@ -32,7 +32,7 @@ from itscale.errors import UserError
 from itscale.grading.comparison import Comparer
 from itscale.grading.unanswered import FIRST, unanswered_sentence
 from itscale.models.confidence import Confidence
-from itscale.policies.protocol import Batch, Policy, Reason, join, take
+from itscale.policies.protocol import Batch, Policy, Reason, join, scores_read, take
 from itscale.progress import advance, progress
 
 _REASONS = list(Reason)
@@ -165,12 +165,13 @@ class Driver:
         assessor: Assessor,
         journal: Journal | None,
         features: dict[str, np.ndarray],
+        confidence: OwnScore | None = None,
         keep_ids: bool = False,
         allow_unanswered: bool = True,
         shown: bool = True,
     ) -> None:
         self.engine, self.policy, self.assessor, self.journal = engine, policy, assessor, journal
-        self.sampling, self.seed = sampling, seed
+        self.sampling, self.seed, self.confidence = sampling, seed, confidence
         self.sequential = policy.unit is Unit.ROUND
         self.prefetch = 0 if self.sequential else prefetch
         self.clock = Clock()
@@ -357,6 +358,9 @@ class Driver:
                 self.rows[i].handed -= len(samples) - len(found)
                 self.fresh[i] = None
             for assessment in found:
+                if self.confidence is not None and (column := len(self.rows[i].samples)) < scores_read(self.policy):
+                    score = self.confidence.of(self.rows[i].arrived[column].confidence)
+                    assessment = replace(assessment, score=score, score_last=score)
                 records.append({"row": i, "column": len(self.rows[i].samples), "assessment": assessment})
                 self._assessed(i, assessment)
         self._write(records)
@@ -388,6 +392,29 @@ class Driver:
         if sentence:
             self._abort([i for i, row in enumerate(self.rows) if row.running])
             raise UserError(sentence)
+
+    def ask_for_confidence(self) -> None:
+        """Cut the first question's first sample short after one token, to hear whether the engine gives log-probabilities.
+
+        Raises:
+            UserError: it gives none.
+        """
+        problem, asked = self.rows[0].problem, replace(self.sampling, max_tokens=1)
+        self.engine.submit([Request("confidence", self.engine.encode(problem.question, None), asked, self.seed)])
+        came: list[Completion] = []
+        while self.engine.outstanding:
+            came += self.engine.poll()
+        (found,) = came
+        if found.confidence is None:
+            why = f" ({found.failure})" if found.failure else ""
+            raise UserError(
+                f"a score from the model's own confidence needs log-probabilities, and this server gives none{why}: start it so "
+                "that it does, give a --verifier, or choose a policy that counts votes."
+            )
+        self.session += Usage(found.prompt_tokens, found.cached_prompt_tokens, found.completion_tokens) + found.lost
+        cut = Usage(found.prompt_tokens, found.cached_prompt_tokens, aborted=found.completion_tokens) + found.lost
+        self._cut(0, cut)
+        self._write([{"row": 0, "cut": cut}])
 
     # What to decide: rows that have taken as many steps step together, as they do in a replay.
 

@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pandas as pd
 from itscale.data.journal import Journal, fingerprint
 from itscale.data.ledger import Ledger
 from itscale.data.records import Problem, Unit, features_of, refuse_twins
-from itscale.drivers.assess import Assessor, Scorer
+from itscale.drivers.assess import Assessor, OwnScore, Scorer
 from itscale.drivers.driver import Clock, Driver, Solved
 from itscale.drivers.failures import Failures
 from itscale.engines.protocol import Engine, Finish, Sampling
@@ -91,6 +91,7 @@ def solve(
     chains: int = 1,
     prefetch: int | None = None,
     verifier: Scorer | None = None,
+    confidence: OwnScore | None = None,
     comparer: Comparer | None = None,
     grading: Grading | None = None,
     allow_unanswered: bool = False,
@@ -113,6 +114,8 @@ def solve(
         prefetch: samples of one problem that may be begun before they are asked for, when slots are free; without it 8, and 0
             for a server, where tokens are somebody's money.
         verifier: scores samples, for the rules that read scores.
+        confidence: does so in its place, from the log-probabilities of the model that draws. A server is asked for one token
+            first, which counts as cut short: not every one gives them.
         comparer: compares answers; without one, one is opened for this call, which takes seconds.
         grading: how answers are found and compared, where no comparer says it.
         allow_unanswered: go on where more than half of the first 16 samples have no answer.
@@ -135,10 +138,17 @@ def solve(
     name = type(policy).__name__
     if getattr(policy, "replay_only", False):
         raise UserError(f"{name} reads all samples of a stored pool and exists only in replays: choose another policy.")
-    if policy.needs_scores and verifier is None:
-        raise UserError(f"{name} reads verifier scores: give a verifier, or choose a policy that counts votes only.")
+    if policy.needs_scores and verifier is None and confidence is None:
+        raise UserError(
+            f"{name} reads verifier scores: give a verifier or a confidence, or choose a policy that counts votes only."
+        )
+    if not policy.needs_scores or verifier is not None:
+        confidence = None
+    if confidence is not None:
+        refuse_scale(policy, confidence)
     features, predictor_tokens = _features(policy, ids, predictions)
     sampling = sampling or Sampling()
+    sampling = sampling if confidence is None else replace(sampling, confidence=True)
     with ExitStack() as stack:
         comparer = comparer or stack.enter_context(Comparer(grading))
         assessor = stack.enter_context(Assessor(comparer, verifier, scores_read(policy), background=background))
@@ -159,10 +169,13 @@ def solve(
             assessor=assessor,
             journal=written,
             features=features,
+            confidence=confidence,
             keep_ids=keep_ids,
             allow_unanswered=allow_unanswered,
             shown=shown,
         )
+        if confidence is not None and problems and getattr(engine, "remote", False):
+            driver.ask_for_confidence()
         finished = driver.run(stack.enter_context(_interrupts()))
         if driver.session != (used := engine.usage() - before):
             raise RuntimeError(f"the driver counted {driver.session}, the engine {used}")
@@ -171,6 +184,18 @@ def solve(
         kept = f"what had finished is in {journal}" if journal is not None else "nothing was kept, since no journal was given"
         raise Interrupted(f"stopped after {done} of {len(driver.rows)} problems; {kept}")
     return Run(driver.solved(predictor_tokens), policy.limit, driver.clock, driver.failures)
+
+
+def refuse_scale(policy: Policy, confidence: OwnScore) -> None:
+    """Refuse a confidence as it stands where a rule takes scores for probabilities, or for weights."""
+    scale, name = getattr(policy, "scale", None), type(policy).__name__
+    if confidence.score_map is not None or scale is None or (scale == "weights" and confidence.column != "logprob_mean"):
+        return
+    wanted = "numbers from 0 to 1" if scale == "unit" else "weights of 0 or more"
+    raise UserError(
+        f"the rule {name} takes scores for {wanted}, which {confidence.column} as it stands is not: give a --calibration that "
+        "was made with it, or take best-of-N, score threshold, CISC or Pandora by data, which need no scale."
+    )
 
 
 def run_identity(

@@ -1,8 +1,8 @@
 """Any OpenAI-compatible server, through the official client: streamed chat completions, several at once, cut short on demand.
 
 The server renders the prompt and counts the tokens. The key comes from OPENAI_API_KEY and goes nowhere but into requests.
-What is not done: no probabilities, no token ids, and what a server computes after its last message to a request that was cut
-short is unknown to us.
+What is not done: no token ids, and what a server computes after its last message to a request that was cut short is unknown to
+us.
 """
 
 import asyncio

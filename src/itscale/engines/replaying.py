@@ -12,8 +12,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from itscale.data.records import KEY
+from itscale.data.records import CONFIDENCE, KEY
 from itscale.engines.protocol import Completion, Finish, Request, Usage
+from itscale.models.confidence import Confidence
 from itscale.models.prompts import PLAIN
 
 Arrival = Literal["length", "submission", "reverse", "random"]
@@ -30,6 +31,8 @@ class ReplayingEngine:
         self.slots, self.prompts = slots, PLAIN
         columns = samples[[*KEY, "text", "finish_reason", "prompt_tokens", "cached_prompt_tokens", "completion_tokens"]]
         self._stored = {json.dumps(list(row[:4])): row[4:] for row in columns.itertuples(index=False, name=None)}
+        kept = samples[list(CONFIDENCE)].to_numpy(float) if set(CONFIDENCE) <= set(samples) else ()
+        self._confidence = dict(zip(self._stored, (Confidence(*row) for row in kept), strict=False))
         self._arrival = arrival
         self._rng = np.random.default_rng(seed)
         self._waiting: deque[str] = deque()
@@ -80,7 +83,8 @@ class ReplayingEngine:
         self._usage += Usage(prompt, cached, tokens)
         self._start()
         known = Finish(finish) if finish in set(Finish) else Finish.STOP
-        return [Completion(request_id, (), text, known, prompt, cached, counted=tokens)]
+        sure = self._confidence.get(request_id)
+        return [Completion(request_id, (), text, known, prompt, cached, counted=tokens, confidence=sure)]
 
     def abort(self, request_ids: list[str]) -> dict[str, Usage]:
         cut = {}

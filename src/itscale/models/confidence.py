@@ -5,13 +5,10 @@ and before anything is left out. A group is `WINDOW` tokens in a row (the whole 
 """
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import isotonic_regression
-
-from itscale.errors import UserError
 
 ALTERNATIVES = 20
 WINDOW = 2048
@@ -63,30 +60,3 @@ class Gauge:
             conf_low10=float(lowest.mean()),
             conf_min=float(groups[0]),
         )
-
-
-def fit_score(values: np.ndarray, how: str, correct: np.ndarray | None = None) -> Callable[[np.ndarray], np.ndarray]:
-    """The rising map from a confidence to a score in [0, 1] that calibration samples decide; NaN stays NaN.
-
-    `rank`: the share of the calibration samples below, ties shared, never 0 or 1. `isotonic`: how often such samples are correct,
-    the rising fit of least squares (ours). Between two values of the calibration samples the map is a line, beyond them flat.
-
-    Args:
-        values: confidence [n] of the calibration samples; NaN where there is none.
-        how: `rank` or `isotonic`.
-        correct: [n] bool, which `isotonic` reads.
-
-    Raises:
-        UserError: another map, or no value.
-    """
-    known = ~np.isnan(values)
-    if not known.any():
-        raise UserError("the calibration samples have no confidence: draw with sampling: {confidence: true}, or import it.")
-    knots, place, count = np.unique(values[known], return_inverse=True, return_counts=True)
-    if how == "rank":
-        score = (np.cumsum(count) - count / 2) / count.sum()
-    elif how == "isotonic":
-        score = isotonic_regression(np.bincount(place, correct[known]) / count, weights=count).x
-    else:
-        raise UserError(f"there is no map {how!r} from confidence to score: choose rank or isotonic.")
-    return lambda wanted: np.where(np.isnan(wanted), np.nan, np.interp(wanted, knots, score))

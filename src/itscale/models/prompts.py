@@ -137,6 +137,25 @@ def render(tokenizer: Any, question: str, previous: str | None, settings: Prompt
     return ids
 
 
+def asked_again(tokenizer: Any, question: str, text: str, asked: str, settings: PromptSettings = PLAIN) -> list[int]:
+    """Token ids of a question's first prompt, the answer's text as the assistant's turn, and one more turn of the user.
+
+    Raises:
+        UserError: as `render`, or the template leaves out what the assistant said.
+    """
+    if not tokenizer.chat_template:
+        return render(tokenizer, question, None, settings) + encode_text(tokenizer, f"{text}\n{asked}\n", marks(tokenizer))
+    turns = [("user", _PLACE), ("assistant", _PLACE), ("user", asked)]
+    around = _rendered(tokenizer, [{"role": role, "content": content} for role, content in turns], settings).split(_PLACE)
+    if len(around) != 3:
+        raise UserError("the model's chat template does not show what the assistant said before: score with another model.")
+    said = (message(question, None, settings), text, "")
+    ids: list[int] = []
+    for piece, content in zip(around, said, strict=True):
+        ids += tokenizer(piece, add_special_tokens=False)["input_ids"] + encode_text(tokenizer, content, marks(tokenizer))
+    return ids
+
+
 def forced(tokenizer: Any, question: str, so_far: str, settings: PromptSettings) -> list[int]:
     """Token ids of a first round's prompt and of what the assistant has said so far, `settings.wait` included.
 
@@ -154,13 +173,17 @@ def rendered(tokenizer: Any, content: str, settings: PromptSettings = PLAIN) -> 
     Raises:
         UserError: the template refuses the system prompt or an argument.
     """
+    return _rendered(tokenizer, [{"role": "user", "content": content}], settings)
+
+
+def _rendered(tokenizer: Any, turns: list[dict[str, str]], settings: PromptSettings) -> str:
     from jinja2 import TemplateError
 
     day = date.fromisoformat(settings.date)
     system = [{"role": "system", "content": settings.system_prompt}] if settings.system_prompt else []
     try:
         return tokenizer.apply_chat_template(
-            [*system, {"role": "user", "content": content}],
+            [*system, *turns],
             add_generation_prompt=True,
             tokenize=False,
             **{"strftime_now": day.strftime, **settings.template_arguments},

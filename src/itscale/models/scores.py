@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# The score of a model that is asked itself whether its answer is correct (models/selfasked.py).
+P_TRUE = "p_true"
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:

@@ -7,7 +7,7 @@ probability of "right" (class 1) there. A solution that is longer than the model
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,9 @@ from itscale.data.records import KEY, SCORES, Problem, refuse_strangers
 from itscale.errors import UserError
 from itscale.models.hub import model_files, weights_digest
 from itscale.models.memory import fitting
-from itscale.models.prompts import CARD_PROMPT, SEPARATOR, encode_text, marks, render, rendered, split_steps
+from itscale.models.prompts import CARD_PROMPT, SEPARATOR, PromptSettings, encode_text, marks, render, rendered, split_steps
 from itscale.models.scores import Scores
+from itscale.models.selfasked import SelfAsked
 from itscale.progress import progress
 
 
@@ -170,6 +171,7 @@ def score_table(
     batch_size: int,
     step_break: str = "\n",
     partial: Path | None = None,
+    prompts: PromptSettings | None = None,
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Scores (schema SCORES) of samples (schema SAMPLES), and for the manifest the window, how many needed several, and tokens.
 
@@ -177,15 +179,22 @@ def score_table(
     a row says what its sample costs a rule that scores it. What is scored goes to the file `partial` at once, from which a
     killed job continues; the caller removes it when the table is written.
 
+    With `prompts`, those that the samples were drawn with, the model is no reward model but the one that drew them, and is
+    asked itself (`SelfAsked`).
+
     Raises:
         UserError: a sample of no problem given, NaN from the model, or a partial file of something else.
     """
     refuse_strangers("the samples", samples, problems)
     questions = {p.problem_id: p.question for p in problems}
     asked = [questions[problem_id] for problem_id in samples["problem_id"]]
-    verifier = Verifier(model, batch_size, step_break)
+    verifier = Verifier(model, batch_size, step_break) if prompts is None else SelfAsked(model, batch_size, prompts)
     hashes = pd.util.hash_pandas_object(samples.assign(question=asked)[[*KEY, "question", "text"]], index=False)
-    content = [weights_digest(model), step_break, hashlib.sha256(hashes.to_numpy().tobytes()).hexdigest()]
+    content = [
+        weights_digest(model),
+        step_break if prompts is None else asdict(prompts),
+        hashlib.sha256(hashes.to_numpy().tobytes()).hexdigest(),
+    ]
     journal = Journal(partial, fingerprint(content)) if partial is not None else None
     done = {row["row"]: row for row in journal.rows()} if journal is not None else {}
     texts = samples["text"].tolist()
@@ -209,7 +218,8 @@ def score_table(
         print(f"{windowed} of {len(samples)} solutions exceed the verifier's {verifier.window} tokens: scored in windows")
     unscored = int(table["score_mean"].isna().sum())
     if unscored:
-        print(f"{unscored} of {len(samples)} solutions have no step, so they have no score (NaN) and are never chosen by it")
+        why = "have no step" if prompts is None else "are empty or do not fit the model's window"
+        print(f"{unscored} of {len(samples)} solutions {why}, so they have no score (NaN) and are never chosen by it")
     read = sum(done[i]["tokens"] for i in first.values())
     counts = {"window": verifier.window, "in_several_windows": windowed, "unscored": unscored, "tokens_read": read}
     return table[SCORES.names], counts

@@ -108,7 +108,7 @@ class Calibration:
     first_score: FirstScore | None = None
     rounds: Rounds | None = None
     types: AnswerTypes | None = None
-    score_map: ScoreMap | None = None  # of a confidence, which is no score from 0 to 1
+    score_map: ScoreMap | None = None  # that made scores from 0 to 1 of a confidence
     density: str | None = None  # of a question's scores, by held-out likelihood
     ends: Ends | None = None
     scores: np.ndarray | None = None  # quantiles of all scores, evenly spaced

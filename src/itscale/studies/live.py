@@ -13,7 +13,7 @@ import pandas as pd
 
 from itscale.data.ledger import Price
 from itscale.data.records import Pool, Problem, Unit
-from itscale.drivers.assess import Scorer
+from itscale.drivers.assess import OwnScore, Scorer
 from itscale.drivers.driver import right_answers
 from itscale.drivers.live import Run, solve
 from itscale.drivers.replay import orders_of, per_problem, replay
@@ -42,6 +42,7 @@ class Bench:
     grading: Grading = field(default_factory=Grading)
     allow_unanswered: bool = True  # the tables count them
     price: Price | None = None
+    confidence: OwnScore | None = None
 
     def run(self, problems: list[Problem], policy: Policy) -> Run:
         options = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("engine", "price")}
@@ -222,6 +223,7 @@ def study_engines(
     seed: int,
     grading: Grading | None = None,
     alone: bool = True,
+    confidence: OwnScore | None = None,
 ) -> pd.DataFrame:
     """`study` on each of several engines (by `names`) with otherwise the same settings."""
     tables = []
@@ -236,6 +238,7 @@ def study_engines(
                 prefetch=prefetch,
                 grading=grading or Grading(),
                 price=engine.price,
+                confidence=confidence,
             )
             tables.append(study(problems, policies, bench, name, alone))
     return pd.concat(tables, ignore_index=True)
