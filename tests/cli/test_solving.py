@@ -85,13 +85,13 @@ def test_solve_answers_and_says_what_it_saved(model, tmp_path):
 def test_the_models_own_confidence_takes_the_place_of_a_reward_model(model, tmp_path):
     known = known_to_json(Calibration(score_map=ScoreMap(np.array([-2.0, 0.0]), np.array([0.2, 0.9]))))
     entry = {"method": "Score threshold", "slug": "score_threshold", "policy": "score_threshold"}
-    entry |= {"settings": {"n_max": 4}, "hyperparameters": {"s_min": 0.8}}
+    entry |= {"settings": {"n_max": 4}, "hyperparameters": {"s_min": 0.45}}
     write_json(tmp_path / "calibration.json", {"verifier": "logprob_mean", "known": known, "methods": [entry]})
     asked = ["--model", model, "--problems", questions(tmp_path / "my.jsonl"), "--max-tokens", 40]
     asked += ["--engine", json.dumps({"name": "transformers"}), "--allow-unanswered"]
     for name, options in {
         "mapped": ["--policy", "score_threshold", "--calibration", tmp_path / "calibration.json"],
-        "raw": ["--policy", "score_threshold", "--set", "s_min=-0.286", "--set", "n_max=4", "--confidence", "logprob_mean"],
+        "raw": ["--policy", "score_threshold", "--set", "s_min=-1.2857", "--set", "n_max=4", "--confidence", "logprob_mean"],
     }.items():
         done = run(tmp_path, "solve", *asked, *options, "--out", tmp_path / f"{name}.jsonl")
         assert done.code == 0, done.said
@@ -99,10 +99,10 @@ def test_the_models_own_confidence_takes_the_place_of_a_reward_model(model, tmp_
     rows = {
         name: [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()] for name in ("mapped", "raw")
     }
-    for mapped, raw in zip(rows["mapped"], rows["raw"], strict=True):  # 0.8 is the map of -0.2857
+    for mapped, raw in zip(rows["mapped"], rows["raw"], strict=True):  # 0.45 is what -1.2857 is mapped to
         assert [s["text"] for s in mapped["samples"]] == [s["text"] for s in raw["samples"]]
         scores = [[s["score"] for s in row["samples"]] for row in (mapped, raw)]
-        assert scores[0] == pytest.approx([0.9 + 0.35 * score for score in scores[1]]) and all(s < 0 for s in scores[1])
+        assert scores[0] == pytest.approx([max(0.2, 0.9 + 0.35 * score) for score in scores[1]]) and all(s < 0 for s in scores[1])
 
 
 def test_ctrl_c_ends_cleanly_and_the_same_command_continues(model, tmp_path):

@@ -31,6 +31,17 @@ def test_every_configuration_builds_its_graph_without_a_network(files, home):
     assert counts["samples"] >= 9 and counts["total"] == sum(n for rule, n in counts.items() if rule != "total")
 
 
+def test_budget_forcing_of_a_real_study_draws_its_chains_and_nothing_else(home):
+    for kind in ("parallel", "chain"):  # the finished study's
+        file = home / "results/laptop/qwen_coder_0_5b/pools/gsm8k" / kind / "pool.parquet"
+        file.parent.mkdir(parents=True)
+        file.touch()
+    files = [home / "config" / name for name in ("config.yaml", "laptop.yaml", "budget_forcing.yaml")]
+    counts = job_counts(files, home, ["forcing"])
+    assert counts["samples"] == counts["pool"] == 2 and counts["forced_chains"] == counts["markovscale_analysis"] == 1
+    assert not {"predictor", "train_on_votes", "live_run", "replay"} & counts.keys()
+
+
 SHIPPED = {
     "default": ["config/config.yaml"],
     "test": ["config/config.yaml", "config/test.yaml"],

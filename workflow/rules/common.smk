@@ -9,6 +9,7 @@ from functools import cache, partial
 from itscale.dag import attempts, cluster, resources
 from itscale.dag.choices import (
     SPLITS,
+    asked_option,
     compared_scores,
     confidence_options,
     dataset_source,
@@ -47,6 +48,8 @@ ENV = "../../envs/cpu.yaml" if TOY else "../../envs/vllm.yaml"
 KINDS = CHOICES.kinds
 PARALLEL, CHAINS = "parallel" in KINDS, "chain" in KINDS
 SCORED, PREDICTS = CHOICES.scored, CHOICES.predicts
+# What scores samples, where not their own log-probabilities do: a reward model, or the model that draws is asked.
+SCORING_MODEL = "language_model" if CHOICES.asked else "reward_model"
 # The priority of jobs that the end of a run waits for: trainings fill the cores that they leave.
 FIRST = 1
 TRAINS = CHOICES.draws and not CHOICES.served and PARALLEL

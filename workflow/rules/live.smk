@@ -1,6 +1,6 @@
 # Nothing is drawn of imported samples, and a model that a server runs has no clock of its own.
 LIVE = CHOICES.draws and not CHOICES.served and PARALLEL
-# The verifier that scores while samples are drawn; confidence is a score in replays only.
+# Whether a model scores while samples are drawn; the map of a confidence is in the calibration.
 LIVE_VERIFIER = SCORED and CHOICES.confidence is None
 if LIVE:
     TABLE_OF |= {"live_saving": "live", "arrival_order": "arrival"}
@@ -30,7 +30,7 @@ rule live_run:
     input:
         command("live"),
         model=model("language_model"),
-        verifier=model("reward_model") if LIVE_VERIFIER else [],
+        verifier=model(SCORING_MODEL) if LIVE_VERIFIER else [],
         problems=f"{RESULTS}/problems/{config['compare']['benchmarks'][0]}.parquet",
         calibration=rules.calibration.output.record,
         pool=pool(config["compare"]["benchmarks"][0], "parallel"),

@@ -106,8 +106,8 @@ rule markovscale_tables:
 
 
 # Chains by budget forcing, beside those of the run in whose results these lie.
-if config["engine"].get("prompt") == "forced":
-    REANSWERED = os.path.dirname(RESULTS)
+if CHOICES.forced:
+    REANSWERED = CHOICES.beside
 
     rule forced_chains:
         input:
@@ -132,7 +132,8 @@ if config["engine"].get("prompt") == "forced":
             " --reanswered {input.reanswered:q} --parallel {input.parallel:q} --out {output[0]:q} 2>&1 | tee {log:q}"
 
     rule forcing:
-        """Budget forcing beside re-answering and votes, at equal total tokens."""
+        """Budget forcing beside re-answering and votes, at equal total tokens, and the rules over rounds on its chains."""
         input:
             tables_of("markovscale", "forcing"),
+            f"{RESULTS}/tables/markovscale.md",
         localrule: True

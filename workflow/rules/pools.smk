@@ -92,7 +92,7 @@ elif SCORED:
     rule scores:
         input:
             command("score"),
-            model=model("reward_model"),
+            model=model(SCORING_MODEL),
             problems=f"{RESULTS}/problems/{{benchmark}}.parquet",
             samples=all_samples,
         output:
@@ -114,6 +114,7 @@ elif SCORED:
         params:
             batch_size=config["verifier"]["batch_size"],
             step_break=json.dumps(config["verifier"]["step_break"]),
+            asked=asked_option(CHOICES),
             files=lambda wildcards, input, output: [
                 *repeated("--samples", input.samples),
                 *repeated("--out", output.tables),
@@ -122,7 +123,7 @@ elif SCORED:
             "Scoring {wildcards.benchmark} with the verifier"
         shell:
             "OMP_NUM_THREADS={threads} python -m itscale score --model {input.model:q} --problems {input.problems:q} {params.files:q}"
-            " --batch-size {params.batch_size} --step-break {params.step_break:q} 2>&1 | tee {log:q}"
+            " --batch-size {params.batch_size} --step-break {params.step_break:q} {params.asked:q} 2>&1 | tee {log:q}"
 
     # Another verifier scores the same samples.
     use rule scores as other_scores with:

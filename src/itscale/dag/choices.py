@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from itscale.errors import UserError
+from itscale.models.scores import P_TRUE
 
 SPLITS = ("test", "calibration", "shifted", "predictor_train", "predictor_validation")
 _TRAINING = ("calibration", "predictor_train", "predictor_validation")
@@ -18,6 +19,8 @@ _IMPORT = ("format", "problems", "score", "steps", "size", "gold_list")
 OWN = "own"
 # How the toy task's model draws where nothing is said; other models draw as they are, and a server is sent nothing.
 _TOY_SAMPLING = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 96}
+# And what is put behind its completions in budget forcing: it knows line breaks and no words.
+_TOY_WAIT = "\n"
 # Keys of a dataset that the planner reads, and the loader does not.
 _STATED = ("questions", "answer_tokens")
 
@@ -55,16 +58,24 @@ class Choices:
 
     @property
     def verifier(self) -> Mapping[str, Any]:
-        return self.config["models"].get("verifier", {})
+        """The entry of the model that scores."""
+        return self.generator if self.asked else self.config["models"].get("verifier", {})
+
+    @property
+    def forced(self) -> bool:
+        """Whether chains go on by budget forcing, beside a run that draws the same questions' samples and re-answers."""
+        return self.config["engine"].get("prompt") == "forced"
+
+    @property
+    def beside(self) -> str:
+        """The results of that run, where this one draws by budget forcing; else this run's own. Each generator has its own."""
+        of = self.config["results"]
+        return f"{of}/{self.config['models']['generator']}" if self.config["datasets"] else of
 
     @property
     def results(self) -> str:
-        """Each generator has results of its own."""
-        return (
-            f"{self.config['results']}/{self.config['models']['generator']}"
-            if self.config["datasets"]
-            else self.config["results"]
-        )
+        """Where this run's results lie."""
+        return f"{self.beside}/budget_forcing" if self.forced else self.beside
 
     @property
     def gpus(self) -> int:
@@ -77,9 +88,14 @@ class Choices:
         return self.config["verifier"] is not None
 
     @property
+    def asked(self) -> bool:
+        """Whether the model that draws is asked for the scores of its answers."""
+        return (self.config["verifier"] or {}).get("confidence") == P_TRUE
+
+    @property
     def confidence(self) -> str | None:
-        """Which confidence of the model serves as the score; None where a verifier scores, or nobody does."""
-        return (self.config["verifier"] or {}).get("confidence")
+        """Which of the model's log-probabilities serve as the score; None where a verifier scores, or nobody does."""
+        return None if self.asked else (self.config["verifier"] or {}).get("confidence")
 
     @property
     def predicts(self) -> bool:
@@ -93,12 +109,13 @@ class Choices:
         return tuple(kind for kind in KINDS if all(kind in of for of in pools))
 
     def kinds_of(self, benchmark: str) -> tuple[str, ...]:
-        """Kinds of pool that a benchmark has."""
+        """Kinds of pool that a benchmark has; budget forcing has chains alone, and the run beside it the parallel samples."""
         if benchmark in self.config["official"]:
             return KINDS
         if (source := source_of(self, benchmark)) is not None:
             return tuple(kind for kind in KINDS if source.get(_FILES[kind]))
-        return tuple(kind for kind in KINDS if self.config["pools"].get(benchmark, {}).get(kind))
+        kinds = KINDS[1:] if self.forced else KINDS
+        return tuple(kind for kind in kinds if self.config["pools"].get(benchmark, {}).get(kind))
 
     @property
     def engine(self) -> dict[str, Any]:
@@ -106,15 +123,16 @@ class Choices:
         own = {key: self.generator[key] for key in ("max_model_len", "price", "parameters") if key in self.generator}
         if self.served:
             own |= {"name": "openai"}
-        return {**self.config["engine"], **own, **({"tensor_parallel": self.gpus} if self.gpus > 1 else {})}
+        toy = {"wait": _TOY_WAIT} if self.toy and self.forced else {}
+        return {**toy, **self.config["engine"], **own, **({"tensor_parallel": self.gpus} if self.gpus > 1 else {})}
 
     @property
     def verifiers(self) -> tuple[str, ...]:
         """Names of what scores the samples: the first one's scores are the pools' own, others' lie beside them."""
         if not self.scored:
             return ()
-        if self.confidence is not None:
-            return (self.confidence,)
+        if self.asked or self.confidence is not None:
+            return (self.config["verifier"]["confidence"],)
         if self.toy:
             return ("good", "weak")
         return (PurePath(self.verifier["path"]).name,) if self.draws and self.verifier else (OWN,)
@@ -179,6 +197,9 @@ def read_choices(config: Mapping[str, Any]) -> Choices:
         raise UserError(
             "models.verifier in the configuration is missing: name one, or set verifier to null or {confidence: logprob_mean}."
         )
+    if choices.asked and (choices.served or not config["datasets"]):
+        why = "a server draws" if choices.served else "the toy task's knows no words" if choices.toy else "nothing draws"
+        raise UserError(f"verifier.confidence is p_true, for which a model in a folder is asked, and {why} here: choose another.")
     return choices
 
 
@@ -288,6 +309,11 @@ def options_of(choices: Choices, benchmark: str) -> list[str]:
 def confidence_options(choices: Choices) -> list[str]:
     """Which confidence is the score, and by which map, for `itscale step score-confidence`."""
     return as_options({key: value for key, value in choices.config["verifier"].items() if key in ("confidence", "map")})
+
+
+def asked_option(choices: Choices) -> list[str]:
+    """Options of `itscale score` where the model that draws is asked, with the prompts that it draws with."""
+    return ["--p-true", f"--engine={json.dumps(choices.engine)}"] if choices.asked else []
 
 
 def served_model(choices: Choices) -> str | None:

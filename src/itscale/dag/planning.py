@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from snakemake.utils import update_config
 
+from itscale.dag.choices import Choices
 from itscale.errors import UserError
 from itscale.models.footprint import Shape, training_memory
 
@@ -81,21 +82,19 @@ def pool_costs(config: dict[str, Any]) -> list[PoolCost]:
     models = config["models"]
     generator = _of(models.get("generators", {}), models.get("generator"), "models.generators")
     speed = _of(generator, "tokens_per_second", f"models.generators.{models['generator']}")
-    scored = config["verifier"] is not None and "confidence" not in config["verifier"]
-    verifying = _of(models.get("verifier", {}), "tokens_per_second", "models.verifier") if scored else math.inf
-    training = ["predictor_train", "predictor_validation"] if config["predictor"] is not None else []
+    choices = Choices(config)
+    read = choices.scored and choices.confidence is None
+    verifying = _of(choices.verifier, "tokens_per_second", "models.verifier") if read else math.inf
+    training = ["predictor_train", "predictor_validation"] if choices.predicts else []
     costs = []
     for name in [*config["compare"]["benchmarks"], "calibration", *training]:
         source = _of(config["datasets"], name, "datasets")
         questions, length = (_of(source, key, f"datasets.{name}") for key in ("questions", "answer_tokens"))
-        for kind in ("parallel", "chain"):
-            of = _of(config["pools"], name, "pools").get(kind)
-            if of is None:
-                continue
+        for kind in choices.kinds_of(name):
+            of = _of(config["pools"], name, "pools")[kind]
             samples = samples_of(of, questions)
             tokens = float(samples * length)
-            read = tokens + samples * PROMPT_TOKENS
-            hours = tokens / speed * generator.get("gpus", 1) / 3600, read / verifying / 3600
+            hours = tokens / speed * generator.get("gpus", 1) / 3600, (tokens + samples * PROMPT_TOKENS) / verifying / 3600
             costs.append(PoolCost(name, kind, samples, tokens, *hours))
     return costs
 
