@@ -100,7 +100,7 @@ def unit_of(found: Found, advisor: Advisor) -> str:
 def report(where: Path, found: Found, asked: Question, advisor: Advisor, advice: Advice, out: Path | None) -> str:
     """What is printed."""
     unit = unit_of(found, advisor)
-    sizes = " and ".join(f"{pool.size} {kind}s" for kind, pool in found.pools.items())
+    sizes = " and ".join(f"{pool.size} {kind}{'s' if pool.size > 1 else ''}" for kind, pool in found.pools.items())
     base = advice.baseline
     lines = [f"{where}: {base['questions']} questions, {sizes} each"]
     if found.unanswered or found.cut_off:
