@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from scipy import stats
 
 from itscale.data.records import FEATURES, Pool, Unit
@@ -17,7 +16,7 @@ from itscale.theory.voting import VoteModel
 # Data that the authors of OptScale released; tests that read them are skipped where the folder is not there.
 RELEASED = Path(os.environ.get("ITSCALE_RELEASED", Path(__file__).resolve().parents[2] / "shared" / "official"))
 # Without the marker a test runs on whatever device there is; with it, it is reported as not run without CUDA.
-CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+CUDA = [pytest.mark.gpu, pytest.mark.skipif("not __import__('torch').cuda.is_available()", reason="no CUDA device")]
 ENGINES = ["transformers", "vllm"]
 ON_EVERY_DEVICE = [*ENGINES, *(pytest.param(name, marks=CUDA, id=f"{name}-cuda") for name in ENGINES)]
 

@@ -11,10 +11,26 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-# The process starts from one that has imported torch: a real process, without its seconds.
+# Processes of tests start from one that has imported what they use: real processes, without its seconds. There is one such server
+# in a process of pytest, and the first use settles what it has imported.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["itscale.cli", "itscale.drivers.generate", "itscale.engines.transformers", "itscale.models.verifier", "transformers.trainer"]
+    [
+        "itscale.cli",
+        "itscale.cli.pools",
+        "itscale.cli.solving",
+        "itscale.drivers.generate",
+        "itscale.engines.transformers",
+        "itscale.grading.comparison",
+        "itscale.models.predictor",
+        "itscale.models.verifier",
+        "itscale.testtime.train",
+        "pytest",
+        "scipy.stats",
+        "transformers.models.llama.modeling_llama",
+        "transformers.trainer",
+        "typer.testing",
+    ]
 )
 _NUMBERS = count()
 

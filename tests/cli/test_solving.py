@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
-from test_live import TOY, StoredScores, table_of
+from stored import StoredScores, table_of
+from test_live import TOY
 
 import itscale
 from itscale.cli.pools import generate

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from test_live import StoredScores, assert_same_decisions, bound, drive, stored_pool, table_of
+from stored import StoredScores, assert_same_decisions, bound, drive, stored_pool, table_of
 
 from itscale.data.records import SAMPLES, Problem, Unit, read_json, read_table
 from itscale.drivers.failures import Failures

@@ -1,7 +1,6 @@
 """One contract for every engine, on a real if tiny model; and a generation job that is killed for real."""
 
 import json
-import multiprocessing
 import random
 import shutil
 import time
@@ -21,10 +20,8 @@ from itscale.errors import UserError
 from itscale.toytask import language_model
 from itscale.toytask.tokenizer import build_tokenizer
 from pools import CUDA, ENGINES, ON_EVERY_DEVICE
+from processes import FORKS
 
-# Jobs to be killed start from a process that has imported torch: real processes, without its seconds.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["itscale.cli.pools", "itscale.drivers.generate", "itscale.engines.transformers"])
 QUESTIONS = ["12+3", "45-6*2", "7*8+1-4", "99+9"]
 
 

@@ -16,7 +16,7 @@ import yaml
 from cases import CONFIGURATION, DISK, MODELS, QUESTIONS, TABLES
 from commands import drawing, grading, scoring, training
 from safetensors.torch import load_file, save_file
-from test_live import table_of
+from stored import table_of
 
 from itscale.data.records import (
     POOL,

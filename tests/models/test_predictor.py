@@ -1,7 +1,6 @@
 """The predictor: what its parts compute, that it learns, resumes and loads, and that its splits are disjoint."""
 
 import json
-import multiprocessing
 import signal
 import time
 from dataclasses import replace
@@ -30,6 +29,7 @@ from itscale.models.predictor import (
 from itscale.sources.datasets import refuse_overlap
 from itscale.toytask.tokenizer import build_tokenizer
 from pools import random_pool
+from processes import FORKS
 
 SMALL = PredictorSettings(widths=(16,), dropout=(0.0,), learning_rate=1e-2, batch_size=8, epochs=15, patience=15)
 
@@ -156,9 +156,7 @@ def test_a_killed_run_continues_to_the_same_end(tmp_path):
     training, validation = questions(32, 1), questions(8, 2)
     settings = replace(SMALL, dropout=(0.3,), epochs=12, patience=12)  # random numbers go on where they were, too
     train(tmp_path / "whole", folder, training, validation, 0, settings)
-    process = multiprocessing.get_context("spawn").Process(
-        target=train, args=(tmp_path / "killed", folder, training, validation, 0, settings)
-    )
+    process = FORKS.Process(target=train, args=(tmp_path / "killed", folder, training, validation, 0, settings))
     process.start()
     while process.is_alive() and last_epoch(tmp_path / "killed.partial") < 2:
         time.sleep(0.005)

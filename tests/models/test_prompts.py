@@ -2,7 +2,6 @@
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from itscale.cli.options import settings_of
 from itscale.engines import EngineSettings
@@ -20,6 +19,8 @@ DATED = "Today: {{ strftime_now('%d %b %Y') }}\n{{ messages[0]['content'] }}"
 
 def tokenizer(template=CHATML):
     """Bytes as tokens, and the marks of a chat as special ones."""
+    from transformers import PreTrainedTokenizerFast
+
     core = Tokenizer(models.BPE(dict(zip(sorted(pre_tokenizers.ByteLevel.alphabet()), range(256), strict=True)), []))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 from itertools import permutations, product
 
 import numpy as np
@@ -114,6 +115,12 @@ def prior_of(options, predicted):
     return KNOWN.moments.mean, KNOWN.moments.mean_square
 
 
+def pooled_fits(scores, n0, prior):
+    """The fits to the first scores, one for each number of them."""
+    count, known = n0 + np.cumsum(~np.isnan(scores)), np.nan_to_num(scores)
+    return truncnormal.fit((np.cumsum(known) + n0 * prior[0]) / count, (np.cumsum(known**2) + n0 * prior[1]) / count)
+
+
 def pooled_fit(scores, n0, prior):
     scores = scores[~np.isnan(scores)]
     count, total, square = len(scores) + n0, scores.sum() + n0 * prior[0], (scores**2).sum() + n0 * prior[1]
@@ -142,8 +149,10 @@ def needed(scores, options, prior):
     return int(truncnormal.samples_needed(s_min, alpha, fit, n_max)[0])
 
 
-def trusted(name, options, counts):
-    """Whether a vote stops, from its counts in descending order."""
+@cache
+def trusted(name, given, counts):
+    """Whether a vote stops, from its options as pairs and its counts in descending order."""
+    options = dict(given)
     lead = counts[0] - (counts[1] if len(counts) > 1 else 0)
     if name == "vote_lead":
         return lead >= options["lead"]
@@ -164,7 +173,7 @@ def trusted(name, options, counts):
     unseen = max(m - len(counts), 0)
     if name == "vote_dirichlet":
         shapes = [options["alpha"] + v for v in counts] + [options["alpha"]] * unseen
-        below = np.prod([stats.gamma.cdf(XS, a) for a in shapes[1:]], axis=0)
+        below = np.prod([special.gammainc(a, XS) for a in shapes[1:]], axis=0)
         return np.trapezoid(stats.gamma.pdf(XS, shapes[0]) * below, XS) >= 1 - options["eps"]
     return r > 1 and r ** counts[0] / (sum(r**v for v in counts) + unseen) >= 1 - options["eps"]
 
@@ -369,7 +378,7 @@ def plain(name, options, cluster, score, predicted):
     if name == "asc" or name.startswith("vote_"):
         for n in [*range(options.get("n_min", 1), n_max, options.get("chunk", 1)), n_max]:
             counts = sorted(Counter(c for c in cluster[:n].tolist() if c >= 0).values(), reverse=True)
-            if counts and trusted(name, options, counts):
+            if counts and trusted(name, tuple(options.items()), tuple(counts)):
                 return n, majority(cluster, n), Reason.LEAD if name in ("vote_lead", "vote_ratio") else Reason.CONFIDENT
         return n_max, majority(cluster, n_max), Reason.LIMIT
     if name == "esc":
@@ -391,11 +400,11 @@ def plain(name, options, cluster, score, predicted):
         return n, majority(cluster, n), Reason.CONFIDENT if sure else Reason.LIMIT
     prior = prior_of(options, predicted)
     if name == "pandora":
+        fits = pooled_fits(score[:n_max], options.get("n0", 1.0), prior)
+        reservations = truncnormal.reservation(options["cost"], fits.e1, fits.e2)
         for n in range(1, n_max):
             answered = [s for c, s in zip(cluster[:n], score[:n], strict=True) if c >= 0 and not np.isnan(s)]
-            fit = pooled_fit(score[:n], options.get("n0", 1.0), prior)
-            z = float(truncnormal.reservation(options["cost"], fit.e1, fit.e2)[0])
-            if max([0.0, *answered]) >= z:
+            if max([0.0, *answered]) >= reservations[n - 1]:
                 return n, best(cluster, score, n), Reason.RESERVATION
         return n_max, best(cluster, score, n_max), Reason.LIMIT
     if options.get("variant") == "paper":

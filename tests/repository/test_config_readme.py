@@ -7,39 +7,30 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, get_args, get_origin
 
+import pytest
 import yaml
-
-from itscale.engines import EngineSettings
-from itscale.engines.protocol import Sampling
-from itscale.grading.settings import Grading
-from itscale.models.predictor import PredictorSettings
-from itscale.sources.datasets import DatasetSource
-from itscale.testtime.evaluation import EvaluationSettings
-from itscale.testtime.settings import RunSettings
-from itscale.toytask.language_model import LanguageModelSettings
-from itscale.toytask.reward_model import RewardModelSettings
-from itscale.toytask.splits import SplitSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 # Free mappings of the schema that a settings class reads: their keys are the class's fields.
 READ_BY = {
-    "toy_task.problems": SplitSettings,
-    "toy_task.language_model": LanguageModelSettings,
-    "toy_task.reward_model": RewardModelSettings,
-    "testtime.settings": RunSettings,
+    "toy_task.problems": "itscale.toytask.splits:SplitSettings",
+    "toy_task.language_model": "itscale.toytask.language_model:LanguageModelSettings",
+    "toy_task.reward_model": "itscale.toytask.reward_model:RewardModelSettings",
+    "testtime.settings": "itscale.testtime.settings:RunSettings",
 }
 # Where a key of the schema has its default, unless config.yaml sets it.
 DEFAULTS_OF = {
-    "datasets.{name}": DatasetSource,
-    "engine": EngineSettings,
-    "grading": Grading,
-    "predictor": PredictorSettings,
-    "sampling": Sampling,
-    "testtime.evaluation": EvaluationSettings,
+    "datasets.{name}": "itscale.sources.datasets:DatasetSource",
+    "engine": "itscale.engines:EngineSettings",
+    "grading": "itscale.grading.settings:Grading",
+    "predictor": "itscale.models.predictor:PredictorSettings",
+    "sampling": "itscale.engines.protocol:Sampling",
+    "testtime.evaluation": "itscale.testtime.evaluation:EvaluationSettings",
 }
 WILDCARDS = {"published": "benchmark", "runs": "run", "sweep": "setting", "grid": "setting"}
 
@@ -51,7 +42,8 @@ def schema_keys(node: dict[str, Any], path: str = "", required: bool = False) ->
         return
     nullable = "null" in (node.get("type") if isinstance(node.get("type"), list) else [])
     if path in READ_BY:
-        yield from ((f"{path}.{f.name}", annotation_words(type_of(READ_BY[path], f.name)), False) for f in fields(READ_BY[path]))
+        cls = resolve_name(READ_BY[path])
+        yield from ((f"{path}.{f.name}", annotation_words(type_of(cls, f.name)), False) for f in fields(cls))
         return
     below = node.get("properties", {})
     free = "additionalProperties" not in node
@@ -120,7 +112,7 @@ def default(key: str, required: bool) -> str:
         return shown(value)
     parent, _, name = key.rpartition(".")
     cls = {**DEFAULTS_OF, **READ_BY}.get(parent)
-    found = [f for f in fields(cls) if f.name == name] if cls else []
+    found = [f for f in fields(resolve_name(cls)) if f.name == name] if cls else []
     if found and found[0].default is not MISSING:
         return shown(found[0].default)
     if found and found[0].default_factory is not MISSING:
@@ -141,23 +133,26 @@ def documented() -> dict[str, tuple[str, str, str]]:
     return {key: tuple(rest) for key, *rest in rows}
 
 
-KEYS = [*schema_keys(SCHEMA), *(row for name, node in SCHEMA["$defs"].items() for row in schema_keys(node, name))]
-EXPECTED = {key: (kind, default(key, required)) for key, kind, required in KEYS}
+@pytest.fixture(scope="module")
+def expected() -> dict[str, tuple[str, str]]:
+    """Key: (type, default), from the schema, the configuration and the classes that read it."""
+    keys = [*schema_keys(SCHEMA), *(row for name, node in SCHEMA["$defs"].items() for row in schema_keys(node, name))]
+    return {key: (kind, default(key, required)) for key, kind, required in keys}
 
 
-def test_every_key_is_documented_and_no_other():
-    assert sorted(documented()) == sorted(EXPECTED)
+def test_every_key_is_documented_and_no_other(expected):
+    assert sorted(documented()) == sorted(expected)
 
 
-def test_types_and_defaults_are_the_true_ones():
+def test_types_and_defaults_are_the_true_ones(expected):
     rows = documented()
-    assert {key: row[:2] for key, row in rows.items()} == EXPECTED
+    assert {key: row[:2] for key, row in rows.items()} == expected
     assert [key for key, (_, _, meaning) in rows.items() if len(meaning.split()) < 3] == []
 
 
-def test_the_shipped_configurations_use_only_documented_keys():
+def test_the_shipped_configurations_use_only_documented_keys(expected):
     """The schema's own patterns match what the files say, so a documented name is the name that a file uses."""
-    known = [re.compile(re.sub(r"\\{[a-z]+\\}", "[^.]+", re.escape(key)) + r"(\..*)?") for key in EXPECTED]
+    known = [re.compile(re.sub(r"\\{[a-z]+\\}", "[^.]+", re.escape(key)) + r"(\..*)?") for key in expected]
     for file in (ROOT / "config").glob("*.yaml"):
         for key in _leaves(yaml.safe_load(file.read_text())):
             assert any(pattern.fullmatch(key) for pattern in known), (file.name, key)

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from test_live import table_of
+from stored import table_of
 
 from itscale.cli.advising import example, fixed_rule, question
 from itscale.cli.options import parse_settings

@@ -2,7 +2,6 @@
 
 import json
 import math
-import multiprocessing
 import os
 import random
 import signal
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_live import table_of
+from stored import table_of
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, TrainerCallback
 from typer.testing import CliRunner
 
@@ -46,10 +45,7 @@ from itscale.toytask import language_model
 from itscale.toytask import problems as arithmetic
 from itscale.toytask.tokenizer import build_tokenizer
 from pools import CUDA, KNOWN, random_pool
-
-# Runs to be killed start from a process that has imported torch: real processes, without its seconds.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["itscale.testtime.train"])
+from processes import FORKS
 
 # Rewards, by hand.
 
