@@ -35,11 +35,13 @@ FORKS.set_forkserver_preload(
 _NUMBERS = count()
 
 
-def _main(arguments: list[str], said: str, memory: int | None) -> None:
+def _main(arguments: list[str], said: str, memory: int | None, where: Path | None) -> None:
     file = os.open(said, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
     sys.argv = ["itscale", *arguments]
+    if where is not None:
+        os.chdir(where)
     import torch
 
     from itscale.cli import main
@@ -61,11 +63,11 @@ class Done:
 
 
 class Job:
-    """A command under way; `memory` is the bytes that it may take beyond what it starts with."""
+    """A command under way, in the folder `where`; `memory` is the bytes that it may take beyond what it starts with."""
 
-    def __init__(self, folder: Path, *arguments: object, memory: int | None = None) -> None:
+    def __init__(self, folder: Path, *arguments: object, memory: int | None = None, where: Path | None = None) -> None:
         self._said = folder / f"said-{next(_NUMBERS)}.txt"
-        self._process = FORKS.Process(target=_main, args=([str(a) for a in arguments], str(self._said), memory))
+        self._process = FORKS.Process(target=_main, args=([str(a) for a in arguments], str(self._said), memory, where))
         self._process.start()
 
     def kill_when(self, ready: Callable[[], bool], delay: float) -> bool:
@@ -93,6 +95,6 @@ class Job:
         return Done(self._process.exitcode, self._said.read_text())
 
 
-def itscale(folder: Path, *arguments: object, memory: int | None = None) -> Done:
+def itscale(folder: Path, *arguments: object, memory: int | None = None, where: Path | None = None) -> Done:
     """Run a command to its end."""
-    return Job(folder, *arguments, memory=memory).end()
+    return Job(folder, *arguments, memory=memory, where=where).end()

@@ -121,16 +121,23 @@ def scarce(monkeypatch, most, steps=()):
     return seen
 
 
+@pytest.fixture(scope="module")
+def undisturbed(toy, tmp_path_factory):  # noqa: F811
+    """A job, and the folder of its run with memory for all rows."""
+    job, out = job_of(toy, {"checkpoint_every": 2, "lora": LORA}), tmp_path_factory.mktemp("undisturbed")
+    train(job, out)
+    return job, out
+
+
 @pytest.mark.parametrize("from_step", [0, 2])
-def test_where_memory_runs_out_passes_are_halved_and_the_curve_stays(toy, tmp_path, monkeypatch, capsys, from_step):  # noqa: F811
-    job = job_of(toy, {"checkpoint_every": 2, "lora": LORA})
-    train(job, tmp_path / "whole")
+def test_where_memory_runs_out_passes_are_halved_and_the_curve_stays(undisturbed, tmp_path, monkeypatch, capsys, from_step):
+    job, whole = undisturbed
     with monkeypatch.context() as patch:
         seen = scarce(patch, 3, [from_step])
         train(job, tmp_path / "halved")
     assert "out of memory with 12 rows of a training pass at once: going on with 6" in capsys.readouterr().err
     assert seen[0] == 12 and seen[-1] == 3
-    (one, votes, evaluation), (two, others, again) = curve(tmp_path / "whole"), curve(tmp_path / "halved")
+    (one, votes, evaluation), (two, others, again) = curve(whole), curve(tmp_path / "halved")
     assert one == [pytest.approx(row, rel=1e-3, abs=1e-6) for row in two]
     assert votes == others and evaluation == again
 

@@ -901,7 +901,7 @@ def test_questions_without_a_certified_label_teach_nothing(toy, tmp_path, algori
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.parametrize("reward", ["certified", "weighted", "posterior", "entropy", "snr"])
+@pytest.mark.parametrize("reward", ["certified", "weighted", "posterior", "entropy", "snr", "gold"])
 def test_every_reward_trains(toy, tmp_path, types, reward):
     job = job_of(toy, {"reward": reward, "reward_eps": 0.4, "steps": 2})
     train(replace(job, known=replace(job.known, types=types)), tmp_path)
