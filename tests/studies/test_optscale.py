@@ -149,7 +149,7 @@ def test_published_protocol_takes_the_best_cell_on_the_benchmark_itself(record):
 
 def test_selection_shows_every_protocol_of_every_rule_with_hyperparameters(record):
     policies = frozen_policies(record)
-    table = study.selection(record, policies, POOLS, benchmark="b", orders=4, seed=0)
+    table = study.selection(record, policies, study.Replays(POOLS, 4, 0), benchmark="b")
     assert len(table) == 3 * 3
     pivot = table.pivot_table(index=["method", "budget"], columns="protocol", values="accuracy")
     one_order, *_ = compare(policies, POOLS, benchmark="b", orders=1, seed=0)
@@ -159,7 +159,7 @@ def test_selection_shows_every_protocol_of_every_rule_with_hyperparameters(recor
 
 def test_verdicts_follow_from_the_paired_intervals(record):
     policies = frozen_policies(record)
-    table = study.versus(policies, POOLS, benchmark="b", orders=3, seed=0)
+    table = study.versus(policies, study.Replays(POOLS, 3, 0), benchmark="b")
     assert set(zip(table["rival"], table["budget"], strict=True)) == {
         ("best-of-N", 8),
         ("best-of-N", 16),
@@ -232,7 +232,7 @@ def test_every_figure_draws(tmp_path, record):
         reliability: study.reliability(replace(POOLS[Unit.SAMPLE], features={}), known, benchmark="b", orders=2, seed=0).assign(
             verifier="own"
         ),
-        selection: study.selection(record, policies, POOLS, benchmark="b", orders=2, seed=0),
+        selection: study.selection(record, policies, study.Replays(POOLS, 2, 0), benchmark="b"),
         number_of_samples: study.number_of_samples(0.9, 0.9, 64),
         reached_confidence: study.reached_confidence(rows=20, seed=0),
         predictor_label: labels,

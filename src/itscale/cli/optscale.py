@@ -51,12 +51,13 @@ def optscale(
         budgets = sorted({int(n) for n in table.loc[table["unit"] == "sample", "budget"] if n <= pool.size})
         options = {"benchmark": benchmark, "orders": orders, "seed": seed}
         rivals = policies if condition is own[0] else [*unscored, *policies]
+        replays = stage.Replays(pools, orders, seed)
         bounds = stage.bounds(pool, budgets, **options, verifier=condition.verifier).assign(protocol="bound")
         parts = {
             "frontier": bounds if condition is own[0] else bounds[bounds["verifier"] != NONE],
             "reliability": stage.reliability(pool, known, **options).assign(verifier=condition.verifier),
-            "versus": stage.versus(rivals, pools, **options).assign(verifier=condition.verifier),
-            "selection": stage.selection(condition.frozen, policies, pools, **options, verifier=condition.verifier),
+            "versus": stage.versus(rivals, replays, benchmark=benchmark).assign(verifier=condition.verifier),
+            "selection": stage.selection(condition.frozen, policies, replays, benchmark=benchmark, verifier=condition.verifier),
         }
         for name, rows in parts.items():
             found.setdefault(name, []).append(rows)

@@ -19,6 +19,7 @@ def _graph() -> grimp.ImportGraph:
     return grimp.build_graph("itscale", cache_dir=None)
 
 
+@cache
 def file_of(module: str) -> Path:
     """The file of a module of this package."""
     path = PACKAGE.parent.joinpath(*module.split("."))
@@ -60,23 +61,33 @@ def command_files(name: str) -> list[Path]:
     modules: set[str] = set()
     waiting, seen = [_commands()[name]], set()
     while waiting:
-        module, function = place = waiting.pop()
+        place = waiting.pop()
         if place in seen:
             continue
         seen.add(place)
-        body = next((s for s in _statements(module) if getattr(s, "name", None) == function), None)
-        if body is None:  # a constant
-            continue
-        modules |= {found for node in ast.walk(body) for _, found in _imports(node) if not found.startswith(_COMMANDS)}
-        used = {node.id for node in ast.walk(body) if isinstance(node, ast.Name)}
-        known = {s.name: module for s in _statements(module) if hasattr(s, "name")}
-        known |= {alias.asname or alias.name: found for s in _statements(module) for alias, found in _imports(s)}
-        for other in used & known.keys():
-            if known[other].startswith(_COMMANDS):
-                waiting.append((known[other], other))
-            else:
-                modules.add(known[other])
+        imported, named = _used_by(*place)
+        modules |= imported
+        waiting += named
     return sorted({file_of(module) for module, _ in seen} | set(files_of(*modules)))
+
+
+@cache
+def _used_by(module: str, function: str) -> tuple[set[str], list[tuple[str, str]]]:
+    """Of a function of a command file: the modules that it uses, and the (module, name) of what it names in command files."""
+    body = next((s for s in _statements(module) if getattr(s, "name", None) == function), None)
+    if body is None:  # a constant
+        return set(), []
+    nodes, known = list(ast.walk(body)), _known_in(module)
+    places = [(known[name], name) for name in {node.id for node in nodes if isinstance(node, ast.Name)} & known.keys()]
+    modules = {found for node in nodes for _, found in _imports(node)} | {found for found, _ in places}
+    return {m for m in modules if not m.startswith(_COMMANDS)}, [p for p in places if p[0].startswith(_COMMANDS)]
+
+
+@cache
+def _known_in(module: str) -> dict[str, str]:
+    """The module of every name that a command file defines or imports."""
+    known = {s.name: module for s in _statements(module) if hasattr(s, "name")}
+    return known | {alias.asname or alias.name: found for s in _statements(module) for alias, found in _imports(s)}
 
 
 def _command_names(function: ast.FunctionDef) -> set[str]:

@@ -1,7 +1,7 @@
 """What is shown of OptScale beyond the main table: bounds, reliability, the effect of selection, simulated guarantees."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +18,28 @@ from itscale.studies.calibrate import choose_published, reference
 from itscale.studies.compare import NONE, OWN, summary
 from itscale.theory import truncnormal
 from itscale.theory.intervals import SHARE, mean_interval, paired_difference, ratio_interval
+
+
+@dataclass(frozen=True, slots=True)
+class Replays:
+    """Replays over the pools of a benchmark, of which several tables are made: each bound rule is replayed once."""
+
+    pools: dict[Unit, Pool]
+    orders: int
+    seed: int
+    _made: dict[Any, tuple[Policy, Outcomes]] = field(default_factory=dict, repr=False)
+
+    def of(self, policy: Policy, orders: int | None = None) -> Outcomes:
+        """Outcomes over so many orders, all by default. A rule that holds an array is told by identity alone."""
+        times = self.orders if orders is None else orders
+        try:
+            hash(policy)
+            key = policy, times
+        except TypeError:
+            key = id(policy), times
+        if key not in self._made:
+            self._made[key] = policy, replay(policy, self.pools[policy.unit], orders=times, seed=self.seed)
+        return self._made[key][1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +177,9 @@ def _bins(predicted: np.ndarray, observed: np.ndarray, problem: np.ndarray, coun
 def selection(
     record: dict[str, Any],
     policies: list[tuple[str, Policy]],
-    pools: dict[Unit, Pool],
+    replays: Replays,
     *,
     benchmark: str,
-    orders: int,
-    seed: int,
     verifier: str = OWN,
 ) -> pd.DataFrame:
     """How much of a figure is the choice of its cell: on the benchmark itself, as published, or on the calibration split.
@@ -171,13 +191,13 @@ def selection(
         record: the calibration file's content; `policies`: its methods, hyperparameters as chosen there, in the same order.
     """
     rows = []
-    for (method, calibrated), (_, published) in zip(policies, choose_published(record, pools), strict=True):
+    for (method, calibrated), (_, published) in zip(policies, choose_published(record, replays.pools), strict=True):
         if published is None:
             continue
-        pool = pools[calibrated.unit]
-        cases = (("published", published, 1), ("published, all orders", published, orders), ("calibrated", calibrated, orders))
+        pool, every = replays.pools[calibrated.unit], replays.orders
+        cases = (("published", published, 1), ("published, all orders", published, every), ("calibrated", calibrated, every))
         for protocol, policy, times in cases:
-            outcomes, full = (replay(each, pool, orders=times, seed=seed) for each in (policy, reference(policy)))
+            outcomes, full = (replays.of(each, times) for each in (policy, reference(policy)))
             label = {"benchmark": benchmark, "method": method, "unit": str(policy.unit), "budget": policy.limit}
             label |= {"protocol": protocol, "verifier": verifier if depends_on_verifier(policy) else NONE}
             rows.append({**label, **summary(question_means(policy, pool, outcomes), outcomes, full)})
@@ -190,21 +210,19 @@ def selection(
 RIVALS = ("best-of-N", "self-consistency", "ASC", "score threshold", "Pandora")
 
 
-def versus(
-    policies: list[tuple[str, Policy]], pools: dict[Unit, Pool], *, benchmark: str, orders: int, seed: int
-) -> pd.DataFrame:
+def versus(policies: list[tuple[str, Policy]], replays: Replays, *, benchmark: str) -> pd.DataFrame:
     """Each OptScale rule against each rival at the same budget: paired differences with intervals, and what they say in a word.
 
     `verdict`: beats, loses to (better in one of accuracy and completion tokens, worse in none, by 95 % intervals that leave
     out 0), trades with (better in one, worse in the other), is level with. unanswered and cut_off count the OptScale rule's
     samples, rival_unanswered and rival_cut_off the other's.
     """
-    problems = len(pools[Unit.SAMPLE].problem_ids)
+    problems = len(replays.pools[Unit.SAMPLE].problem_ids)
     found: dict[tuple[str, int], dict[str, np.ndarray]] = {}
     lost = ("unanswered", "cut_off")
     for method, policy in policies:
         if policy.unit is Unit.SAMPLE and (method in RIVALS or method.startswith("OptScale")):
-            outcomes = replay(policy, pools[policy.unit], orders=orders, seed=seed)
+            outcomes = replays.of(policy)
             found[method, policy.limit] = {
                 "accuracy": per_problem(outcomes.correct, outcomes, problems),
                 "completion_tokens": per_problem(outcomes.ledger.completion, outcomes, problems),
