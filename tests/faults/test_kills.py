@@ -92,7 +92,7 @@ def test_a_job_that_outlived_its_snakemake_is_waited_for(made, tmp_path):
 @pytest.fixture
 def smaller(home) -> Path:
     """A copy of the repository, in which a pool takes a while."""
-    overlay = {"engine": {"batch_size": 4}, "pools": {"test": {"parallel": {"samples": 10, "shards": 1}}}}
+    overlay = {"engine": {"batch_size": 4}, "pools": {"test": {"parallel": {"samples": 16, "shards": 1}}}}
     (home / "small.yaml").write_text(yaml.safe_dump(overlay))
     return home
 
@@ -133,8 +133,8 @@ def test_snakemake_goes_on(smaller):
     said, _ = (run := snakemake(home, "--unlock")).communicate(timeout=300)
     assert run.returncode == 0, said
     said, _ = (run := snakemake(home, target)).communicate(timeout=300)
-    assert run.returncode == 0 and len(read_table(table, SAMPLES)) == 16 * 10, said
+    assert run.returncode == 0 and len(read_table(table, SAMPLES)) == 16 * 16, said
     assert problems.stat().st_mtime_ns == finished and not partial.exists()
     # The bar of the second run begins where the first was killed.
-    begun = re.search(r"(\d+)/160", (results / "logs" / "samples" / "test_parallel_0.log").read_text())
+    begun = re.search(r"(\d+)/256", (results / "logs" / "samples" / "test_parallel_0.log").read_text())
     assert begun is not None and int(begun[1]) >= wanted - 1
