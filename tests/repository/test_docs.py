@@ -116,7 +116,7 @@ def test_the_plans_in_the_guide_are_the_planner_s():
     rows = re.findall(
         r"^\| (`.*?`) \| `(\w+)` \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", (ROOT / "docs/reproducing.md").read_text(), re.M
     )
-    assert len(rows) == 4
+    assert len(rows) == 5
     for files, generator, *figures in rows:
         config = read_configuration([ROOT / "config" / f for f in ["config.yaml", *re.findall(r"`(.*?)`", files)]])
         config["models"]["generator"] = generator
