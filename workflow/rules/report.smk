@@ -5,15 +5,15 @@ localrules:
 
 
 # A real model's samples come with the repository: what stopping saves on them stands beside what it saves on the toy task.
-REAL = "examples/gsm8k-8-samples"
+REAL = "examples/gsm8k-qwen2.5-coder-0.5b"
 
 
 rule real_model:
     """What stopping saves on a real model's samples: tables and a picture."""
     input:
         command("advise"),
-        chains=f"{REAL}/chains.parquet",
-        pool=f"{REAL}/pool.parquet",
+        chains=f"{REAL}/chain/pool.parquet",
+        samples=f"{REAL}/parallel/pool.parquet",
     output:
         answers=f"{RESULTS}/real_model/answers.csv",
         others=multiext(
@@ -32,7 +32,7 @@ rule real_model:
     conda:
         ENV
     params:
-        pool=lambda wildcards, input: os.path.dirname(input.pool),
+        pool=lambda wildcards, input: os.path.dirname(os.path.dirname(input.samples)),
         out=lambda wildcards, output: os.path.dirname(output.answers),
         seed=config["seed"],
     message:

@@ -18,8 +18,8 @@ from itscale.policies.protocol import Policy
 from itscale.studies.advice import Advice, Advisor, Question
 from itscale.studies.criterion import Verdict
 
-# The pool that is shown where none is named. (The real model's has too few samples a question to tell rules apart.)
-EXAMPLE = "toy-task"
+# The pool that is shown where none is named: a real model's samples (its chains lie beside them, and take longer).
+EXAMPLE = "gsm8k-qwen2.5-coder-0.5b/parallel"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from itscale.data.records import CONFIDENCE
 from itscale.data.tables import drawn_cells, interval_cells, saved
 from itscale.policies import POLICIES
 from itscale.studies.compare import NONE, OWN
@@ -21,6 +22,7 @@ NAMES = (
 )
 # A rule loses nothing worth the name where its paired interval lies above this.
 _TOLERATED = -0.01
+_REAL = "A real model (GSM8K, examples/gsm8k-qwen2.5-coder-0.5b)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ def _most(rows: pd.DataFrame, *, by_saving: bool) -> pd.Series:
 
 def _by(verifier: str) -> str:
     """Whose scores a sentence is about; OWN is the name of scores that came with the samples."""
+    if verifier in CONFIDENCE:
+        return f"By the model's own confidence ({verifier})"
     return "With the samples' own scores" if verifier == OWN else f"With the {verifier} verifier"
 
 
@@ -149,13 +153,13 @@ def _rounds(rows: pd.DataFrame) -> str:
 def _real(answers: pd.DataFrame) -> str:
     """The cheapest rule that is as accurate as all samples' vote, on samples that are not the toy task's."""
     if answers.empty:
-        return "A real model (GSM8K, examples/gsm8k-8-samples): no rule is as accurate for fewer tokens."
+        return f"{_REAL}: no rule is as accurate for fewer tokens."
     row = answers.iloc[0]
     saving = interval_cells(answers.head(1), "saving", 100, 0).iloc[0]
     change = interval_cells(answers.head(1), "difference", 100, 1).iloc[0]
     return (
-        f"A real model (GSM8K, examples/gsm8k-8-samples): {row['method']} draws {row['samples']:.1f} samples and saves {saving} "
-        f"% of the completion tokens of a vote of all; accuracy changes by {change} points."
+        f"{_REAL}: {row['method']} draws {row['samples']:.1f} samples and saves {saving} % of the completion tokens of a vote of "
+        f"all; accuracy changes by {change} points."
     )
 
 
