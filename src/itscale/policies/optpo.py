@@ -93,7 +93,7 @@ class VoteRatio(_Estimated):
 class VotePosterior(_Estimated):
     """Stop when the leader's posterior reaches 1 - `eps`; under the model such a stop errs with probability <= eps.
 
-    Real questions differ in p0, which the model does not know: at eps = 5 % the stops erred 3 to 18 % on six pools
+    Real questions differ in p0, which the model does not know: at eps = 5 % the stops erred 3 to 20 % on seven pools
     (docs/optpo.md); `vote_bayes` keeps what it promises there.
     """
 
