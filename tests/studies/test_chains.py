@@ -9,7 +9,7 @@ from scipy import stats
 
 from itscale.data.records import Pool, Problem, Unit
 from itscale.drivers.replay import replay
-from itscale.figures import forecast_error, posterior_traces
+from itscale.figures import accuracy_round, forecast_error, posterior_traces
 from itscale.policies import make_policy
 from itscale.policies.protocol import Reason
 from itscale.studies.calibrate import known_from_pools
@@ -318,3 +318,16 @@ def test_chains_alone_and_without_scores_are_studied_as_far_as_they_go():
         [("MR-Thinking", make_policy("mr_thinking", rounds=4))], {Unit.ROUND: chains}, benchmark="m"
     )
     assert curves.empty and "accuracy_low" in curves and "against self-consistency" not in markdown(methods)
+
+
+@pytest.mark.parametrize("levels", [("all",), ("all", None), ("all", "easy", "hard")])
+def test_a_figure_of_rounds_has_a_panel_of_levels_only_where_there_are_some(levels, tmp_path):
+    columns = ["observed", "predicted", "observed_low", "observed_high", "predicted_low", "predicted_high", "label_free"]
+    rows = [
+        {"benchmark": "b", "level": level, "round": r, "fit_p": 0.5, "upper": 0.6, "lower": 0.2} | dict.fromkeys(columns, 0.4)
+        for level in levels
+        for r in (1, 2)
+    ]
+    accuracy_round.draw(pd.DataFrame(rows), "b", tmp_path / "f.pdf")
+    assert ("Right: by level" in (tmp_path / "f.txt").read_text().replace("\n", " ")) == ("easy" in levels)
+    assert (tmp_path / "f.png").stat().st_size > 5000

@@ -9,12 +9,12 @@ import pandas as pd
 from itscale.figures.style import COLOURS, figure, legend_below
 
 CAPTION = (
-    "Accuracy per round of sequential re-answering on the {benchmark} benchmark. Left: all questions. Points with bars: "
+    "Accuracy per round of sequential re-answering on the {benchmark} benchmark. {where}Points with bars: "
     "observed, 95 % intervals over questions. Line and band: a two-state chain for each question, fitted to these"
     " chains, and where 95 % of data sets lie that follow it; a point outside the band is a round that the theory does not "
     "explain (p: goodness of fit over all rounds, parametric bootstrap). Dotted: forecast without any label, from first "
     "scores and the calibration split's rates. Dashed: bounds, the means over questions of the best and the worst that "
-    "re-answering can come to. Right: by level, points observed, lines fitted."
+    "re-answering can come to.{levels}"
 )
 
 
@@ -22,8 +22,14 @@ def draw(rounds: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`rounds`: columns benchmark, level, round (from 1), observed, predicted, label_free, bounds, fit_p; writes PDF and PNG."""
     rows = rounds[rounds["benchmark"] == benchmark]
     every = rows[rows["level"] == "all"].sort_values("round")
-    levels = [level for level in rows["level"].unique() if level != "all"]
-    with figure(out, CAPTION.format(benchmark=benchmark), columns=2, width=10) as (_, (axis, right)):
+    levels = [level for level in rows["level"].dropna().unique() if level not in ("", "all")]
+    caption = CAPTION.format(
+        benchmark=benchmark,
+        where="Left: all questions. " if levels else "",
+        levels=" Right: by level, points observed, lines fitted." if levels else "",
+    )
+    with figure(out, caption, columns=2 if levels else 1, width=10 if levels else 6.6) as (_, axes):
+        axis, *right = axes
         t = every["round"]
         observed = 100 * every["observed"]
         axis.fill_between(t, 100 * every["predicted_low"], 100 * every["predicted_high"], color=COLOURS[1], alpha=0.2, lw=0)
@@ -38,11 +44,11 @@ def draw(rounds: pd.DataFrame, benchmark: str, out: Path) -> None:
         legend_below(axis, 2)
         for level, colour in zip(levels, plt.colormaps["viridis"](np.linspace(0, 0.92, len(levels))), strict=True):
             mine = rows[rows["level"] == level].sort_values("round")
-            right.plot(mine["round"], 100 * mine["predicted"], color=colour, lw=1.2, label=f"level {level}" if level else "")
-            right.plot(mine["round"], 100 * mine["observed"], "o", color=colour, ms=3.5)
-        right.set_title("by level", fontsize=9)
-        if any(levels):
-            right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        for panel in (axis, right):
+            right[0].plot(mine["round"], 100 * mine["predicted"], color=colour, lw=1.2, label=f"level {level}")
+            right[0].plot(mine["round"], 100 * mine["observed"], "o", color=colour, ms=3.5)
+        for panel in right:
+            panel.set_title("by level", fontsize=9)
+            panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        for panel in (axis, *right):
             panel.set_xlabel("round")
             panel.set_xticks(t)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from itscale.figures.style import COLOURS, figure, verifiers
+from itscale.figures.style import COLOURS, figure, legend_below, verifiers
 
 CAPTION = (
     "Held-out scores of all questions of the {benchmark} benchmark by the tenth of the distribution that was fitted to every "
@@ -34,6 +34,6 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
             axis.set_xlabel("tenth of the fitted distribution")
             axis.set_ylabel("held-out scores (%)")
             if len(rows):
-                axis.legend(loc="upper left")
+                legend_below(axis, 3)
             else:
                 axis.text(0.5, 0.5, "no question has enough scores", transform=axis.transAxes, ha="center")
