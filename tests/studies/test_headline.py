@@ -46,11 +46,13 @@ def test_five_sentences_and_a_dozen_rows_of_the_reference_run(main, rounds):
 
 def test_a_real_models_samples_have_a_sentence_of_their_own(main, rounds):
     cheapest = {"method": "ASC", "samples": 3.25, "saving": 0.414, "saving_low": 0.37, "saving_high": 0.45}
-    cheapest |= {"difference": -0.004, "difference_low": -0.0081, "difference_high": 0.0002}
+    cheapest |= {"difference": -0.004, "difference_low": -0.0081, "difference_high": 0.0002, "verdict": ""}
     found = headline(main, rounds, pd.DataFrame([cheapest, {**cheapest, "method": "ESC", "saving": 0.1}]))
     assert len(found.sentences) == 6
     assert "ASC draws 3.2 samples and saves 41 [37, 45] % of" in found.sentences[-1]
     assert found.sentences[-1].endswith("accuracy changes by -0.4 [-0.8, 0.0] points.")
+    unsure = headline(main, rounds, pd.DataFrame([{**cheapest, "verdict": "too few questions to tell"}]))
+    assert unsure.sentences[-1].endswith("accuracy changes by -0.4 [-0.8, 0.0] points, too few questions to tell.")
     nothing = headline(main, rounds, pd.DataFrame(columns=list(cheapest)))
     assert nothing.sentences[-1].endswith("no rule is as accurate for fewer tokens.")
 
