@@ -637,8 +637,9 @@ def test_the_tables_of_a_pool_are_samples_again(tmp_path):
     pool_of(tmp_path, jsonl(tmp_path / "mine.jsonl", [{**row, "score_mean": 0.5} for row in ROWS]))
     table = read_table(tmp_path / "pool" / "pool.parquet", POOL)
     write_table(tmp_path / "again.parquet", table, POOL)
-    with pytest.raises(UserError, match="no column 'gold'"):
-        import_samples([tmp_path / "again.parquet"])
+    own = import_samples([tmp_path / "again.parquet"])
+    assert own.correct.tolist() == (table["verdict"] == "correct").tolist()
+    assert own.answers == [None if answer is None or answer != answer else answer for answer in table["answer"]]
     found = import_samples([tmp_path / "again.parquet"], problems=read_questions(tmp_path / "pool" / "problems.parquet"))
     assert found.samples["text"].tolist() == table["text"].tolist()
     assert set(found.scores["score_mean"]) == {0.5}
