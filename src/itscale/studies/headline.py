@@ -158,7 +158,7 @@ def _real(answers: pd.DataFrame) -> str:
     row = answers.iloc[0]
     saving = interval_cells(answers.head(1), "saving", 100, 0).iloc[0]
     change = interval_cells(answers.head(1), "difference", 100, 1).iloc[0]
-    doubt = f", {Verdict.TOO_FEW}" if row["verdict"] == Verdict.TOO_FEW else ""
+    doubt = f", {Verdict.TOO_FEW}" if row.get("verdict") == Verdict.TOO_FEW else ""
     return (
         f"{_REAL}: {row['method']} draws {row['samples']:.1f} samples and saves {saving} % of the completion tokens of a vote of "
         f"all; accuracy changes by {change} points{doubt}."
