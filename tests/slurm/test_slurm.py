@@ -219,7 +219,7 @@ def test_what_cannot_run_is_refused_before_anything_is_queued(cluster, home, acc
 
 def test_ctrl_c_leaves_nothing_in_the_queue(cluster, home, tmp_path):
     with (tmp_path / "log").open("w") as out:
-        targets = [f"short/{100 + i}.txt" for i in range(8)]
+        targets = [f"short/{280 + i}.txt" for i in range(20)]
         run = subprocess.Popen(small(home, "--", *targets), cwd=home, env=ENVIRONMENT, stdout=out, stderr=subprocess.STDOUT)
         while len(queued()) < 3 and run.poll() is None:
             time.sleep(0.05)
