@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,19 +100,30 @@ def pool_costs(config: dict[str, Any]) -> list[PoolCost]:
     return costs
 
 
+def run_tokens(config: Mapping[str, Any], names: Iterable[str], evaluations: int) -> int:
+    """Tokens at most of one of these runs of test-time training, votes and so many evaluations; 0 for a length not stated."""
+    testtime = config["testtime"]
+    settings, samples = testtime["settings"], testtime["evaluation"]["samples"]
+    limits = [{"vote": {}, **settings, **testtime["runs"][name]}["vote"] for name in names]
+    votes = max(vote.get("n_max", vote.get("n", 0)) for vote in limits)
+    tokens = 0
+    for name in ("trained", "untouched"):
+        source = config["datasets"].get(testtime[name], {})
+        answers = source.get("questions", 0) * samples * evaluations
+        if name == "trained":
+            answers += settings["steps"] * settings["prompts"] * votes
+        tokens += answers * min(source.get("answer_tokens", 0), testtime["sampling"]["max_tokens"])
+    return tokens
+
+
 def training_tokens(config: dict[str, Any], runs: int) -> float | None:
     """Tokens at most of so many runs of test-time training, rollouts and evaluations; None where a length is not stated."""
     testtime, datasets = config["testtime"], config["datasets"]
-    settings, evaluation = testtime["settings"], testtime["evaluation"]
     names = testtime["default"] if runs == len(testtime["default"]) else testtime["runs"]
-    votes = [testtime["runs"][name].get("vote", {}) for name in names]
-    most = max((vote.get("n_max", vote.get("n", 0)) for vote in votes), default=0)
-    sources = [datasets.get(testtime[key], {}) for key in ("trained", "untouched")]
-    if not all({"questions", "answer_tokens"} <= set(source) for source in sources):
+    if not all({"questions", "answer_tokens"} <= set(datasets.get(testtime[key], {})) for key in ("trained", "untouched")):
         return None
-    evaluations = 1 + math.ceil(settings["steps"] / evaluation["every"])
-    read = evaluations * evaluation["samples"] * sum(s["questions"] * s["answer_tokens"] for s in sources)
-    return float(runs * (settings["steps"] * settings["prompts"] * most * sources[0]["answer_tokens"] + read))
+    evaluations = 1 + math.ceil(testtime["settings"]["steps"] / testtime["evaluation"]["every"])
+    return float(runs * run_tokens(config, names, evaluations))
 
 
 def run_memory(config: dict[str, Any], run: str) -> dict[str, float] | None:

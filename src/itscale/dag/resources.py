@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from itscale.dag.choices import Choices
-from itscale.dag.planning import PROMPT_TOKENS, samples_of
+from itscale.dag.planning import PROMPT_TOKENS, run_tokens, samples_of
 
 # Four bytes a token; Arrow, pandas and Python each have a copy.
 _BYTES_PER_TOKEN = 16
@@ -97,14 +97,6 @@ def minutes_to_train(choices: Choices) -> int:
     if choices.toy:
         return _TOY
     testtime = choices.config["testtime"]
-    settings, evaluation = testtime["settings"], testtime["evaluation"]
-    limits = [{"vote": {}, **settings, **run}["vote"] for run in testtime["runs"].values()]
-    votes = max(vote.get("n_max", vote.get("n", 0)) for vote in limits)
-    tokens = 0
-    for name in ("trained", "untouched"):
-        source = choices.config["datasets"].get(testtime[name], {})
-        answers = source.get("questions", 0) * evaluation["samples"] * (2 + settings["steps"] // evaluation["every"])
-        if name == "trained":
-            answers += settings["steps"] * settings["prompts"] * votes
-        tokens += answers * min(source.get("answer_tokens", 0), testtime["sampling"]["max_tokens"])
+    evaluations = 2 + testtime["settings"]["steps"] // testtime["evaluation"]["every"]
+    tokens = run_tokens(choices.config, testtime["runs"], evaluations)
     return minutes_at(2 * tokens, choices.generator)
