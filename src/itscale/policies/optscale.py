@@ -75,27 +75,17 @@ def _plus(total: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreThreshold:
-    """Stop at the first answered sample whose score reaches s_min, or at n_max; answer with the best score."""
+class _BestScored:
+    """What rules with an `n_max` share that read the sums of the scores seen and answer with the best one."""
 
-    s_min: float
-    n_max: int
     unit: ClassVar[Unit] = Unit.SAMPLE
     needs_scores: ClassVar[bool] = True
-    needs_features: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = "best_of_n"
-    reads_sums: ClassVar[bool] = True
     see = staticmethod(add_scores)
-
-    def __post_init__(self) -> None:
-        check_counts("score_threshold", n_max=self.n_max)
 
     @property
     def limit(self) -> int:
         return self.n_max
-
-    def bind(self, known: Calibration) -> Self:
-        return self
 
     def init(self, rows: int) -> Scores:
         return no_scores(rows)
@@ -104,16 +94,32 @@ class ScoreThreshold:
         state = self.see(state, batch, seen)
         return state, self.look(state, batch)
 
-    def look(self, state: Scores, batch: Batch) -> Decision:
-        reached = state.best >= self.s_min
-        return stop_or_limit(batch.n, np.where(reached, batch.n, batch.n + 1), self.n_max, Reason.THRESHOLD, reached)
-
     def select(self, state: Scores, batch: Batch) -> np.ndarray:
         return best_scored(batch)
 
 
 @dataclass(frozen=True, slots=True)
-class _Fitted:
+class ScoreThreshold(_BestScored):
+    """Stop at the first answered sample whose score reaches s_min, or at n_max; answer with the best score."""
+
+    s_min: float
+    n_max: int
+    needs_features: ClassVar[tuple[str, ...]] = ()
+    reads_sums: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_counts("score_threshold", n_max=self.n_max)
+
+    def bind(self, known: Calibration) -> Self:
+        return self
+
+    def look(self, state: Scores, batch: Batch) -> Decision:
+        reached = state.best >= self.s_min
+        return stop_or_limit(batch.n, np.where(reached, batch.n, batch.n + 1), self.n_max, Reason.THRESHOLD, reached)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted(_BestScored):
     """What the rules share that fit a truncated normal to the scores seen, with a prior of n0 pseudo-samples.
 
     The prior's moments are the question's predicted ones (`predicted`, OptScale^t), else the calibration split's average.
@@ -123,15 +129,7 @@ class _Fitted:
     n0: float = 1.0
     predicted: bool = False
     prior: Moments | None = None
-    unit: ClassVar[Unit] = Unit.SAMPLE
-    needs_scores: ClassVar[bool] = True
     scale: ClassVar[str] = "unit"
-    family: ClassVar[str] = "best_of_n"
-    see = staticmethod(add_scores)
-
-    @property
-    def limit(self) -> int:
-        return self.n_max
 
     @property
     def needs_features(self) -> tuple[str, ...]:
@@ -139,12 +137,6 @@ class _Fitted:
 
     def bind(self, known: Calibration) -> Self:
         return replace(self, prior=known.moments)
-
-    def init(self, rows: int) -> Scores:
-        return no_scores(rows)
-
-    def select(self, state: Scores, batch: Batch) -> np.ndarray:
-        return best_scored(batch)
 
     def pooled(self, state: Scores, batch: Batch) -> truncnormal.Fit:
         """The conjugate MAP fit: scores and pseudo-samples together."""
@@ -326,7 +318,7 @@ class Pandora(_Fitted):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PandoraByData:
+class PandoraByData(_BestScored):
     """The reservation rule without a distribution (ours): the expected excess over the best score is read off scores.
 
     They are those of the calibration split, with the weight of n0 samples, and those seen, which never exceed the best. Go on
@@ -339,12 +331,8 @@ class PandoraByData:
     n0: float = 4.0
     bonus: float = 0.0
     scores: np.ndarray | None = None
-    unit: ClassVar[Unit] = Unit.SAMPLE
-    needs_scores: ClassVar[bool] = True
     needs_features: ClassVar[tuple[str, ...]] = ()
-    family: ClassVar[str] = "best_of_n"
     reads_sums: ClassVar[bool] = True
-    see = staticmethod(add_scores)
 
     def __post_init__(self) -> None:
         check_counts("pandora_by_data", n_max=self.n_max)
@@ -354,19 +342,8 @@ class PandoraByData:
         if self.bonus < 0:
             raise UserError(f"bonus of pandora_by_data is {self.bonus}: it is a number of standard errors, 0 or more.")
 
-    @property
-    def limit(self) -> int:
-        return self.n_max
-
     def bind(self, known: Calibration) -> Self:
         return replace(self, scores=known.scores)
-
-    def init(self, rows: int) -> Scores:
-        return no_scores(rows)
-
-    def step(self, state: Scores, batch: Batch, seen: np.ndarray) -> tuple[Scores, Decision]:
-        state = self.see(state, batch, seen)
-        return state, self.look(state, batch)
 
     def look(self, state: Scores, batch: Batch) -> Decision:
         met = np.isfinite(state.best)
@@ -385,9 +362,6 @@ class PandoraByData:
         mean = weight * (total - count * best)
         mean_square = weight * (square - 2 * best * total + count * best**2)
         return mean + self.bonus * np.sqrt(np.maximum(mean_square - mean**2, 0.0) / (self.n0 + scored))
-
-    def select(self, state: Scores, batch: Batch) -> np.ndarray:
-        return best_scored(batch)
 
 
 def score_quantiles(pool: Pool, number: int = 201) -> np.ndarray | None:
