@@ -24,7 +24,6 @@ _ROOM = 64  # columns at least between two moves of the whole cache
 _PART = 8
 _WIDE = 256  # columns; narrower keys are read as fast at once
 
-
 _attend = torch.nn.functional.scaled_dot_product_attention
 
 
@@ -43,7 +42,7 @@ def grouped_attention(
     if length > 1 or heads == groups or options.get("position_bias") is not None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
     shared = query.reshape(batch, groups, heads // groups, width)
-    if attention_mask is None or key.device.type != "cpu" or key.shape[2] < _WIDE or attention_mask.dtype != torch.bool:
+    if attention_mask is None or attention_mask.dtype != torch.bool or not _read_in_parts(key):
         out = _attend(shared, key, value, attn_mask=attention_mask, scale=scaling)
     else:
         begins = attention_mask[:, 0, 0].int().argmax(1)
@@ -54,6 +53,11 @@ def grouped_attention(
             mask = attention_mask[rows, ..., used]
             out[rows] = _attend(shared[rows], key[rows, :, used], value[rows, :, used], attn_mask=mask, scale=scaling)
     return out.reshape(batch, 1, heads, value.shape[-1]), None
+
+
+def _read_in_parts(keys: torch.Tensor) -> bool:
+    """Whether keys [B, G, L, D] are read so."""
+    return keys.device.type == "cpu" and keys.shape[2] >= _WIDE
 
 
 def refuse_other_memory(config: PreTrainedConfig) -> None:
@@ -213,7 +217,12 @@ class RowCache(Cache):
 
     @torch.inference_mode()
     def sort(self) -> list[int]:
-        """Put rows in order of falling length, so that neighbours begin alike. Returns the old number of each row."""
+        """Put rows in order of falling length, so that neighbours begin alike, where rows are read in parts.
+
+        Returns the old number of each row.
+        """
+        if not _read_in_parts(self.layers[0].keys[:, :, self.begin : self.end + 1]):
+            return list(range(self.rows))
         order = self.lengths.argsort(descending=True, stable=True)
         moved = (order != torch.arange(self.rows)).nonzero()[:, 0]
         if len(moved):
