@@ -19,6 +19,8 @@ _VERBATIM = {"parse_math": False}  # texts of a model are no markup
 
 
 def _shortened(text: object, letters: int) -> str:
+    if isinstance(text, float) and text.is_integer():
+        text = int(text)  # a column of a CSV table in which one answer is missing holds floats
     text = "none" if text is None or text != text else " ".join(str(text).split())
     return text if len(text) <= letters else f"{text[: letters - 1]}…"
 
@@ -42,16 +44,16 @@ def draw(traces: pd.DataFrame, benchmark: str, out: Path) -> None:
             answered = group[t == group["answered_with"]]
             axis.plot(answered["round"].to_numpy(), [1.07] * len(answered), "*", color=COLOURS[1], ms=8, label="answered with")
             previous = None
+            longest = max(len(_shortened(answer, _ANSWER)) for answer in group["answer"])
+            turn = {"rotation": 45, "ha": "right"} if longest > 3 else {"ha": "center"}
             for at, answer in zip(t, group["answer"], strict=True):
                 shown = _shortened(answer, _ANSWER)
                 colour = "0.6" if answer == previous else "black"
-                turn = (
-                    {"rotation": 45, "ha": "right"} if group["answer"].map(lambda a: len(str(a))).max() > 3 else {"ha": "center"}
-                )
                 axis.text(at, -0.06, shown, color=colour, fontsize=7, va="top", **turn, **_VERBATIM)
                 previous = answer
             title = f"{_shortened(group['question'].iloc[0], _QUESTION)} (gold {_shortened(group['gold'].iloc[0], _ANSWER)})"
-            title = title if group["question"].iloc[0] else name
+            question = group["question"].iloc[0]
+            title = title if question and question == question else name
             axis.set_title(textwrap.fill(title, 46), fontsize=8, **_VERBATIM)
             axis.set_ylim(-0.24, 1.14)
             axis.set_yticks([0, 0.25, 0.5, 0.75, 1])

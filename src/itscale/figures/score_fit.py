@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from itscale.data.records import CONFIDENCE
 from itscale.figures.style import COLOURS, figure, verifiers
 from itscale.theory.truncnormal import density
 
@@ -33,6 +34,7 @@ def draw(scores: pd.DataFrame, benchmark: str, out: Path) -> None:
             axis.plot(grid, density(grid, first["e1"], first["e2"]), color=COLOURS[1], label="fitted truncated normal")
             of = f"verifier {verifier}, " if len(names) > 1 else ""
             axis.set_title(f"{of}{problem_id}\nn = {len(group)}, p = {first['p_value']:.2g}", fontsize=9)
-            axis.set_xlabel("verifier score (mean step probability)")
+            what = f"score (from {verifier})" if verifier in CONFIDENCE else "verifier score (mean step probability)"
+            axis.set_xlabel(what)
             axis.set_ylabel("density")
         fig.legend(*axes[0].get_legend_handles_labels(), loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
