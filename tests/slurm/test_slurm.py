@@ -26,9 +26,21 @@ def unavailable() -> str | None:
         return "a test Slurm needs root"
     if shutil.which("apt-get") is None:
         return "a test Slurm needs Debian's packages (apt-get)"
-    if Path("/etc/slurm/slurm.conf").exists():
+    conf = Path("/etc/slurm/slurm.conf")
+    if conf.is_symlink() and not runs(conf.readlink().parent / "slurmctld.pid"):
+        # A killed run left its links behind: they would keep every later run from starting.
+        subprocess.run([ROOT / "tests/slurm/stop.sh", conf.readlink().parent], check=False, timeout=60, stderr=subprocess.DEVNULL)
+    if conf.exists() or conf.is_symlink():
         return "this machine has a Slurm of its own"
     return None
+
+
+def runs(pid: Path) -> bool:
+    """Whether the controller of a process-id file runs."""
+    try:
+        return b"slurmctld" in Path(f"/proc/{int(pid.read_text())}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return False
 
 
 @pytest.fixture(scope="module")

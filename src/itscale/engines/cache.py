@@ -239,7 +239,7 @@ class RowCache(Cache):
         self.end = max(end - begin, longest)
         there = slice(self.end - (end - begin), self.end)
         fits = rows <= self._height and self.end + _ROOM <= self._columns
-        columns = self.end + max(_ROOM, self.end // 2)
+        columns = self.end + max(_ROOM, self.end // 4)
         kept = self._height if rows <= self._height else min(self.limit, max(rows, 2 * self._height))
         for layer in self.layers:
             for name in ("keys", "values"):

@@ -22,7 +22,7 @@ from itscale.engines.protocol import Completion, Request, Usage, completion, par
 from itscale.engines.sampling import Rules, draw, log_probabilities, penalise
 from itscale.models.confidence import ALTERNATIVES, Gauge
 from itscale.models.hub import model_files, stop_tokens
-from itscale.models.memory import halved, out_of_memory
+from itscale.models.memory import give_back_large_blocks, halved, out_of_memory
 from itscale.models.precision import precision
 from itscale.models.prompts import PLAIN, PromptSettings, render
 
@@ -55,6 +55,7 @@ class TransformersEngine:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         # cuDNN's attention makes a plan for every new length, and every step has one: that took three quarters of the time.
         torch.backends.cuda.enable_cudnn_sdp(False)
+        give_back_large_blocks()
         with model_files(model):
             self._tokenizer = AutoTokenizer.from_pretrained(model)
             self._model = self._load(model, precision(model, dtype), batch_size)

@@ -1,6 +1,8 @@
-"""A batch that does not fit into memory: halve it, say so, go on."""
+"""A batch that does not fit into memory: halve it, say so, go on. And memory that is let go of goes back to the system."""
 
+import ctypes
 import gc
+import platform
 import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -11,6 +13,9 @@ from tqdm import tqdm
 from itscale.errors import UserError
 
 T, R = TypeVar("T"), TypeVar("R")
+
+_MMAP_THRESHOLD = -3  # glibc's M_MMAP_THRESHOLD
+_LARGE = 8 << 20  # bytes: more than what a step of decoding allocates time and again, but for its logits
 
 
 def fitting(work: Callable[[Sequence[T]], R], batch: Sequence[T], what: str) -> tuple[R, int]:
@@ -50,3 +55,13 @@ def halved(size: int, what: str) -> int:
 def out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory could not be had; on a CPU torch has no class for it."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def give_back_large_blocks() -> None:
+    """Let glibc return blocks of 8 MiB and more to the system once they are freed.
+
+    By itself it raises that bound to 32 MiB as it goes, and the keys and values of a layer, laid anew as they grow, leave
+    holes in the heap that are as large as all that is in use.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE)
