@@ -2,7 +2,7 @@
 
 Needs results with models/language_model and problems/test.parquet (--results). An engine that is not installed is left out
 and named. Tokens are those of completions, as the engine counts them; opening the engine is timed apart. Where ITSCALE_REAL_MODEL
-names a folder, its model draws with top_p 0.95 in batches of 1, 16, 64 and 256 (8 questions, prompts included): tokens per second
+names a folder, its model draws with top_p 0.95 in batches of 1, 16, 64, 128 and 256 (8 questions, prompts included): tokens per second
 of the clock and of processor time (what idle cores would give), and the share of a step that drawing from the logits takes.
 """
 
@@ -20,7 +20,7 @@ from itscale.models.prompts import BOX
 from itscale.data.records import read_problems
 
 ENGINES = ("transformers", "vllm")
-BATCHES = (1, 16, 64, 256)
+BATCHES = (1, 16, 64, 128, 256)
 QUESTION = "A shop sells {} pens at 3 dollars each and gives back 7 dollars. How many dollars does it keep? Explain each step."
 
 
