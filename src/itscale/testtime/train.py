@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from tqdm import tqdm
 from transformers import AutoTokenizer, PrinterCallback, TrainerCallback, set_seed
 from transformers.utils.logging import disable_progress_bar
 from trl import GRPOConfig, RLOOConfig, SFTConfig
@@ -277,6 +279,9 @@ class Run:
         """Evaluate the engine's weights, unless the journal has it or there is no problem."""
         if not problems or any(_is(row, "evaluation", benchmark) and row["step"] == step for row in self.rows):
             return
+        if self.processes.first:  # minutes with a real model
+            asked = f"{len(problems)} questions of the {benchmark} benchmark, {self.job.evaluation.samples} samples each"
+            tqdm.write(f"{self.job.name}: evaluating after step {step}: {asked}", file=sys.stderr)
         seed = request_seed(self.job.seed, ("evaluation", 0, 0, 0))
         share = self.processes.share(problems)
         own = evaluate(share, self.engine, self.comparer, self.job.evaluation, self.job.sampling.max_tokens, seed)
