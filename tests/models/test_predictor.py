@@ -14,6 +14,7 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
 from itscale.data.records import FEATURES, Problem, Unit, with_predictions
 from itscale.errors import UserError
+from itscale.models import predictor
 from itscale.models.labels import Labels, labels_of
 from itscale.models.predictor import (
     HEADS,
@@ -23,6 +24,7 @@ from itscale.models.predictor import (
     collate,
     load,
     predict,
+    remember,
     squared_error,
     train,
 )
@@ -103,6 +105,44 @@ def test_padding_changes_nothing_and_parameters_stay_within_bounds(kind):
     for name, values in padded.items():
         assert float(values[0]) == pytest.approx(float(alone[name][0]), abs=1e-5)
         assert 0 < float(values.min()) and float(values.max()) < HEADS[name].high
+
+
+@pytest.mark.parametrize("trained", [0, 1, 2])
+@pytest.mark.parametrize("kind", ["decoder", "encoder"])
+def test_remembered_states_stand_for_the_frozen_layers(kind, trained):
+    torch.manual_seed(0)
+    shape = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
+    core = BertModel(BertConfig(**shape)) if kind == "encoder" else LlamaForCausalLM(LlamaConfig(**shape)).model
+    model = ParameterPredictor(core, PredictorSettings(widths=(8,), dropout=(0.0,), trained_layers=trained)).eval()
+    rows = [{"input_ids": ids} for ids in ([3, 4, 5], [6] * 9, [7, 8])]
+    remember(model, rows, 0, 2)
+    calls = []
+    for layer in core.encoder.layer if kind == "encoder" else core.layers:
+        (layer.attention if kind == "encoder" else layer.mlp).register_forward_hook(lambda *_: calls.append(1))
+    found, gradients = {}, {}
+    for name, batch in (("whole", [{"input_ids": r["input_ids"]} for r in rows]), ("remembered", rows)):
+        calls.clear()
+        model.zero_grad()
+        found[name] = model(**collate(batch, 0))
+        sum(v.sum() for v in found[name].values()).backward()
+        gradients[name] = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        assert len(calls) == (3 if name == "whole" else trained)
+    for head, values in found["whole"].items():
+        assert torch.allclose(values, found["remembered"][head], atol=1e-6)
+    assert gradients["whole"].keys() == gradients["remembered"].keys()
+    assert all(torch.allclose(g, gradients["remembered"][n], atol=1e-6) for n, g in gradients["whole"].items())
+
+
+def test_training_on_remembered_states_ends_with_the_same_weights(tmp_path, monkeypatch):
+    folder = backbone(tmp_path / "lm")
+    training, validation = questions(24, 1), questions(8, 2)
+    settings = replace(SMALL, dropout=(0.3,), epochs=4, patience=4, trained_layers=1)
+    train(tmp_path / "whole", folder, training, validation, 0, settings)
+    monkeypatch.setattr(predictor, "_LARGE", 0)
+    train(tmp_path / "remembered", folder, training, validation, 0, settings)
+    one, two = (load(tmp_path / name)[0].state_dict() for name in ("whole", "remembered"))
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
 
 
 def test_only_the_last_layers_and_the_heads_are_trained():

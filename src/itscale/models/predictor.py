@@ -4,7 +4,9 @@ Any Hugging Face decoder or encoder; all of it frozen but for its last layers. E
 squared error for score moments, binomial likelihood for rates of which only counts are known.
 """
 
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +15,21 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer
 
 from itscale.data.journal import fingerprint, last_checkpoint, scratch_folder
 from itscale.data.records import FEATURES, PREDICTIONS, Problem, read_json, refuse_full_folder, write_folder, write_json
 from itscale.errors import UserError, refuse_below
 from itscale.models.checkpoints import PlainTrainer
+from itscale.models.frozen import FrozenLayers
 from itscale.models.hub import model_files, weights_digest
 from itscale.models.labels import Labels
 from itscale.models.prompts import render
 from itscale.progress import progress
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+_LARGE = 50_000_000  # parameters: on a CPU, a pass of so many frozen ones is worth remembering
 
 
 def squared_error(prediction: torch.Tensor, value: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
@@ -103,6 +108,8 @@ class ParameterPredictor(nn.Module):
         for parameter in (p for layer in self._trained(settings.trained_layers) for p in layer.parameters()):
             parameter.requires_grad = True
         self._trained_layers = settings.trained_layers
+        layers = _layers(backbone)
+        self.frozen = FrozenLayers(layers[: max(0, len(layers) - settings.trained_layers)])
 
     def _trained(self, count: int) -> list[nn.Module]:
         layers = _layers(self.backbone)
@@ -115,11 +122,17 @@ class ParameterPredictor(nn.Module):
             layer.train(mode)
         return self
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Parameters {head: [B]} of token ids [B, L] and their mask [B, L] (1: the question's own)."""
-        states = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        weight = self.attention(states)[..., 0].masked_fill(attention_mask == 0, -torch.inf).softmax(dim=1)
-        pooled = (weight[..., None] * states.nan_to_num()).sum(dim=1)
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, states: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Parameters {head: [B]} of token ids [B, L] and their mask [B, L] (1: the question's own).
+
+        `states` [B, L, H] are what the frozen layers make of them, where that is known.
+        """
+        with nullcontext() if states is None else self.frozen.giving(states):
+            found = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        weight = self.attention(found)[..., 0].masked_fill(attention_mask == 0, -torch.inf).softmax(dim=1)
+        pooled = (weight[..., None] * found.nan_to_num()).sum(dim=1)
         return {name: HEADS[name].high * torch.sigmoid(head(pooled)[:, 0]) for name, head in self.heads.items()}
 
 
@@ -147,14 +160,29 @@ def encode(tokenizer: Any, question: str, max_length: int) -> list[int]:
 
 
 def collate(rows: list[dict[str, Any]], pad: int) -> dict[str, torch.Tensor]:
-    """A padded batch; where the rows carry them, `labels` [B, H, 2] are value and count of each head."""
+    """A padded batch; where the rows carry them, `labels` [B, heads, 2] are value and count, and `states` [B, L, H]."""
     width = max(len(row["input_ids"]) for row in rows)
     ids = torch.tensor([row["input_ids"] + [pad] * (width - len(row["input_ids"])) for row in rows])
     length = torch.tensor([len(row["input_ids"]) for row in rows])
     batch = {"input_ids": ids, "attention_mask": (torch.arange(width) < length[:, None]).long()}
     if "labels" in rows[0]:
         batch["labels"] = torch.tensor(np.stack([row["labels"] for row in rows]), dtype=torch.float32)
+    if "states" in rows[0]:
+        batch["states"] = nn.utils.rnn.pad_sequence([row["states"] for row in rows], batch_first=True)
     return batch
+
+
+def remember(model: ParameterPredictor, examples: list[dict[str, Any]], pad: int, batch_size: int) -> None:
+    """Give every example its `states` [L, H], what the frozen layers make of it."""
+    order = sorted(range(len(examples)), key=lambda i: len(examples[i]["input_ids"]))
+    tqdm.write(f"{len(order)} questions go through the frozen layers, once", file=sys.stderr)  # a bar is the epochs'
+    model.eval()
+    for start in range(0, len(order), batch_size):
+        chunk = order[start : start + batch_size]
+        batch = collate([{"input_ids": examples[i]["input_ids"]} for i in chunk], pad)
+        states = model.frozen.read(lambda batch=batch: model(**batch))
+        for i, found in zip(chunk, states, strict=True):
+            examples[i]["states"] = found[: len(examples[i]["input_ids"])].clone()
 
 
 def joint_loss(heads: tuple[str, ...], predictions: dict[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
@@ -223,6 +251,8 @@ def train(
     model = ParameterPredictor(network, settings)
     examples, held_out = (_examples(tokenizer, problems, labels, settings) for problems, labels in (training, validation))
     _begin_at_the_mean(model, examples, settings.heads)
+    if not torch.cuda.is_available() and model.frozen.parameters >= _LARGE:
+        remember(model, examples + held_out, pad, settings.batch_size)
     rows = [[e["input_ids"], e["labels"].tolist()] for e in examples + held_out]
     content = [asdict(settings), seed, str(backbone), weights_digest(backbone), rows]
     steps = -(-len(examples) // settings.batch_size)
