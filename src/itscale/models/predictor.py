@@ -25,10 +25,12 @@ from itscale.models.checkpoints import PlainTrainer
 from itscale.models.frozen import FrozenLayers
 from itscale.models.hub import model_files, weights_digest
 from itscale.models.labels import Labels
+from itscale.models.memory import give_back_large_blocks
 from itscale.models.prompts import render
 from itscale.progress import progress
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+_TOKENS = 8192  # of one pass that predicts, padding included
 _LARGE = 50_000_000  # parameters: on a CPU, a pass of so many frozen ones is worth remembering
 
 
@@ -242,6 +244,7 @@ def train(
     )
 
     set_seed(seed)
+    give_back_large_blocks()
     out = Path(out)
     refuse_full_folder(out)
     with model_files(backbone):
@@ -324,6 +327,7 @@ def load(folder: Path) -> tuple[ParameterPredictor, Any, PredictorSettings]:
     """(model in evaluation mode, tokenizer, settings) of a folder that `train` wrote."""
     from safetensors.torch import load_file
 
+    give_back_large_blocks()
     folder = Path(folder)
     settings = PredictorSettings(**read_json(folder / "predictor.json")["settings"])
     with model_files(folder / "backbone"):
@@ -349,7 +353,10 @@ def predict(problems: list[Problem], folder: Path, batch_size: int = 64) -> pd.D
 
     def chunks() -> Iterator[list[int]]:
         order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
-        yield from (order[i : i + batch_size] for i in range(0, len(order), batch_size))
+        while order:
+            count = min(batch_size, max(1, _TOKENS // len(encoded[order[0]])))
+            yield order[:count]
+            del order[:count]
 
     with progress(description="predictions", unit="question", total=len(encoded)) as bar, torch.inference_mode():
         for chunk in chunks():
