@@ -354,7 +354,7 @@ def predict(problems: list[Problem], folder: Path, batch_size: int = 64) -> pd.D
     def chunks() -> Iterator[list[int]]:
         order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
         while order:
-            count = min(batch_size, max(1, _TOKENS // len(encoded[order[0]])))
+            count = min(batch_size, max(1, _TOKENS // max(1, len(encoded[order[0]]))))
             yield order[:count]
             del order[:count]
 
