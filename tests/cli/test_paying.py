@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_quirks import Say, chunk, server, used  # noqa: F401 (a fixture)
 
-from itscale.cli import app
+from itscale.cli import app, solving
 from itscale.data.ledger import Ledger, Price
 from itscale.data.records import SAMPLES, Problem, Unit, read_json, read_table, write_problems
 from itscale.drivers.replay import replay
@@ -22,8 +22,8 @@ def questions(folder, count=6):
     return path
 
 
-def solve(server, folder, *more):  # noqa: F811
-    given = ["solve", "--model", server.url, "--policy", "vote_lead", "--set", "lead=3", "--set", "n_max=16"]
+def solve(server, folder, *more, rule=("vote_lead", "lead=3")):  # noqa: F811
+    given = ["solve", "--model", server.url, "--policy", rule[0], "--set", rule[1], "--set", "n_max=16"]
     given += ["--problems", str(questions(folder)), "--out", str(folder / "a.jsonl"), *more]
     app(given, standalone_mode=False)
     rows = [json.loads(line) for line in (folder / "a.jsonl").read_text().splitlines()]
@@ -43,6 +43,40 @@ def test_a_server_draws_no_sample_that_is_not_asked_for(server, tmp_path, capsys
     asked = len(server.asked)
     solve(server, tmp_path)
     assert len(server.asked) == asked and "which is done" in capsys.readouterr().out
+
+
+def test_a_promise_is_no_error_and_samples_without_answers_are(server, tmp_path, capsys):  # noqa: F811
+    server.answer = SEVEN
+    solve(server, tmp_path, rule=("vote_certified", "delta=0.05"))
+    said = capsys.readouterr()
+    assert said.out.count("of its own stops") == 1 and "of its own stops" not in said.err
+    server.answer = Say(events=[chunk("seven", "stop")])
+    given = ["--problems", str(questions(tmp_path, 1)), "--policy", "self_consistency", "--set", "n=4"]
+    out = ["--out", str(tmp_path / "none.jsonl")]
+    assert app(["solve", "--model", server.url, *given, *out], standalone_mode=False) == 1
+    assert "samples have no answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("out", "message"), [("a.json", "the name that the record"), ("q.txt", "would overwrite .*q.json:")])
+def test_a_record_overwrites_no_answers_and_no_questions(server, tmp_path, out, message):  # noqa: F811
+    server.answer = SEVEN
+    asked = tmp_path / "q.json"
+    asked.write_text(json.dumps([{"question": "1+1", "answer": "2"}]))
+    with pytest.raises(UserError, match=message):
+        solve(server, tmp_path, "--problems", str(asked), "--out", str(tmp_path / out))
+    assert json.loads(asked.read_text())[0]["answer"] == "2" and not server.asked
+
+
+def test_a_run_that_was_killed_before_its_record_was_written_ends(server, tmp_path, monkeypatch):  # noqa: F811
+    server.answer = SEVEN
+    with monkeypatch.context() as killed:
+        killed.setattr(solving, "write_record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(BaseException):  # noqa: B017
+            solve(server, tmp_path)
+    assert (tmp_path / "a.jsonl").exists() and not (tmp_path / "a.json").exists()
+    asked = len(server.asked)
+    rows, record = solve(server, tmp_path)
+    assert len(server.asked) == asked and len(rows) == 6 and "run" in record
 
 
 def test_prefetching_can_be_asked_for(server, tmp_path):  # noqa: F811

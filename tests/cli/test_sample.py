@@ -49,6 +49,23 @@ def test_a_server_becomes_a_pool_and_an_advice(server, tmp_path, capsys):  # noq
         sample(*given, "--seed", 1)
 
 
+def test_what_was_drawn_is_overwritten_by_no_import_and_no_slimmer_pool(server, tmp_path):  # noqa: F811
+    server.answer = adder
+    mine, other = tmp_path / "mine", tmp_path / "other.jsonl"
+    sample("--model", server.url, "--problems", questions(tmp_path), "-n", 2, "--out", mine)
+    before = (mine / "pool.parquet").read_bytes()
+    other.write_text(json.dumps({"problem_id": "a", "gold": "4", "text": "\\boxed{4}"}) + "\n")
+    with pytest.raises(UserError, match="samples that were drawn"):
+        app(["import", str(other), "--out", str(mine)], standalone_mode=False)
+    with pytest.raises(UserError, match="whose texts would be lost"):
+        app(["slim", "--pool", str(mine), "--out", str(mine)], standalone_mode=False)
+    with pytest.raises(UserError, match="the table's manifest takes"):
+        app(["pool", "--samples", "s", "--grades", "g", "--out", str(tmp_path / "pool.json")], standalone_mode=False)
+    with pytest.raises(UserError, match="--revision is a model's of the hub"):
+        sample("--model", server.url, "--problems", questions(tmp_path), "--revision", "a" * 40, "--out", mine)
+    assert (mine / "pool.parquet").read_bytes() == before
+
+
 def test_completions_that_are_cut_off_come_with_the_remedy(server, tmp_path, capsys):  # noqa: F811
     def answer(body):
         ended = "stop" if body["seed"] % 2 else "length"

@@ -279,6 +279,17 @@ def test_a_live_run_with_too_many_failures_stops_and_ends_as_if_none_had_been(na
     assert run.ledger.completion + run.ledger.prefetched >= engine.usage().completion
 
 
+def test_requests_that_failed_are_no_samples_without_an_answer(comparer, tmp_path):
+    """Most of the first samples fail: the reason is said, and the resumed run is not refused for them."""
+    policy = make_policy("self_consistency", n=16)
+    pool, journal = stored_pool(policy, 3), tmp_path / "run.partial"
+    bad = {(p, 0, 0, k) for p in pool.problem_ids for k in range(12)}
+    with pytest.raises(UserError, match="too many to go on"):
+        drive(policy, pool, comparer, engine=failing(*bad), journal=journal, allow_unanswered=False)
+    run, _ = drive(policy, pool, comparer, journal=journal, allow_unanswered=False)
+    assert_same_decisions(run, replay(policy, pool, orders=1))
+
+
 def test_a_run_without_a_journal_says_that_nothing_was_kept(comparer):
     policy = make_policy("self_consistency", n=4)
     pool = stored_pool(policy, 3)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+from transformers import BertConfig, BertModel, DebertaV2Config, DebertaV2Model, LlamaConfig, LlamaForCausalLM
 
 from itscale.data.records import FEATURES, Problem, Unit, with_predictions
 from itscale.errors import UserError
@@ -22,6 +22,7 @@ from itscale.models.predictor import (
     PredictorSettings,
     binomial,
     collate,
+    encode,
     load,
     predict,
     remember,
@@ -131,6 +132,25 @@ def test_remembered_states_stand_for_the_frozen_layers(kind, trained):
         assert torch.allclose(values, found["remembered"][head], atol=1e-6)
     assert gradients["whole"].keys() == gradients["remembered"].keys()
     assert all(torch.allclose(g, gradients["remembered"][n], atol=1e-6) for n, g in gradients["whole"].items())
+
+
+def test_layers_that_give_more_than_states_are_not_stood_in_for():
+    shape = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
+    core = DebertaV2Model(DebertaV2Config(**shape, relative_attention=True, pos_att_type=["p2c", "c2p"]))
+    model = ParameterPredictor(core, PredictorSettings(widths=(8,), dropout=(0.0,), trained_layers=1)).eval()
+    rows = [{"input_ids": [3, 4, 5]}, {"input_ids": [6] * 9}]
+    remember(model, rows, 0, 2)
+    assert not any("states" in row for row in rows)
+
+
+def test_an_empty_question_is_something_to_pool_over(tmp_path):
+    class Bare:
+        chat_template, eos_token_id = None, 2
+
+        def __call__(self, question, **_):
+            return {"input_ids": []}
+
+    assert encode(Bare(), "", 8) == [2]
 
 
 def test_training_on_remembered_states_ends_with_the_same_weights(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ await() { # await WHAT COMMAND...: until it succeeds, at most 30 s
 }
 [ "$(id -u)" = 0 ] || fail "needs root"
 mkdir -p "$state"/{spool,ctld} /etc/slurm
+echo $$ >"$state/start.pid" # whoever finds the links knows that somebody is at work
 for f in slurm.conf gres.conf slurmdbd.conf; do
   [ ! -e "/etc/slurm/$f" ] && [ ! -L "/etc/slurm/$f" ] || fail "/etc/slurm/$f exists: this machine has a Slurm already"
 done

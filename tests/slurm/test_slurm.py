@@ -27,20 +27,19 @@ def unavailable() -> str | None:
     if shutil.which("apt-get") is None:
         return "a test Slurm needs Debian's packages (apt-get)"
     conf = Path("/etc/slurm/slurm.conf")
-    if conf.is_symlink() and not runs(conf.readlink().parent / "slurmctld.pid"):
-        # A killed run left its links behind: they would keep every later run from starting.
+    if conf.is_symlink() and left_behind(conf.readlink()):
+        # A killed run's links would keep every later run from starting.
         subprocess.run([ROOT / "tests/slurm/stop.sh", conf.readlink().parent], check=False, timeout=60, stderr=subprocess.DEVNULL)
     if conf.exists() or conf.is_symlink():
         return "this machine has a Slurm of its own"
     return None
 
 
-def runs(pid: Path) -> bool:
-    """Whether the controller of a process-id file runs."""
-    try:
-        return b"slurmctld" in Path(f"/proc/{int(pid.read_text())}/cmdline").read_bytes()
-    except (OSError, ValueError):
+def left_behind(conf: Path) -> bool:
+    """Whether start.sh wrote this configuration (or it is gone), and nothing that it started runs, itself included."""
+    if conf.exists() and f"SlurmctldPidFile={conf.parent}/slurmctld.pid" not in conf.read_text():
         return False
+    return not any(Path(f"/proc/{file.read_text().strip() or 0}").exists() for file in conf.parent.glob("*.pid"))
 
 
 @pytest.fixture(scope="module")

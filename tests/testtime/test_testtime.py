@@ -428,6 +428,11 @@ def test_rows_for_trl():
     assert [len(v) for v in rows.values()] == [10] * 4
     assert rows["vote_reward"] == [1, 0, 1, None, None, 0, 1, 1, 1, 0]
     assert rows["completion_ids"][3] == [2] and rows["env_mask"][3] == [0.0]
+    first = drawn.solved[0]
+    failed = replace(first.samples[1], completion=replace(first.samples[1].completion, token_ids=()))
+    solved = (replace(first, samples=(first.samples[0], failed, *first.samples[2:])), *drawn.solved[1:])
+    rows = trl_rows(replace(drawn, solved=solved), 5, stop_token=2, max_completion_length=12)
+    assert rows["vote_reward"][:3] == [1, None, 1] and rows["completion_ids"][1] == [2] and rows["env_mask"][1] == [0.0]
 
 
 # PPO on a bandit: one token, reward 1 for one of them.

@@ -146,7 +146,8 @@ def promised(advisor: Advisor, advice: Advice) -> str:
         f"{rule} {100 * promise:g} %, {Cells(100, 1).of(measured) or 'no stop of its own'}"
         for rule, promise, measured in advisor.promises(advice.answers)
     ]
-    return f"errors of the consensus among own stops, promised and measured here (%): {'; '.join(each)}" if each else ""
+    what = "errors of the consensus among own stops, promised and measured here (%; too low where a vote sees most samples)"
+    return f"{what}: {'; '.join(each)}" if each else ""
 
 
 def held_out(advice: Advice, asked: Question, unit: str) -> list[str]:

@@ -81,7 +81,15 @@ def first_page(
     """See HELP."""
 
 
+def _table(path: Path) -> Path:
+    """A table's file; its manifest has the same name with the suffix `.json`."""
+    if path.suffix == ".json":
+        raise UserError(f"--out {path} is the name that the table's manifest takes: give a name that ends with .parquet.")
+    return path
+
+
 Out = Annotated[Path, typer.Option(help="File to write.")]
+OutTable = Annotated[Path, typer.Option(help="Table to write (.parquet).", callback=_table)]
 OutFolder = Annotated[Path, typer.Option(help="Folder to write.")]
 Choices = Annotated[
     int | None,

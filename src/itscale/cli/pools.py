@@ -12,8 +12,8 @@ from itscale.cli.options import (
     AnswerFormat,
     Comparison,
     GoldList,
-    Out,
     OutFolder,
+    OutTable,
     Problems,
     ReadCutOff,
     Samples,
@@ -35,7 +35,7 @@ def generate(
     plan: Annotated[str, typer.Option(help="The plan as JSON: kind, samples or chains and rounds, shards, seed, sampling.")],
     model: Annotated[str, typer.Option(help="Model folder, or address of an OpenAI-compatible server (URL#MODEL).")],
     problems: Problems,
-    out: Out,
+    out: OutTable,
     shard: Annotated[int, typer.Option(min=0, help="Which part of the problems, from 0.")] = 0,
     engine: EngineJson = "{}",
 ) -> None:
@@ -54,7 +54,7 @@ def generate(
 
 
 @step.command()
-def gather(shards: Annotated[list[Path], typer.Argument(help="Sample tables of all shards.")], out: Out) -> None:
+def gather(shards: Annotated[list[Path], typer.Argument(help="Sample tables of all shards.")], out: OutTable) -> None:
     """Put the shards of one pool together."""
     from itscale.data.pools import gathered
     from itscale.data.records import SAMPLES, manifest_path, read_json, write_blocks
@@ -147,7 +147,7 @@ def score_confidence(
 def grade(
     problems: Problems,
     samples: Samples,
-    out: Out,
+    out: OutTable,
     answer: AnswerFormat = "auto",
     compare: Comparison = "auto",
     read_cut_off: ReadCutOff = False,
@@ -207,7 +207,7 @@ def unanswered(samples, grades, grading) -> str | None:
 def pool(
     samples: Samples,
     grades: Annotated[Path, typer.Option(help="What `itscale grade` wrote.")],
-    out: Out,
+    out: OutTable,
     scores: Annotated[Path | None, typer.Option(help="What `itscale score` wrote; without it samples have no scores.")] = None,
 ) -> None:
     """Join samples, grades and scores into a pool."""
@@ -231,6 +231,8 @@ def slim(
     from itscale.data.pools import write_numbers
 
     out = out if out.suffix == ".parquet" else out / "pool.parquet"
+    if out.resolve() == (pool / "pool.parquet" if pool.is_dir() else pool).resolve():
+        raise UserError(f"--out {out} is the pool itself, whose texts would be lost: give another folder.")
     write_numbers(pool, out)
     typer.echo(f"{out}: {out.stat().st_size / 1000:.0f} kB")
 
@@ -253,8 +255,12 @@ def fetch_model(
 
     if (model is None) == (source is None):
         raise UserError("which model? Give --model, or --source alone.")
+    if model is None and revision is not None:
+        raise UserError("--revision goes with --model: write it into --source.")
     if model is None:
         wanted = settings_of(hub.ModelSource, source, "--source")
+    elif Path(model).is_dir() and revision is not None:
+        raise UserError(f"--revision is a model's of the hub, and {model} is a folder: leave it out.")
     elif Path(model).is_dir():
         wanted = hub.ModelSource(model)
     else:
@@ -268,7 +274,7 @@ def fetch_model(
 def dataset(
     source: Annotated[str, typer.Option(help="DatasetSource as JSON: path, split, revision, and the columns' names.")],
     label: Annotated[str, typer.Option(help="Name of the benchmark, the prefix of its problems' ids.")],
-    out: Out,
+    out: OutTable,
     exclude: Annotated[list[Path] | None, typer.Option(help="Problems that must not come again; may be repeated.")] = None,
 ) -> None:
     """Read a benchmark from the hub (pinned revision) or from a local folder."""
@@ -368,6 +374,7 @@ def import_(
         if not allow_unanswered:
             raise UserError(f"{where}: {sentence}")
         typer.echo(f"itscale: {where}: {sentence}", err=True)
+    refuse_drawn(out)
     meta = {"imported": [file.name for file in files], "notes": found.notes, "counted": found.counted}
     write_problems(out / "problems.parquet", found.problems, meta)
     write_table(out / "samples.parquet", found.samples, SAMPLES, meta)
@@ -377,6 +384,19 @@ def import_(
     parts = {name: read_json(manifest_path(out / f"{name}.parquet")) for name in ("samples", "grades", "scores")}
     write_table(out / "pool.parquet", whole, POOL, parts)
     print(f"{out / 'pool.parquet'}: {len(found.problems)} problems, {len(found.samples)} samples")
+
+
+def refuse_drawn(out: Path) -> None:
+    """Refuse to import over samples that were drawn.
+
+    Raises:
+        UserError: there are some.
+    """
+    from itscale.data.records import manifest_path, read_json
+
+    there = manifest_path(out / "samples.parquet")
+    if there.exists() and "imported" not in read_json(there):
+        raise UserError(f"{out} holds samples that were drawn, which an import would overwrite: give another --out.")
 
 
 def parse_columns(named: list[str]) -> dict[str, str]:

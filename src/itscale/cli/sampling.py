@@ -85,6 +85,8 @@ def sample(
         raise UserError(f"{problems}: a question has no gold answer, and a pool needs verdicts: add a column `answer`.")
     served = is_address(model)
     source = {"model": model}
+    if revision is not None and (served or Path(model).is_dir()):
+        raise UserError(f"--revision is a model's of the hub, which {model} is not: leave it out.")
     if not served and not Path(model).is_dir():
         source["revision"] = resolved(model, revision, out)
         typer.echo(f"{model} at revision {source['revision']}")
@@ -107,9 +109,12 @@ def sample(
         from itscale.models.verifier import score_table
 
         pieces, partial = parse_step_break(step_break), Path(f"{files['scores']}.partial")
-        scores, windows = score_table(samples, questions, verifier, verifier_batch_size, pieces, partial)
-        write(files["scores"], scores, SCORES, {"verifier": str(verifier), "weights": weights_digest(verifier), **windows})
-        partial.unlink()
+        by = {"verifier": str(verifier), "weights": weights_digest(verifier), "step_break": pieces}
+        by["samples"] = read_json(manifest_path(files["samples"]))["sha256"]
+        if not scored(files["scores"], by):
+            scores, windows = score_table(samples, questions, verifier, verifier_batch_size, pieces, partial)
+            write(files["scores"], scores, SCORES, {**by, **windows})
+            partial.unlink()
     grades = graded(samples, questions, grading)
     write_grades(files["grades"], grades, grading)
     parts = {name: files[name] for name in ("samples", "grades", "scores")}
@@ -146,6 +151,14 @@ def resolved(model: str, revision: str | None, out: Path) -> str:
     patiently(lambda: fetch_model(ModelSource(model, found), "--model", out / "model"))
     write_json(kept, {"model": model, "revision": found})
     return found
+
+
+def scored(scores: Path, by: dict[str, Any]) -> bool:
+    """Whether scores are there that were made so, of these very samples."""
+    from itscale.data.records import manifest_path, read_json
+
+    there = manifest_path(scores)
+    return there.exists() and by.items() <= read_json(there).items()
 
 
 def drawn(samples: Path, identity: str) -> bool:

@@ -53,7 +53,7 @@ def solve(
     settings: Set = None,
     calibration: Annotated[Path | None, typer.Option(help="What `itscale calibrate` wrote.")] = None,
     verifier: Annotated[Path | None, typer.Option(help="Process reward model folder.")] = None,
-    verifier_batch_size: Annotated[int, typer.Option(help="Solutions per forward pass of the verifier.")] = 64,
+    verifier_batch_size: Annotated[int, typer.Option(min=1, help="Solutions per forward pass of the verifier.")] = 64,
     step_break: StepBreak = '"\\n"',
     confidence: Annotated[
         str | None,
@@ -84,7 +84,7 @@ def solve(
     from dataclasses import asdict, replace
 
     from itscale.data.journal import fingerprint
-    from itscale.data.records import PREDICTIONS, read_table
+    from itscale.data.records import PREDICTIONS, manifest_path, read_json, read_table
     from itscale.drivers.live import Interrupted, refuse_scale, run_identity
     from itscale.drivers.live import solve as stage
     from itscale.engines import engine_name, is_address, open_engine
@@ -97,10 +97,9 @@ def solve(
     from itscale.studies.calibrate import read_calibration
     from itscale.studies.confidence import live_score, made_with
 
-    if out.is_dir():
-        raise UserError(f"--out {out} is a folder: give the name of a file.")
     grading = Grading(answer, compare, read_cut_off)
     questions, partial = read_questions(problems, gold_list), Path(f"{out}.partial")
+    refuse_place(out)
     if verifier is not None and confidence is not None:
         raise UserError("--verifier and --confidence are both given: one of them scores the samples.")
     record = made_with(readable(calibration, read_calibration), confidence)
@@ -129,8 +128,10 @@ def solve(
     engine, drawing = drawing_settings(model, given, answer)
     drawing = replace(drawing, confidence=drawing.confidence or own is not None)
     meta = {"drawn_with": engine.identity(), "scored_with": scored_with}
+    if predictions is not None:
+        meta["predicted_with"] = readable(manifest_path(predictions), read_json)["sha256"]
     identity = run_identity(questions, chosen, drawing, seed, chains, grading, meta)
-    if out.exists():
+    if out.exists() and not partial.exists():  # with one, the run was killed before its record was written
         typer.echo(already_done(out, identity))
         return
     if "verifier" in scored_with:
@@ -170,8 +171,8 @@ def solve(
     if engine.price is not None:
         typer.echo(f"${engine.price.dollars(run.ledger):.4f}")
     typer.echo(stops(run.rows))
-    if sentence := promise_of(policy, chosen):
-        typer.echo(sentence)
+    if promise := promise_of(policy, chosen):
+        typer.echo(promise)
     if all(problem.answer for problem in questions):
         typer.echo(accuracy(run.rows, grading))
     if run.unanswered or run.cut_off:
@@ -202,6 +203,32 @@ def seen(rows, most: int = 1000) -> list[tuple[str, str, str | None]]:
         left -= wanted
         found.append((sample.text if wanted else "", str(sample.completion.finish), sample.assessment.answer))
     return found
+
+
+def refuse_place(out: Path) -> None:
+    """Refuse a file for the answers beside which their record cannot be written.
+
+    Raises:
+        UserError: it is a folder, or the record would take its name, or another file's that is no record.
+    """
+    from itscale.data.records import manifest_path
+
+    record = manifest_path(out)
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder: give the name of a file.")
+    if record == out:
+        raise UserError(f"--out {out} is the name that the record of the answers takes: give a name that ends with .jsonl.")
+    if record.exists() and not is_record(record):
+        raise UserError(f"the record of the answers would overwrite {record}: give another --out.")
+
+
+def is_record(path: Path) -> bool:
+    """Whether a file is what `write_record` wrote."""
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(found, dict) and "run" in found
 
 
 def already_done(out: Path, identity: str) -> str:

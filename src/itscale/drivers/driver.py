@@ -379,7 +379,7 @@ class Driver:
         self.seen.cluster[i, column] = assessment.cluster
         self.seen.score[i, column] = assessment.score
         self.seen.tokens[i, column] = completion.completion_tokens
-        if self.first is not None:
+        if self.first is not None and len(self.first) < FIRST and completion.finish is not Finish.FAILED:
             text = _text(completion, row.places.get(column))
             self.first.append((text, str(completion.finish), assessment.answer))
 

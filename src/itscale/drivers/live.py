@@ -209,7 +209,7 @@ def run_identity(
     *,
     keep_ids: bool = False,
 ) -> str:
-    """The fingerprint of a run: of all that its samples and decisions depend on."""
+    """The fingerprint of a run: of all that its samples and decisions depend on; `meta` tells of models and predictions."""
     settings = [repr(policy), asdict(sampling), seed, chains, keep_ids, [asdict(p) for p in problems], meta or {}]
     return fingerprint([*settings, asdict(grading)])
 

@@ -61,7 +61,7 @@ class TransformersEngine:
             self._model = self._load(model, precision(model, dtype), batch_size)
             self._stops = stop_tokens(model, self._tokenizer)
         self.prompts = prompts
-        self._window: int = getattr(self._model.config, "max_position_embeddings", None) or sys.maxsize
+        self._window: int = getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
         self.slots = batch_size
         self._waiting: deque[Request] = deque()
         self._ready: list[Completion] = []

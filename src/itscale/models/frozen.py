@@ -1,7 +1,7 @@
 """Frozen layers make the same of a question in every epoch: their states are computed once and given back.
 
-Works for every backbone of transformers, encoder or decoder: embeddings, masks and norms stay the model's own, and only the
-layers' `forward` is stood in for.
+Embeddings, masks and norms stay the model's own, and only the layers' `forward` is stood in for. That serves every encoder or
+decoder of transformers whose layers give states alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,13 +24,13 @@ class FrozenLayers:
         return sum(p.numel() for layer in self.layers for p in layer.parameters())
 
     @torch.no_grad()
-    def read(self, run: Callable[[], Any]) -> torch.Tensor:
-        """The states [B, L, H] that the last of them gives while `run` runs the backbone."""
+    def read(self, run: Callable[[], Any]) -> torch.Tensor | None:
+        """The states [B, L, H] that the last of them gives while `run` runs the backbone; None where it gives more."""
         found = []
 
         def keep(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
             self._tuples = isinstance(output, tuple)
-            found.append(output[0] if self._tuples else output)
+            found.append(output if not self._tuples else output[0] if len(output) == 1 else None)
 
         handle = self.layers[-1].register_forward_hook(keep)
         try:

@@ -31,6 +31,7 @@ from itscale.progress import progress
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 _TOKENS = 8192  # of one pass that predicts, padding included
+_MOST = 2_000_000_000  # bytes of remembered states
 _LARGE = 50_000_000  # parameters: on a CPU, a pass of so many frozen ones is worth remembering
 
 
@@ -158,7 +159,8 @@ def encode(tokenizer: Any, question: str, max_length: int) -> list[int]:
     """Token ids of a question: as a chat prompt where the tokenizer has a template, cut to `max_length`."""
     if tokenizer.chat_template:
         return render(tokenizer, question, None)[:max_length]
-    return tokenizer(question, truncation=True, max_length=max_length)["input_ids"]
+    # An empty question without a mark of beginning still is something to pool over.
+    return tokenizer(question, truncation=True, max_length=max_length)["input_ids"] or [tokenizer.eos_token_id]
 
 
 def collate(rows: list[dict[str, Any]], pad: int) -> dict[str, torch.Tensor]:
@@ -175,7 +177,7 @@ def collate(rows: list[dict[str, Any]], pad: int) -> dict[str, torch.Tensor]:
 
 
 def remember(model: ParameterPredictor, examples: list[dict[str, Any]], pad: int, batch_size: int) -> None:
-    """Give every example its `states` [L, H], what the frozen layers make of it."""
+    """Give every example its `states` [L, H], what the frozen layers make of it, where they give states alone."""
     order = sorted(range(len(examples)), key=lambda i: len(examples[i]["input_ids"]))
     tqdm.write(f"{len(order)} questions go through the frozen layers, once", file=sys.stderr)  # a bar is the epochs'
     model.eval()
@@ -183,6 +185,8 @@ def remember(model: ParameterPredictor, examples: list[dict[str, Any]], pad: int
         chunk = order[start : start + batch_size]
         batch = collate([{"input_ids": examples[i]["input_ids"]} for i in chunk], pad)
         states = model.frozen.read(lambda batch=batch: model(**batch))
+        if states is None:
+            return
         for i, found in zip(chunk, states, strict=True):
             examples[i]["states"] = found[: len(examples[i]["input_ids"])].clone()
 
@@ -254,8 +258,6 @@ def train(
     model = ParameterPredictor(network, settings)
     examples, held_out = (_examples(tokenizer, problems, labels, settings) for problems, labels in (training, validation))
     _begin_at_the_mean(model, examples, settings.heads)
-    if not torch.cuda.is_available() and model.frozen.parameters >= _LARGE:
-        remember(model, examples + held_out, pad, settings.batch_size)
     rows = [[e["input_ids"], e["labels"].tolist()] for e in examples + held_out]
     content = [asdict(settings), seed, str(backbone), weights_digest(backbone), rows]
     steps = -(-len(examples) // settings.batch_size)
@@ -274,6 +276,9 @@ def train(
             return (loss, predictions) if return_outputs else loss
 
     with bar, scratch_folder(Path(f"{out}.partial"), fingerprint(content)) as scratch:
+        held = 4 * network.config.hidden_size * sum(len(e["input_ids"]) for e in examples + held_out)
+        if not torch.cuda.is_available() and model.frozen.parameters >= _LARGE and held <= _MOST:
+            remember(model, examples + held_out, pad, settings.batch_size)
         trainer = HeadTrainer(
             model=model,
             args=TrainingArguments(
@@ -354,7 +359,7 @@ def predict(problems: list[Problem], folder: Path, batch_size: int = 64) -> pd.D
     def chunks() -> Iterator[list[int]]:
         order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
         while order:
-            count = min(batch_size, max(1, _TOKENS // max(1, len(encoded[order[0]]))))
+            count = min(batch_size, max(1, _TOKENS // len(encoded[order[0]])))
             yield order[:count]
             del order[:count]
 

@@ -44,7 +44,7 @@ class SelfAsked:
         self._network = network.to(self._device).eval()
         self._prompts, self._asked, self._batch_size = prompts, asked, batch_size
         self._yes: int = answer[0]
-        self.window: int = network.config.max_position_embeddings
+        self.window: int = network.config.get_text_config().max_position_embeddings
 
     def score(self, questions: list[str], texts: list[str], advance: Callable[[int], object] = lambda done: None) -> Scores:
         """P(`yes`) of each question's answer text, in batches of similar length; `advance` hears how many are done.

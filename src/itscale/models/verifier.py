@@ -108,7 +108,7 @@ class Verifier:
         self._separator, self._marks = separator[0], marks(self._tokenizer)
         self._batch_size = batch_size
         self._break = step_break
-        self.window: int = network.config.max_position_embeddings
+        self.window: int = network.config.get_text_config().max_position_embeddings
 
     def score(self, questions: list[str], texts: list[str], advance: Callable[[int], object] = lambda done: None) -> Scores:
         """Scores of each question's solution text, in batches of similar length; `advance` hears how many are done.

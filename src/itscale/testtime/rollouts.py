@@ -192,10 +192,13 @@ def trl_rows(drawn: Rollouts, slots: int, stop_token: int, max_completion_length
         kept = drawn.kept(p)
         unused = slots - len(kept)
         rows["prompt_ids"] += [list(prompt)] * slots
-        rows["completion_ids"] += kept + [[stop_token]] * unused
-        masks = [[weight * total / len(ids)] * len(ids) for ids, weight in zip(kept, drawn.weights[p].tolist(), strict=True)]
+        # A request that failed has no tokens: it is a slot that is not used.
+        rows["completion_ids"] += [ids or [stop_token] for ids in kept] + [[stop_token]] * unused
+        weights = zip(kept, drawn.weights[p].tolist(), strict=True)
+        masks = [[weight * total / len(ids)] * len(ids) if ids else [0.0] for ids, weight in weights]
         rows["env_mask"] += masks + [[0.0]] * unused
-        rows["vote_reward"] += drawn.rewards[p].tolist() + [None] * unused
+        rewarded = zip(kept, drawn.rewards[p].tolist(), strict=True)
+        rows["vote_reward"] += [reward if ids else None for ids, reward in rewarded] + [None] * unused
     return rows
 
 
