@@ -1,6 +1,7 @@
 """Engines that draw completions: one protocol, opened from settings."""
 
 import importlib.util
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -14,6 +15,7 @@ from itscale.models.hub import weights_digest
 from itscale.models.precision import PRECISIONS, precision
 from itscale.models.prompts import DATE, WAIT, Form, PromptSettings
 
+_UNUSED_GPU = "this machine has an NVIDIA GPU that the installed torch cannot use, so the processor draws: see docs/installing.md."
 # Settings that say how fast samples come, and change none.
 _SPEED = ("batch_size", "tensor_parallel", "gpu_memory", "kv_cache_gb", "batched_tokens", "price")
 
@@ -92,6 +94,13 @@ def _vllm_installed() -> bool:
     return importlib.util.find_spec("vllm") is not None
 
 
+def _unused_gpu() -> bool:
+    """Whether the machine has an NVIDIA GPU that this torch cannot use."""
+    import torch
+
+    return Path("/dev/nvidia0").exists() and not torch.cuda.is_available()
+
+
 @contextmanager
 def open_engine(settings: EngineSettings) -> Iterator[Engine]:
     """Open an engine and close it at the end.
@@ -100,6 +109,8 @@ def open_engine(settings: EngineSettings) -> Iterator[Engine]:
         UserError: there is no such engine, or vLLM is asked for and not installed.
     """
     name = engine_name(settings)
+    if settings.name == "auto" and name == "transformers" and _unused_gpu():
+        print(f"itscale: {_UNUSED_GPU}", file=sys.stderr)
     options: dict[str, Any] = {"prompts": settings.prompts}
     if name == "openai":
         from itscale.engines.openai import OpenaiEngine as Chosen
