@@ -15,7 +15,7 @@ from itscale.models.hub import weights_digest
 from itscale.models.precision import PRECISIONS, precision
 from itscale.models.prompts import DATE, WAIT, Form, PromptSettings
 
-_UNUSED_GPU = "this machine has an NVIDIA GPU that the installed torch cannot use, so the processor draws: see docs/installing.md."
+_UNUSED_GPU = "there is an NVIDIA GPU that the installed torch cannot use, so the processor draws: see docs/installing.md."
 # Settings that say how fast samples come, and change none.
 _SPEED = ("batch_size", "tensor_parallel", "gpu_memory", "kv_cache_gb", "batched_tokens", "price")
 
