@@ -55,7 +55,6 @@ class TransformersEngine:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         # cuDNN's attention makes a plan for every new length, and every step has one: that took three quarters of the time.
         torch.backends.cuda.enable_cudnn_sdp(False)
-        give_back_large_blocks()
         with model_files(model):
             self._tokenizer = AutoTokenizer.from_pretrained(model)
             self._model = self._load(model, precision(model, dtype), batch_size)
@@ -79,6 +78,7 @@ class TransformersEngine:
         refuse_other_memory(model.config)
         use_grouped_attention(model)
         model = model.to(self._device).eval()
+        give_back_large_blocks(model)
         pack(model, rows)
         return model
 

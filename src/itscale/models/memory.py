@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from itscale.errors import UserError
@@ -16,6 +17,7 @@ T, R = TypeVar("T"), TypeVar("R")
 
 _MMAP_THRESHOLD = -3  # glibc's M_MMAP_THRESHOLD
 _LARGE = 8 << 20  # bytes: more than what a step of decoding allocates time and again, but for its logits
+_LARGE_MODEL = 50_000_000  # parameters; the work of a small model would take a seventh longer, and there is little to give back
 
 
 def fitting(work: Callable[[Sequence[T]], R], batch: Sequence[T], what: str) -> tuple[R, int]:
@@ -57,11 +59,11 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
-def give_back_large_blocks() -> None:
-    """Let glibc return blocks of 8 MiB and more to the system once they are freed.
+def give_back_large_blocks(model: nn.Module) -> None:
+    """Let glibc return blocks of 8 MiB and more to the system once they are freed, where a model is large.
 
     By itself it raises that bound to 32 MiB as it goes, and the keys and values of a layer, laid anew as they grow, leave
     holes in the heap that are as large as all that is in use.
     """
-    if platform.libc_ver()[0] == "glibc":
+    if platform.libc_ver()[0] == "glibc" and sum(p.numel() for p in model.parameters()) >= _LARGE_MODEL:
         ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE)

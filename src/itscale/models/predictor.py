@@ -248,12 +248,12 @@ def train(
     )
 
     set_seed(seed)
-    give_back_large_blocks()
     out = Path(out)
     refuse_full_folder(out)
     with model_files(backbone):
         tokenizer = AutoTokenizer.from_pretrained(backbone)
         network = AutoModel.from_pretrained(backbone, use_safetensors=True, dtype=torch.float32)
+    give_back_large_blocks(network)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     model = ParameterPredictor(network, settings)
     examples, held_out = (_examples(tokenizer, problems, labels, settings) for problems, labels in (training, validation))
@@ -332,12 +332,12 @@ def load(folder: Path) -> tuple[ParameterPredictor, Any, PredictorSettings]:
     """(model in evaluation mode, tokenizer, settings) of a folder that `train` wrote."""
     from safetensors.torch import load_file
 
-    give_back_large_blocks()
     folder = Path(folder)
     settings = PredictorSettings(**read_json(folder / "predictor.json")["settings"])
     with model_files(folder / "backbone"):
         tokenizer = AutoTokenizer.from_pretrained(folder / "backbone")
         backbone = AutoModel.from_pretrained(folder / "backbone", use_safetensors=True, dtype=torch.float32)
+    give_back_large_blocks(backbone)
     model = ParameterPredictor(backbone, settings)
     with model_files(folder / "backbone"):
         heads = load_file(folder / "heads.safetensors")
