@@ -2,8 +2,8 @@
 
 Needs results with models/language_model and problems/test.parquet (--results). An engine that is not installed is left out
 and named. Tokens are those of completions, as the engine counts them; opening the engine is timed apart. Where ITSCALE_REAL_MODEL
-names a folder, its model draws with top_p 0.95 in batches of 1, 16, 64, 128 and 256 (8 questions, prompts included): tokens per second
-of the clock and of processor time (what idle cores would give), and the share of a step that drawing from the logits takes.
+names a folder, its model draws with top_p 0.95 in batches of 1, 16, 64, 128 and 256 (8 questions, prompts included): tokens per
+second of the clock and of processor time (what idle cores would give), and the share of a step that drawing from logits takes.
 """
 
 from harness import Measurement, Options, run  # before torch: it sets the number of threads

@@ -231,8 +231,6 @@ def slim(
     from itscale.data.pools import write_numbers
 
     out = out if out.suffix == ".parquet" else out / "pool.parquet"
-    if out.resolve() == (pool / "pool.parquet" if pool.is_dir() else pool).resolve():
-        raise UserError(f"--out {out} is the pool itself, whose texts would be lost: give another folder.")
     write_numbers(pool, out)
     typer.echo(f"{out}: {out.stat().st_size / 1000:.0f} kB")
 
@@ -255,12 +253,10 @@ def fetch_model(
 
     if (model is None) == (source is None):
         raise UserError("which model? Give --model, or --source alone.")
-    if model is None and revision is not None:
-        raise UserError("--revision goes with --model: write it into --source.")
+    if revision is not None and (model is None or Path(model).is_dir()):
+        raise UserError("--revision is a model's of the hub: leave it out for a folder, and write it into --source.")
     if model is None:
         wanted = settings_of(hub.ModelSource, source, "--source")
-    elif Path(model).is_dir() and revision is not None:
-        raise UserError(f"--revision is a model's of the hub, and {model} is a folder: leave it out.")
     elif Path(model).is_dir():
         wanted = hub.ModelSource(model)
     else:

@@ -128,8 +128,9 @@ def solve(
     engine, drawing = drawing_settings(model, given, answer)
     drawing = replace(drawing, confidence=drawing.confidence or own is not None)
     meta = {"drawn_with": engine.identity(), "scored_with": scored_with}
+    predicted = readable(predictions, lambda path: read_table(path, PREDICTIONS))
     if predictions is not None:
-        meta["predicted_with"] = readable(manifest_path(predictions), read_json)["sha256"]
+        meta["predicted_with"] = read_json(manifest_path(predictions))["sha256"]
     identity = run_identity(questions, chosen, drawing, seed, chains, grading, meta)
     if out.exists() and not partial.exists():  # with one, the run was killed before its record was written
         typer.echo(already_done(out, identity))
@@ -148,7 +149,7 @@ def solve(
                 prefetch=0 if prefetch is None and engine.price is not None else prefetch,
                 verifier=scorer,
                 confidence=own,
-                predictions=readable(predictions, lambda path: read_table(path, PREDICTIONS)),
+                predictions=predicted,
                 grading=grading,
                 allow_unanswered=allow_unanswered,
                 journal=partial,

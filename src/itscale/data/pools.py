@@ -89,9 +89,11 @@ def write_numbers(pool: Path, out: Path) -> None:
     """A pool (or that of a folder) without its texts, small enough to pass on; scores are rounded to four digits.
 
     Raises:
-        UserError: as `read_table`.
+        UserError: as `read_table`; `out` is the pool itself.
     """
     pool = pool / "pool.parquet" if pool.is_dir() else pool
+    if out.resolve() == pool.resolve():
+        raise UserError(f"{out} is the pool itself, whose texts would be lost: give another folder.")
     table = read_table(pool, pa.schema([POOL.field(name) for name in _NUMBERS])).round(_DIGITS)
     table = table.drop(columns=[name for name in CONFIDENCE if table[name].isna().all()])
     kept = {key: value for key, value in read_json(manifest_path(pool)).items() if key not in ("rows", "sha256")}
