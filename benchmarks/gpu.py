@@ -3,7 +3,8 @@
 Needs torch and transformers and no network; ITSCALE_REAL_MODEL names the folder of a real model. What is not installed or not
 there is left out and named. Pieces: `tests` (pytest -m gpu), `sampling` (tokens per second and peak memory of the transformers
 engine with 1 to 1,024 in flight), `memory` (peaks of training steps beside what `itscale plan` states), `training` (one OptPO
-run: seconds and memory of a step). Writes OUT/gpu.md and OUT/gpu.json.
+run: seconds and memory of a step). Writes OUT/gpu.md and OUT/gpu.json after each piece; ends with status 1 where one failed.
+The study of a real model on all of GSM8K takes longer: `snakemake --configfile config/config.yaml config/one_gpu_gsm8k.yaml`.
 """
 
 import argparse
@@ -11,22 +12,26 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 600  # seconds of a piece
 BATCHES = (1, 16, 64, 256, 1024)
 TOKENS = 256
+NO_TESTS = 5  # pytest's status where none was chosen
 Row = tuple[str, str]
+# What a piece imports beside torch and transformers.
+NEEDS = {"tests": ("pytest", "hypothesis"), "memory": ("trl", "peft", "datasets"), "training": ("trl", "peft", "datasets")}
+ENGINE = ("pandas", "pyarrow", "sklearn", "math_verify")
 
 
 def tests(model: str, out: Path) -> list[Row]:
     """The tests that need CUDA; those of what is not installed skip themselves and say so."""
-    if importlib.util.find_spec("pytest") is None:
-        return [("tests", "left out: pytest is not installed")]
     folders = ["tests/engines", "tests/testtime", "tests/drivers", "tests/models"]
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *folders]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -34,7 +39,9 @@ def tests(model: str, out: Path) -> list[Row]:
     print(done.stdout[-3000:])
     skipped = sorted(set(re.findall(r"could not import '(\w+)'", done.stdout)))
     why = f" (not installed: {', '.join(skipped)})" if skipped else ""
-    return [("tests that need a GPU", done.stdout.strip().splitlines()[-1].strip("= ") + why)]
+    last = (done.stdout.strip() or done.stderr.strip() or "no output").splitlines()[-1].strip("= ")
+    failed = "" if done.returncode in (0, NO_TESTS) else f"failed with status {done.returncode}: "
+    return [("tests that need a GPU", failed + last + why)]
 
 
 def sampling(model: str, out: Path) -> list[Row]:
@@ -77,7 +84,7 @@ def memory(model: str, out: Path) -> list[Row]:
     """Peaks of training steps beside what is stated."""
     from training_memory import ON_GPU, measured, predicted
 
-    rows = []
+    rows: list[Row] = []
     for case in ON_GPU:
         parts, peak = predicted(case), measured(case)
         total = sum(parts.values())
@@ -85,6 +92,7 @@ def memory(model: str, out: Path) -> list[Row]:
         found = "not measured" if peak is None else f"measured {peak:.1f} GB ({total / peak - 1:+.0%})"
         rows.append((f"training step: {case.name}", f"stated {total:.1f} GB, {found}: {shown}"))
         print(*rows[-1], flush=True)
+        (out / "gpu_memory.json").write_text(json.dumps(rows, indent=1))  # what is measured stays if the piece is broken off
     return rows
 
 
@@ -176,17 +184,32 @@ def card() -> str:
     return f"{device.name}, {device.total_memory / 2**30:.0f} GiB; {versions}"
 
 
+def left_out(name: str, model: str) -> list[Row]:
+    """Why a piece cannot run here, if so."""
+    lacking = [module for module in (*ENGINE, *NEEDS.get(name, ())) if importlib.util.find_spec(module) is None]
+    if lacking:
+        return [(name, f"left out: not installed: {', '.join(lacking)}")]
+    if name in ("sampling", "training") and not Path(model, "config.json").exists():
+        return [(name, "left out: ITSCALE_REAL_MODEL names no model folder")]
+    return []
+
+
 def piece(name: str, model: str, out: Path, limit: int) -> list[Row]:
     """A piece in a process of its own, so that one that hangs or fails takes no other with it."""
     command = [sys.executable, __file__, "--only", name, "--out", str(out)]
     environment = {**os.environ, "ITSCALE_REAL_MODEL": model, "PYTHONPATH": f"{ROOT / 'src'}:{os.environ.get('PYTHONPATH', '')}"}
     result = out / f"gpu_{name}.json"
     result.unlink(missing_ok=True)
-    try:
-        status = subprocess.run(command, env=environment, timeout=limit, check=False).returncode
-    except subprocess.TimeoutExpired:
-        return [(name, f"broken off after {limit} s")]
-    return json.loads(result.read_text()) if result.exists() else [(name, f"failed with status {status}")]
+    with subprocess.Popen(command, env=environment, start_new_session=True) as process:
+        try:
+            status = process.wait(limit)
+            end = [(name, f"failed with status {status}")] if status else []
+        except subprocess.TimeoutExpired:
+            end = [(name, f"broken off after {limit} s")]
+        finally:
+            with suppress(ProcessLookupError):  # what it started holds the GPU
+                os.killpg(process.pid, signal.SIGKILL)
+    return (json.loads(result.read_text()) if result.exists() else []) + end
 
 
 def main() -> None:
@@ -210,14 +233,13 @@ def main() -> None:
         sys.exit("there is no CUDA device here: nothing is measured")
     rows: list[Row] = [("machine", card())]
     for name in chosen.pieces or PIECES:
-        if name in ("sampling", "training") and not Path(model, "config.json").exists():
-            rows.append((name, "left out: ITSCALE_REAL_MODEL names no model folder"))
-            continue
-        rows += piece(name, model, out, chosen.limit)
+        rows += left_out(name, model) or piece(name, model, out, chosen.limit)
         table = "\n".join(["| What | Measured |", "|---|---|", *(f"| {what} | {found} |" for what, found in rows)])
         (out / "gpu.md").write_text(table + "\n")
         (out / "gpu.json").write_text(json.dumps(rows, indent=1))
     print((out / "gpu.md").read_text())
+    if any(found.startswith(("failed", "broken off")) for _, found in rows):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -150,8 +150,8 @@ def test_minutes_and_memory_by_hand():
     assert minutes_to_grade(choices, "math", "parallel") == 16 + 30
     assert minutes_to_copy(choices, "math", "parallel") == 9 + 10
     assert text_mb(choices, "math", "parallel", 2000) == 2000 + 1536
-    # 80 steps of 8 prompts with 64 votes and 10 evaluations of 198 x 16 of 4,000 tokens; 10 of 500 x 16 of 3,000; twice over.
-    tokens = (80 * 8 * 64 + 10 * 198 * 16) * 4000 + 10 * 500 * 16 * 3000
+    # 80 steps of 8 prompts with 64 votes and 9 evaluations of 198 x 16 of 4,000 tokens; 3 of 500 x 16 of 3,000; twice over.
+    tokens = (80 * 8 * 64 + 9 * 198 * 16) * 4000 + 3 * 500 * 16 * 3000
     assert minutes_to_train(choices) == math.ceil(2 * 2 * tokens / 1000 / 60) + 30
     # 10 epochs of 600 questions, each read three times: 3.6 million tokens at 500 a second are 120 minutes.
     config = changed("predictor", value={"epochs": 10}) | {

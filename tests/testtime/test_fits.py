@@ -188,7 +188,7 @@ def test_a_run_killed_at_every_step_with_adapters_checkpointing_and_halving_ends
     assert one == two
 
 
-@pytest.mark.parametrize(("asked", "taken"), [(None, 12), (100, 12), (6, 6), (5, 1)])
+@pytest.mark.parametrize(("asked", "taken"), [(None, 12), (100, 12), (6, 6), (5, 4)])
 def test_passes_are_equal_parts_of_a_step(toy, tmp_path, asked, taken):  # noqa: F811
     run = Run(job_of(toy, {"rows_per_pass": asked}), tmp_path, Journal(tmp_path / "journal.jsonl", "x"), None, None, 0)
-    assert run.rows_per_pass == taken  # 3 prompts of 4 rows; 5 does not divide them
+    assert run.rows_per_pass == taken  # 3 prompts of 4 rows: 5 does not divide them, 4 does

@@ -76,6 +76,11 @@ def test_figures_of_a_step():
     assert figures["votes"] == [6, 4] and figures["rollouts"] == 10 and figures["trained"] == 6
     assert figures["label_accuracy"] == 0.5  # the first consensus is wrong, the second right
     assert figures["reward_accuracy"] == pytest.approx((1 / 4 + 1) / 2)  # of the first, only the unanswered one is right
+    assert math.isnan(step_figures([SPLIT], [rewards(SPLIT, "entropy")], 6, source="entropy")["reward_accuracy"])
+    told = step_figures([SPLIT, sure], [rewards(v, "gold") for v in (SPLIT, sure)], 6, source="gold")
+    assert told["rewarded"] == told["rewarded_right"] == 2  # the first consensus is wrong, what gold pays is not
+    unpaid = Vote(SPLIT.cluster, np.zeros(6, bool), 4)
+    assert step_figures([unpaid], [rewards(unpaid, "gold")], 6, source="gold")["rewarded"] == 0
     assert figures["majority_ratio"] == pytest.approx((3 / 6 + 3 / 4) / 2)
     thirds = -(2 / 6 * math.log(2 / 6) + 3 / 6 * math.log(3 / 6) + 1 / 6 * math.log(1 / 6))
     quarters = -(3 / 4 * math.log(3 / 4) + 1 / 4 * math.log(1 / 4))
@@ -827,6 +832,9 @@ def test_tables_compare_runs_as_pairs():
     assert table.loc["optpo", ["rewarded_share", "rewarded_label_accuracy"]].tolist() == [0.5, 1]
     mean, low, high = table.loc["optpo", ["against_baseline", "against_baseline_low", "against_baseline_high"]]
     assert mean == pytest.approx(0.05) and 0.02 < low < mean < high < 0.08
+    for harm in ("pass_against_baseline", "untouched_against_baseline"):  # every mean is positive, with either
+        wanted = 0.05 if harm.startswith("untouched") else 0
+        assert table.loc["optpo", harm] == pytest.approx(wanted)
     for gain in ("trained_last_gain", "untouched_best_gain"):  # without a step, last and best are the untrained model itself
         assert table.loc["untrained", [gain, f"{gain}_low", f"{gain}_high"]].tolist() == [0, 0, 0]
     assert table.loc["ttrl", "trained_last_gain"] == pytest.approx(0.1)

@@ -45,7 +45,7 @@ def plan(
     jobs: Counter[str] = Counter()
     for rule, count in counts.items():
         if rule not in ("all", "total"):
-            jobs["figures" if rule.startswith("figure_") else rule] += count
+            jobs["figures" if rule.startswith("figures_") else rule] += count
     total = sum(jobs.values())
     print(f"{total} {'job that is' if total == 1 else 'jobs that are'} not done yet{':' if jobs else '.'}")
     if jobs:
@@ -79,7 +79,8 @@ def plan(
         cost = "" if drawn is None else f", at most {drawn / 1e6:.1f} M tokens"
         place = "" if alone else ", one GPU each"
         print(
-            f"Test-time training: {training} runs of {steps} steps of {prompts} prompts{place}{cost}; the pools are not its own."
+            f"Test-time training: {training} runs of at most {steps} steps of {prompts} prompts{place}{cost}; the pools are not "
+            "its own."
         )
         _print_memory(config)
     if counts.get("live_run"):

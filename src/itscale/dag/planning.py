@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,17 +100,19 @@ def pool_costs(config: dict[str, Any]) -> list[PoolCost]:
     return costs
 
 
-def run_tokens(config: Mapping[str, Any], names: Iterable[str], evaluations: int) -> int:
-    """Tokens at most of one of these runs of test-time training, votes and so many evaluations; 0 for a length not stated."""
+def run_tokens(config: Mapping[str, Any], name: str) -> int:
+    """Tokens at most of a run of test-time training, votes and evaluations; 0 for a length not stated."""
     testtime = config["testtime"]
-    settings, samples = testtime["settings"], testtime["evaluation"]["samples"]
-    limits = [{"vote": {}, **settings, **testtime["runs"][name]}["vote"] for name in names]
-    votes = max(vote.get("n_max", vote.get("n", 0)) for vote in limits)
+    own = testtime["runs"][name]
+    settings, evaluation = {"vote": {}, **testtime["settings"], **own}, {**testtime["evaluation"], **own.get("evaluation", {})}
+    votes = settings["vote"].get("n_max", settings["vote"].get("n", 0))
+    evaluations = 1 + math.ceil(settings["steps"] / evaluation["every"])
     tokens = 0
-    for name in ("trained", "untouched"):
-        source = config["datasets"].get(testtime[name], {})
-        answers = source.get("questions", 0) * samples * evaluations
-        if name == "trained":
+    # The untouched benchmark is answered before, and by the last and the best weights.
+    for split, times in (("trained", evaluations), ("untouched", min(evaluations, 3))):
+        source = config["datasets"].get(testtime[split], {})
+        answers = source.get("questions", 0) * evaluation["samples"] * times
+        if split == "trained":
             answers += settings["steps"] * settings["prompts"] * votes
         tokens += answers * min(source.get("answer_tokens", 0), testtime["sampling"]["max_tokens"])
     return tokens
@@ -119,11 +121,10 @@ def run_tokens(config: Mapping[str, Any], names: Iterable[str], evaluations: int
 def training_tokens(config: dict[str, Any], runs: int) -> float | None:
     """Tokens at most of so many runs of test-time training, rollouts and evaluations; None where a length is not stated."""
     testtime, datasets = config["testtime"], config["datasets"]
-    names = testtime["default"] if runs == len(testtime["default"]) else testtime["runs"]
+    names = list(testtime["default"] if runs == len(testtime["default"]) else testtime["runs"])
     if not all({"questions", "answer_tokens"} <= set(datasets.get(testtime[key], {})) for key in ("trained", "untouched")):
         return None
-    evaluations = 1 + math.ceil(testtime["settings"]["steps"] / testtime["evaluation"]["every"])
-    return float(runs * run_tokens(config, names, evaluations))
+    return runs * sum(run_tokens(config, name) for name in names) / len(names)
 
 
 def run_memory(config: dict[str, Any], run: str) -> dict[str, float] | None:
@@ -143,7 +144,7 @@ def run_memory(config: dict[str, Any], run: str) -> dict[str, float] | None:
     vote = settings["vote"]
     group = settings["group"] if settings.get("retain", "first") == "first" else vote.get("n_max", vote.get("n"))
     rows = settings["prompts"] * group
-    lora = settings.get("lora")
+    lora, gpu = settings.get("lora"), testtime.get("gpu_gb")
     parts = training_memory(
         shape,
         rows=min(settings.get("rows_per_pass") or rows, rows),
@@ -154,8 +155,8 @@ def run_memory(config: dict[str, Any], run: str) -> dict[str, float] | None:
         checkpointing=settings.get("gradient_checkpointing", False),
         rank=lora["rank"] if lora else None,
         reference=settings.get("kl", 1e-3) > 0,
+        gpu=gpu is not None or config["engine"]["name"] != "transformers",
     )
-    gpu = testtime.get("gpu_gb")
     engine = testtime["gpu_memory"] * gpu if gpu else 2 * shape.parameters / 1e9
     return {**{part: size / 1e9 for part, size in parts.items()}, "engine": engine}
 

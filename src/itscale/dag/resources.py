@@ -97,6 +97,5 @@ def minutes_to_train(choices: Choices) -> int:
     if choices.toy:
         return _TOY
     testtime = choices.config["testtime"]
-    evaluations = 2 + testtime["settings"]["steps"] // testtime["evaluation"]["every"]
-    tokens = run_tokens(choices.config, testtime["runs"], evaluations)
-    return minutes_at(2 * tokens, choices.generator)
+    longest = max(run_tokens(choices.config, run) for run in testtime["runs"])
+    return minutes_at(2 * longest, choices.generator)

@@ -10,7 +10,8 @@ from itscale.figures.training_curves import NAMES
 CAPTION = (
     "What each step of the training was like, means over prompts and {window} steps: rollouts that voted (savings are the "
     "distance to fixed N), label accuracy (is the consensus right?) and reward accuracy (dotted: is a rollout "
-    "rewarded exactly if it is right?), and the entropy of the answers of the group that trains (as many in every run). "
+    "rewarded exactly if it is right? Not drawn for rewards that pay every answer something), and the entropy of the "
+    "answers of the group that trains (as many in every run). "
     "Savings alone prove nothing: a policy that collapses agrees with itself, votes become short, the entropy falls, and "
     "the labels are no better. Gold answers are read for this figure only."
 )
@@ -26,7 +27,8 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
             colour = look_of(rule)["color"]
             axes[0].plot(smooth.index, smooth["votes"], color=colour, label=name)
             axes[1].plot(smooth.index, 100 * smooth["label_accuracy"], color=colour, label=f"{name}, labels")
-            axes[1].plot(smooth.index, 100 * smooth["reward_accuracy"], color=colour, linestyle=":", label=f"{name}, rewards")
+            if smooth["reward_accuracy"].notna().any():
+                axes[1].plot(smooth.index, 100 * smooth["reward_accuracy"], color=colour, linestyle=":", label=f"{name}, rewards")
             axes[2].plot(smooth.index, smooth["vote_entropy"], color=colour, label=name)
         for axis, label in zip(
             axes, ("rollouts per prompt", "right labels, right rewards (%)", "entropy of answers (nats)"), strict=True

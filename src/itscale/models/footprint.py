@@ -106,7 +106,7 @@ def training_memory(
         "gradients": 4.0 * trained,
         "moments": 8.0 * trained,
     }
-    if reference and rank is None:
+    if reference and rank is None and algorithm != "sft":
         parts["reference"] = float(half * shape.parameters)
     critic = shape.parameters - (0 if shape.tied else shape.embedding)
     if algorithm == "ppo":
@@ -119,7 +119,8 @@ def training_memory(
     parts["activations"] = float(shape.layers * kept + one if checkpointing else shape.layers * one)
     if algorithm == "ppo":
         parts["activations"] *= 2
-    scored = rows * completion
+    # SFT's rows on a CPU have scores at the prompt's tokens too.
+    scored = tokens if algorithm == "sft" and not gpu else rows * completion
     tile = min(scored, _TILE[0]) * min(shape.vocabulary, _TILE[1]) * half * (1 if gpu else _TILES_ON_CPU)
     parts["output layer"] = float(tile + (4 * shape.embedding if rank is None else 0) + 4 * shape.hidden * scored)
     return parts

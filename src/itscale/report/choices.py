@@ -89,7 +89,7 @@ def command(row: Mapping[str, Any], calibration: Mapping[str, Any] | None, path:
 
 
 def _settings(row: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Settings and chosen hyperparameters of a row; only its limit where there is no calibration."""
+    """Settings and chosen hyperparameters of a row; none where there is no calibration."""
     records = [calibration, *calibration.get("others", {}).values()] if calibration else []
     names = [calibration.get("verifier"), *calibration.get("others", {})] if calibration else []
     chosen = [r for r, name in zip(records, names, strict=True) if row["verifier"] in (name, NONE)] or records

@@ -84,10 +84,15 @@ def build(results: Path, *, folder: Path, configfiles: list[Path], config: dict[
     record = read_json(calibration) if calibration.exists() else None
     real = _present(results / "real_model" / "answers.csv")
     found = headline(main, chains, real) if main is not None else None
-    browsed = questions(results, main["benchmark"].iloc[0], record, found.rows) if main is not None else {}
+    browsed: dict[str, Any] = {}
+    if main is not None:
+        try:
+            browsed = questions(results, main["benchmark"].iloc[0], record, found.rows)
+        except UserError as error:  # ragged, or of another version
+            missing.append(f"the questions, one by one ({error})")
     by_rule = evidence.by_rule(jobs) if len(jobs) else pd.DataFrame()
     if by_rule.empty:
-        missing.append("times by rule (benchmarks/)")
+        missing.append("times by rule (timings/)")
     tokens = evidence.token_counts(results)
     if tokens.empty:
         missing.append("token counts (pools/)")

@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from itscale.data.records import POOL, Unit, Verdict, read_blocks, read_pool, read_problems
 from itscale.drivers.replay import Outcomes, replay
-from itscale.errors import UserError
 from itscale.policies.frozen import frozen_policies
 from itscale.policies.protocol import Reason
 
@@ -30,14 +29,14 @@ def questions(results: Path, benchmark: str, calibration: Mapping[str, Any] | No
     Args:
         calibration: what `itscale calibrate` wrote, with which the rules are run again in the order of submission.
         shown: methods and budgets of the rules to show, rows of the main table.
+
+    Raises:
+        UserError: the pool is ragged, or of another version.
     """
     path, asked = results / "pools" / benchmark / "parallel" / "pool.parquet", results / "problems" / f"{benchmark}.parquet"
     if not path.exists() or not asked.exists():
         return {}
-    try:
-        pool, problems = read_pool(path, Unit.SAMPLE), {p.problem_id: p for p in read_problems(asked)}
-    except UserError:  # ragged, or of another version: the page goes without
-        return {}
+    pool, problems = read_pool(path, Unit.SAMPLE), {p.problem_id: p for p in read_problems(asked)}
     right = pool.correct.mean(axis=1)
     order = np.argsort(-right, kind="stable")
     with_text = {pool.problem_ids[pool.problem[row]] for row in order[np.linspace(0, pool.rows - 1, _TEXTS).round().astype(int)]}

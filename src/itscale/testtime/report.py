@@ -16,6 +16,12 @@ from itscale.data.tables import interval_cells, read_csv
 from itscale.testtime.evaluation import METRICS
 from itscale.theory.intervals import SHARE, difference_over_seeds, mean_over_seeds
 
+# What is compared with the baseline's last step: the gain, and what a reward may harm.
+_AGAINST = {
+    "against_baseline": ("trained", "mean"),
+    "pass_against_baseline": ("trained", "pass"),
+    "untouched_against_baseline": ("untouched", "mean"),
+}
 TOKENS = ("prompt_tokens", "completion_tokens", "unused_tokens", "training_tokens")
 
 
@@ -106,12 +112,14 @@ def summary(steps: pd.DataFrame, evaluations: pd.DataFrame, runs: pd.DataFrame, 
             passed = _values(own["before"], "pass")
             after = _values(own["last"], "pass") if (own["last"]["step"] > 0).any() else passed
             row |= difference_over_seeds(after, passed, SHARE).columns(f"{benchmark}_last_pass_change")
-        other = last[(last["run"] == baseline) & (last["benchmark"] == "trained")]
-        mine = last[(last["run"] == run) & (last["benchmark"] == "trained")]
+        mine, other = (last[last["run"] == name] for name in (run, baseline))
         shared = sorted(set(mine["seed"]) & set(other["seed"]))
         if shared and run != baseline:
-            mine, other = (frame[frame["seed"].isin(shared)] for frame in (mine, other))
-            row |= difference_over_seeds(_values(mine, "mean"), _values(other, "mean"), SHARE).columns("against_baseline")
+            for name, (benchmark, metric) in _AGAINST.items():
+                pair = (f[f["seed"].isin(shared) & (f["benchmark"] == benchmark)] for f in (mine, other))
+                ours, theirs = (_values(frame, metric) for frame in pair)
+                if ours.size:
+                    row |= difference_over_seeds(ours, theirs, SHARE).columns(name)
             # A run without steps has drawn nothing.
             pairs = ([(name, s) for s in shared] for name in (run, baseline))
             ours, theirs = (tokens.reindex(pair, fill_value=0).sum() for pair in pairs)
@@ -180,8 +188,8 @@ def comparison_markdown(table: pd.DataFrame) -> str:
     return f"""{pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)}
 
 mean@k: one sample's accuracy; majority@k: of a vote of k samples; pass@k: any of k is right. Changes are against one sample (a
-vote of k) of the model as it is. Tokens: of all rollouts of the training, or of the k samples without it, as a share of the first
-row's that trains. The best step is chosen by the answers: a bound, which a run without labels cannot know. Intervals of 95 % hold
+vote of k) of the model as it is. Tokens: of all rollouts of the training, or of the k samples without it, as a share of the
+baseline's. The best step is chosen by the answers: a bound, which a run without labels cannot know. Intervals of 95 % hold
 the choice of questions and of seeds.
 """
 
@@ -240,7 +248,9 @@ def markdown(table: pd.DataFrame) -> str:
                 "majority@k last": cell("trained_last_majority"),
                 "pass@k last": cell("trained_last_pass"),
                 "pass@k: change (points)": cell("trained_last_pass_change"),
+                "pass@k against baseline": cell("pass_against_baseline"),
                 "untouched: change (points)": cell("untouched_last_gain"),
+                "untouched against baseline": cell("untouched_against_baseline"),
                 "questions rewarded": percent("rewarded_share"),
                 "labels right among them": percent("rewarded_label_accuracy"),
                 "rollout tokens of baseline": percent("token_share"),

@@ -13,7 +13,8 @@ from itscale.theory.voting import plurality
 class Vote:
     """One prompt's rollouts in submission order: cluster [t] (-1: no answer) and, for analysis only, correct [t].
 
-    The first `kept` of them are the training group. `undecided`: the vote went on to its limit, the rule never being sure.
+    The first `kept` of them are the training group. `undecided`: the vote went on to its limit, the rule never being sure; one
+    of a fixed size always does.
     """
 
     cluster: np.ndarray
@@ -101,6 +102,8 @@ REWARDS: dict[str, Callable[[Vote, AnswerTypes | None], np.ndarray]] = {
     "snr": snr,
 }
 NEED_TYPES = ("certified", "weighted", "posterior")
+# Rewards that are right or wrong; the others pay every answer something.
+ALL_OR_NOTHING = ("votes", "gold", "certified", "weighted")
 
 
 def rewards(vote: Vote, source: str, types: AnswerTypes | None = None) -> np.ndarray:
@@ -134,25 +137,31 @@ def vote_entropy(cluster: np.ndarray) -> float:
 
 
 def step_figures(
-    votes: Sequence[Vote], rewarded: Sequence[np.ndarray], group: int, weights: Sequence[float] | None = None
+    votes: Sequence[Vote],
+    rewarded: Sequence[np.ndarray],
+    group: int,
+    weights: Sequence[float] | None = None,
+    source: str = "votes",
 ) -> dict[str, float | int | list[int]]:
     """What the votes of one step were like, averaged over prompts; accuracies read the gold answers, for analysis only.
 
-    `rewarded` [kept] by prompt is what was paid: `reward_accuracy` is how often it is what the gold answer would pay. The entropy
-    is of the first `group` rollouts, since it grows with their number and votes differ in length. `weights` are the questions':
-    `rewarded` counts those that have one, `rewarded_right` those of them whose consensus is right.
+    `rewarded` [kept] by prompt is what was paid by `source`: `reward_accuracy` is how often it is what the gold answer would pay,
+    nan for a reward that pays every answer something. The entropy is of the first `group` rollouts, since it grows with their
+    number and votes differ in length. `weights` are the questions': the figure `rewarded` counts those that have one and of which
+    a rollout was paid, `rewarded_right` those of them whose label is right (the consensus; of gold rewards, all).
     """
-    counted = [w > 0 for w in weights or [1.0] * len(votes)]
+    counted = [w > 0 and bool(paid.any()) for w, paid in zip(weights or [1.0] * len(votes), rewarded, strict=True)]
     consensus_right = [bool(v.correct[v.agrees].any()) for v in votes]
+    labels_right = [True] * len(votes) if source == "gold" else consensus_right
     reward_right = [float(((paid > 0) == v.correct[: v.kept]).mean()) for v, paid in zip(votes, rewarded, strict=True)]
     return {
         "votes": [len(v.cluster) for v in votes],
         "rollouts": sum(len(v.cluster) for v in votes),
         "trained": sum(v.kept for v in votes),
         "label_accuracy": float(np.mean(consensus_right)),
-        "reward_accuracy": float(np.mean(reward_right)),
+        "reward_accuracy": float(np.mean(reward_right)) if source in ALL_OR_NOTHING else np.nan,
         "rewarded": sum(counted),
-        "rewarded_right": sum(right and counts for right, counts in zip(consensus_right, counted, strict=True)),
+        "rewarded_right": sum(right and counts for right, counts in zip(labels_right, counted, strict=True)),
         "majority_ratio": float(np.mean([v.agrees.mean() for v in votes])),
         "unanswered": float(np.mean([(v.cluster < 0).mean() for v in votes])),
         "rollout_accuracy": float(np.mean([v.correct.mean() for v in votes])),

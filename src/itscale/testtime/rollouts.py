@@ -45,6 +45,7 @@ class Rollouts:
     group: int = 16  # rollouts of a prompt that the entropy is taken over
     reads: int = 1  # optimiser steps that read the draw
     agreeing: bool = False  # whether they read rewarded rollouts alone
+    reward: str = "votes"  # what was paid
 
     @classmethod
     def merged(cls, parts: Sequence["Rollouts"]) -> "Rollouts":
@@ -73,9 +74,9 @@ class Rollouts:
 
     def figures(self) -> dict[str, Any]:
         """What is logged of the step, JSON-ready."""
-        stopped = [row.reason is not Reason.LIMIT and row.reason is not Reason.FIXED for row in self.solved]
+        stopped = [not vote.undecided for vote in self.votes]
         return {
-            **step_figures(self.votes, self.rewards, self.group, [float(w.sum()) for w in self.weights]),
+            **step_figures(self.votes, self.rewards, self.group, [float(w.sum()) for w in self.weights], self.reward),
             "stopped": float(np.mean(stopped)),
             "cut_off": float(np.mean([s.completion.finish is Finish.LENGTH for row in self.solved for s in row.samples])),
             "prompt_tokens": int(self.ledger.prompt),
@@ -92,7 +93,7 @@ def assess_votes(solved: Sequence[Solved], comparer: Comparer, kept: int | None)
     votes = []
     for row, right in zip(solved, right_samples(solved, comparer), strict=True):
         cluster = np.array([sample.assessment.cluster for sample in row.samples], int)
-        undecided = row.reason is Reason.LIMIT
+        undecided = row.reason in (Reason.LIMIT, Reason.FIXED)
         votes.append(Vote(cluster, np.array(right, bool), min(kept or len(cluster), len(cluster)), undecided))
     return votes
 
@@ -179,6 +180,7 @@ class Roller:
             group=self._group,
             reads=self._reads,
             agreeing=self._agreeing,
+            reward=self.reward,
         )
         self.last = Rollouts.merged(self._processes.gather(drawn))
         return drawn

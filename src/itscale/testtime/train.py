@@ -75,8 +75,9 @@ def train(job: Job, out: Path) -> None:
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(out / "tensorboard"))
     disable_progress_bar()  # loading and saving weights at every step is not worth a bar
-    for name in ("grpo", "rloo"):  # they warn at every step that an unused slot has no reward
-        logging.getLogger(f"trl.trainer.{name}_trainer").setLevel(logging.ERROR)
+    # TRL warns at every step that an unused slot has no reward, transformers of other ends in the model's files.
+    for name in ("trl.trainer.grpo_trainer", "trl.trainer.rloo_trainer", "transformers.trainer_utils"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     processes = Processes.started()
     _refuse_several(job, processes)
     if job.settings.reward in NEED_TYPES and job.known.types is None:
@@ -96,7 +97,7 @@ def train(job: Job, out: Path) -> None:
         if not hasattr(engine, "reload"):
             raise UserError(f"engine.name is {job.engine.name}, which cannot take new weights: train with transformers or vllm.")
         comparer = stack.enter_context(Comparer(job.grading))
-        rows = state.get("rows_per_pass")
+        rows = min((r for r in (state.get("rows_per_pass"), job.settings.rows_per_pass) if r), default=None)
         while rows := _from_the_last_checkpoint(job, partial, identity, engine, comparer, rows, out, processes):
             if processes.count > 1:
                 raise UserError(
@@ -161,7 +162,9 @@ def _from_the_last_checkpoint(
 
 def _identity(job: Job) -> str:
     problems = [[asdict(p) for p in split] for split in (job.trained, job.untouched)]
-    settings = [asdict(job.settings), asdict(job.evaluation), asdict(job.sampling), asdict(job.grading)]
+    # How many rows share a pass changes no result: a run that did not fit may go on with fewer.
+    trained_with = {name: value for name, value in asdict(job.settings).items() if name != "rows_per_pass"}
+    settings = [trained_with, asdict(job.evaluation), asdict(job.sampling), asdict(job.grading)]
     return fingerprint(
         [job.engine.identity(), problems, settings, repr(job.settings.policy(job.known)), repr(job.known.types), job.seed]
     )
@@ -243,10 +246,10 @@ class Run:
 
     @property
     def rows_per_pass(self) -> int:
-        """Rows of a forward pass: those of a process's step in equal parts."""
+        """Rows of a forward pass: the most that share a process's step in equal parts."""
         rows = self.job.settings.prompts * self.roller.slots // self.processes.count
         most = min(self._most_rows or rows, rows)
-        return most if rows % most == 0 else math.gcd(rows, most)
+        return next(size for size in range(most, 0, -1) if rows % size == 0)
 
     def _hand_over(self) -> None:
         """Give the engine the model's present weights, in the engine's precision; the first process writes them for all."""

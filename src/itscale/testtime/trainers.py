@@ -6,7 +6,6 @@ Each makes a step out of the rows of one draw, weighted so that a prompt counts 
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
 from trl import GRPOTrainer, RLOOTrainer, SFTTrainer
 
 from itscale.testtime.rollouts import Roller, trl_rows
@@ -95,14 +94,11 @@ class VoteSFT(Figures, SFTTrainer):
 def likelihood_loss(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, float, int]:
     """Weighted sum over rows of the token mean of -log p; the entropy of the predictions, summed over as many tokens."""
     labels, weight = batch["labels"], batch["weight"]
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
-    nll = cross_entropy(logits.transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none")
+    # TRL's output layer makes no logits of all tokens at once; what is not known has a log-probability of 0.
+    found = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels, fused_lm_head=True)
     known = labels[:, 1:] != -100
-    with torch.no_grad():
-        log_p = torch.log_softmax(logits.float(), dim=-1)
-        entropy = -(log_p.exp() * log_p).sum(-1)
-    loss = (nll.sum(1) / known.sum(1).clamp(min=1) * weight).sum()
-    return loss, float((entropy * known).sum()), int(known.sum())
+    loss = (-found.log_probs.sum(1) / known.sum(1).clamp(min=1) * weight).sum()
+    return loss, float((found.entropy.detach() * known).sum()), int(known.sum())
 
 
 def agreeing_batch(drawn: Any, pad: int) -> dict[str, torch.Tensor]:

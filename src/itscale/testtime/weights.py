@@ -1,15 +1,18 @@
 """The weights that are trained: read in a stated precision, whole or by LoRA, and written for an engine."""
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
+from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from itscale.errors import UserError
@@ -93,6 +96,11 @@ def engine_dtype(folder: Path, asked: str) -> torch.dtype:
     return getattr(AutoConfig.from_pretrained(folder), "dtype", None) or torch.float32 if name == "auto" else getattr(torch, name)
 
 
+@cache
+def _say_once(sentence: str) -> None:
+    tqdm.write(sentence, file=sys.stderr)  # above the bar of the steps
+
+
 @contextmanager
 def passing_folder(chosen: str | None, need: int) -> Iterator[Path]:
     """A folder for `need` bytes of weights on their way to an engine: below `chosen`, or in memory (/dev/shm), or temporary.
@@ -102,7 +110,13 @@ def passing_folder(chosen: str | None, need: int) -> Iterator[Path]:
     """
     if chosen is not None and not Path(chosen).is_dir():
         raise UserError(f"weights_folder of a test-time training run is {chosen}, which is no folder: make it, or leave it out.")
-    place = chosen or (str(_RAM) if _RAM.is_dir() and shutil.disk_usage(_RAM).free > 1.1 * need else None)
+    roomy = _RAM.is_dir() and shutil.disk_usage(_RAM).free > 1.1 * need
+    if chosen is None and _RAM.is_dir() and not roomy:
+        _say_once(
+            f"{_RAM} has less room than the weights take ({need / 1e9:.1f} GB): they go to the engine through "
+            f"{tempfile.gettempdir()}, a disk's speed; weights_folder names another place."
+        )
+    place = chosen or (str(_RAM) if roomy else None)
     if chosen is not None and shutil.disk_usage(chosen).free < need:
         raise UserError(
             f"weights_folder of a test-time training run is {chosen}, which has less room than the weights take "
