@@ -91,6 +91,8 @@ def test_it_takes_the_rule_that_was_advised(tmp_path):
     assert Stopper.from_advice(record, "vote_lead").policy == make_policy("vote_lead", lead=2, n_max=8)
     with pytest.raises(UserError, match="choose one of optscale, vote_lead"):
         Stopper.from_advice(record, "asc")
+    with pytest.raises(UserError, match="say which with rule=, one of optscale, vote_lead"):
+        Stopper.from_advice({key: value for key, value in record.items() if key != "advice"})
     with pytest.raises(UserError, match="this is no advice"):
         Stopper.from_advice({"a": 1})
 

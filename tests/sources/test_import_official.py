@@ -1,5 +1,6 @@
 """The released pools, built in their schema: what is tolerated, what is refused, and the whole flow on them."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -65,6 +66,28 @@ def changed(path, change):
     content = json.loads(path.read_text())
     change(content)
     return dump(path, content)
+
+
+def test_a_packed_pool_with_a_byte_order_mark_is_the_same(files, tmp_path):
+    prompts, pool = files
+    packed = tmp_path / "pool.json.gz"
+    packed.write_bytes(gzip.compress(b"\xef\xbb\xbf" + pool.read_bytes()))
+    plain, same = (import_official(path, prompts, "mini", Unit.SAMPLE)[1] for path in (pool, packed))
+    pd.testing.assert_frame_equal(plain, same)
+    told = [
+        "import",
+        str(packed),
+        "--format",
+        "optscale",
+        "--problems",
+        str(prompts),
+        "--score",
+        "sigmoid",
+        "--out",
+        str(tmp_path / "x"),
+    ]
+    with pytest.raises(UserError, match="leave out --score"):
+        app(told, standalone_mode=False)
 
 
 @pytest.mark.parametrize("unit", [Unit.SAMPLE, Unit.ROUND])

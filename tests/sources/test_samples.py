@@ -107,6 +107,7 @@ def test_lines_of_a_csv_may_hold_commas_quotes_and_newlines_and_numbers_stay_tex
         ("mine.jsonl.gz", gzip.compress(b'{"question": "1"}\n' * 500, mtime=0)[:-20], "cannot be unpacked"),
         ("mine.parquet.gz", gzip.compress(b"PAR1", mtime=0), "cannot be read as Parquet"),
         ("mine.csv", b"a,b\n1,2\n1,2,3\n", "line 3"),
+        ("mine.csv", b"question,gold,text\n1,2,so,3\n4,5,so,6\n", "more fields than its header"),
         ("mine.csv", b"", "holds no samples"),
         ("mine.csv", "a\nna\xefve\n".encode("latin-1"), "is not UTF-8"),
         ("mine.json", b'{"a": 1}', "has no column 'text'.*it has a"),
@@ -366,6 +367,31 @@ def test_lists_are_unrolled_and_the_position_of_a_question_is_its_id(tmp_path, s
     assert found.samples["prompt_tokens"].tolist() == [9, 9, 8, 8]
     assert np.array_equal(found.scores["score_mean"], [0.5, 0.5, np.nan, 1.0], equal_nan=True)
     assert np.array_equal(found.scores["score_last"], [0.75, 0.5, np.nan, 1.0], equal_nan=True)
+
+
+def test_questions_of_lists_are_looked_up_by_their_text(tmp_path):
+    """Twice as many answers as questions, in another order than theirs; gold answers with GSM8K's explanation."""
+    rows = [{"question": "Twice 6?", "outputs": ["\\boxed{12}"] * 2}, {"question": "Half of 14?", "outputs": ["\\boxed{7}"] * 2}]
+    asked = read_questions(
+        jsonl(
+            tmp_path / "q.jsonl",
+            [{"question": "Half of 14?", "answer": "14 / 2\n#### 7"}, {"question": "Twice 6?", "answer": ["12"]}],
+        )
+    )
+    assert [p.answer for p in asked] == ["7", "12"]
+    found = import_samples([jsonl(tmp_path / "s.jsonl", rows)], problems=asked)
+    answers = {p.question: p.answer for p in found.problems}
+    assert answers == {"Half of 14?": "7", "Twice 6?": "12"}
+    of = dict(zip(found.samples["problem_id"], texts(found), strict=True))
+    assert {p.question: of[p.problem_id] for p in found.problems} == answers
+    rows = [{**row, "problem_id": name} for row, name in zip(rows, ("q0000", "q0001"), strict=True)]
+    with pytest.raises(UserError, match="the text of another"):
+        import_samples([jsonl(tmp_path / "other.jsonl", rows)], problems=asked)
+
+
+def test_a_part_is_of_a_split(tmp_path):
+    with pytest.raises(UserError, match="--split is not given"):
+        pool_of(tmp_path, jsonl(tmp_path / "mine.jsonl", ROWS), "--part", "calibration")
 
 
 @pytest.mark.parametrize("tokens", [[3], 3, [3, 4, 5]])

@@ -186,6 +186,8 @@ def test_a_baseline_by_its_name_and_number():
         Advisor({Unit.SAMPLE: pool}, METHODS).answer(Question(same_as=fixed_rule("self_consistency:17")))
     with pytest.raises(UserError, match="counts rounds"):
         Advisor({Unit.SAMPLE: pool}, METHODS).answer(Question(same_as=fixed_rule("mr_thinking:4")))
+    asked = Advisor({Unit.SAMPLE: pool}, METHODS).answer(Question(same_as=fixed_rule("optscale_paper:16")))
+    assert asked.baseline["rule"] == "optscale_paper"
 
 
 def test_the_choice_is_the_cheapest_whose_interval_excludes_the_loss():

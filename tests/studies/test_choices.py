@@ -37,6 +37,8 @@ def test_few_questions_are_said_and_promises_stand_beside_what_was_measured():
 def test_a_broken_promise_and_the_end_of_a_grid_are_sentences():
     row = {"verifier": "own", "method": "M", "settings": "n_max=8", "chosen": "eps=0.1", "edge": "eps", "verdict": "x"}
     broken = row | {"promised_error": 0.1, "measured_error": 0.3, "measured_error_low": 0.2, "measured_error_high": 0.4}
-    kept = broken | {"edge": "", "measured_error_low": 0.05}
-    found = sentences(pd.DataFrame([broken, kept]))
-    assert len(found) == 2 and "widen it" in found[0] and "30.0 % [20.0, 40.0]" in found[1]
+    unsure = broken | {"edge": "", "measured_error_low": 0.05}
+    kept = unsure | {"measured_error": 0.08}
+    found = sentences(pd.DataFrame([broken, unsure, kept]))
+    assert len(found) == 3 and "widen it" in found[0] and "30.0 % [20.0, 40.0]" in found[1]
+    assert "the interval holds the promise" in found[2] and "the interval" not in found[1]

@@ -41,6 +41,9 @@ except UserError as error:
 
 TOY, RESULTS, GPUS, ENGINE = CHOICES.toy, CHOICES.results, CHOICES.gpus, CHOICES.engine
 GENERATOR, VERIFIER = CHOICES.generator, CHOICES.verifier
+BACKBONE = config["models"].get("backbone", GENERATOR)
+# A real model that transformers draws from, without a GPU.
+ON_CPU = not TOY and config["engine"]["name"] == "transformers"
 ENV = "../../envs/cpu.yaml" if TOY else "../../envs/vllm.yaml"
 
 
@@ -83,10 +86,12 @@ shell.prefix(
 
 # The table that each figure reads; a figure reads nothing else. Each rule file adds its own.
 TABLE_OF = {
-    "savings": "main",
     "accuracy_tokens": "main",
-    "samples_drawn": "stops",
-    **({"accuracy_n": "curves"} if PARALLEL else {}),
+    **(
+        {"savings": "main", "samples_drawn": "stops", "accuracy_n": "curves"}
+        if PARALLEL
+        else {}
+    ),
     **(
         {"score_fit": "scores", "fit_calibration": "fit_calibration"}
         if PARALLEL and SCORED

@@ -31,7 +31,7 @@ else:
     FETCHED = {
         "language_model": None if CHOICES.served else GENERATOR,
         "reward_model": config["models"].get("verifier"),
-        "backbone": config["models"].get("backbone", GENERATOR),
+        "backbone": BACKBONE,
     }
     FETCHED = {
         name: source for name, source in FETCHED.items() if "path" in (source or {})

@@ -18,8 +18,8 @@ rule predictor:
     conda:
         ENV
     resources:
-        **on_gpus(0 if TOY else 1),
-        mem_mb=more(4000 if TOY else 32000),
+        **on_gpus(0 if TOY or ON_CPU else 1),
+        mem_mb=more(4000 if TOY else 2 * BACKBONE.get("mem_mb", 16000)),
         runtime=longer(resources.minutes_to_train_predictor(CHOICES)),
     params:
         settings=json.dumps(config["predictor"]),
@@ -59,8 +59,8 @@ rule predictions:
     conda:
         ENV
     resources:
-        **on_gpus(0 if TOY else 1),
-        mem_mb=more(4000 if TOY else 32000),
+        **on_gpus(0 if TOY or ON_CPU else 1),
+        mem_mb=more(4000 if TOY else 2 * BACKBONE.get("mem_mb", 16000)),
         runtime=longer(20 if TOY else 60),
     params:
         files=lambda wildcards, input, output: [

@@ -209,8 +209,7 @@ def replay(
             if tables["curves"]:  # what needs no verifier is there already
                 curves = curves[curves["verifier"] != stage.NONE]
             found |= {"curves": curves, "scores": stage.score_fits(pools[Unit.SAMPLE], **label)}
-            if pools[Unit.SAMPLE].scored:
-                found["fit_calibration"] = fit_calibration(pools[Unit.SAMPLE], **label)
+            found["fit_calibration"] = fit_calibration(pools[Unit.SAMPLE], **label)
         for name, table in found.items():
             tables[name].append(table)
     for name, parts in tables.items():

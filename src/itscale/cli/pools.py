@@ -355,7 +355,13 @@ def import_(
 
     grading = Grading(answer, compare, read_cut_off, time_limit)
     named = parse_columns(column or [])
+    if part != "test" and split is None:
+        raise UserError(f"--part {part} is a part of a split, and --split is not given: give the share, for example 0.5.")
     if form in RELEASED:
+        told = {"--column": column, "--gold-list": gold_list, "--size": size}
+        told |= {"--score": score != "identity", "--steps": steps != "mean"}
+        if unread := [name for name, value in told.items() if value]:
+            raise UserError(f"--format {form} is read as it was released: leave out {' and '.join(unread)}.")
         found = released(files, problems, form)
     else:
         asked = read_questions(problems, gold_list) if problems is not None else []

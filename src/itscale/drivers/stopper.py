@@ -79,6 +79,9 @@ class Stopper:
         if not isinstance(advice, Mapping) or not {"known", "methods"} <= advice.keys():
             raise UserError("this is no advice: give the folder that `itscale advise --out` wrote.")
         wanted = rule or advice.get("advice")
+        if wanted is None:
+            known = ", ".join(dict.fromkeys(entry["slug"] for entry in advice["methods"]))
+            raise UserError(f"a calibration recommends no rule: say which with rule=, one of {known}.")
         names = {wanted, getattr(find_rule(wanted), "slug", wanted)} if wanted else set()
         pairs = zip(advice["methods"], frozen_policies(dict(advice)), strict=True)
         found = [policy for entry, (_, policy) in pairs if names & {entry["method"], entry["slug"]}]

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import warnings
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -74,9 +75,15 @@ def _parquet(path: Path, file: BinaryIO) -> pd.DataFrame:
 
 def _csv(path: Path, file: BinaryIO) -> pd.DataFrame:
     try:
-        frame = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more fields than the header has names
+            frame = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
+    except pd.errors.ParserWarning:
+        raise UserError(
+            f"{path} has rows with more fields than its header has names: put quotes around values that hold a comma."
+        ) from None
     except pd.errors.ParserError as error:
         reason = str(error).strip().splitlines()[0].rstrip(".").removeprefix("Error tokenizing data. C error: ")
         raise UserError(f"{path} is no CSV table ({reason}): correct that line.") from None

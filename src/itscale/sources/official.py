@@ -6,6 +6,7 @@ tolerated (further keys, `problem` or `question`, no last scores, blank completi
 would silently misalign a pool is refused.
 """
 
+import gzip
 import json
 import math
 from collections.abc import Sequence
@@ -63,7 +64,7 @@ def import_official(
         except ValueError as error:
             message = f"{completions}, entry {index} {error}"
             if not skip_bad:
-                raise UserError(f"{message}: correct it, or leave such entries out with --skip-bad.") from None
+                raise UserError(f"{message}: correct it, or leave such entries out (skip_bad).") from None
             left_out.append(message)
             continue
         size = len(samples)
@@ -89,7 +90,10 @@ def import_official(
 
 def _read_list(path: Path) -> list[Any]:
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        with gzip.open(path) if Path(path).suffix == ".gz" else open(path, "rb") as file:
+            content = json.loads(file.read().decode("utf-8-sig"))
+    except (EOFError, gzip.BadGzipFile):
+        raise UserError(f"{path} cannot be unpacked (it is cut off, or no gzip): download it anew.") from None
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: give the file that was released.") from None
     except json.JSONDecodeError as error:

@@ -248,7 +248,7 @@ def _part(path: Path, given: dict[str, str], form: str, files: int, helped: bool
         if again.any():
             notes.append(f"dropped {int(again.sum())} rows that are another {chosen.once[1]} of the same samples")
             frame = frame[~again].reset_index(drop=True)
-    return _unrolled(frame, files, notes)
+    return _unrolled(frame, files, notes, by_text=helped and "question" in frame.columns)
 
 
 def _beside(path: Path, pattern: str, name: str, rows: int, notes: list[str]) -> dict[str, pd.Series]:
@@ -287,8 +287,8 @@ def _has(rows: pd.DataFrame) -> str:
     return ", ".join(map(str, rows.columns))
 
 
-def _unrolled(frame: pd.DataFrame, files: int, notes: list[str]) -> pd.DataFrame:
-    """One row a sample, where a row may hold a list of them."""
+def _unrolled(frame: pd.DataFrame, files: int, notes: list[str], by_text: bool) -> pd.DataFrame:
+    """One row a sample, where a row may hold a list of them; `by_text`: questions are looked up, and get their ids then."""
     lead = "text" if "text" in frame.columns else "answer"
     values = [_samples_of(value) for value in frame[lead]]
     frame = frame.assign(**{lead: pd.Series(values, dtype=object)})
@@ -298,7 +298,7 @@ def _unrolled(frame: pd.DataFrame, files: int, notes: list[str]) -> pd.DataFrame
     sizes = np.array([len(value) for value in lists])
     if (sizes == 0).any():
         notes.append(f"dropped {int((sizes == 0).sum())} questions without samples")
-    if "problem_id" not in frame.columns and files == 1:
+    if "problem_id" not in frame.columns and files == 1 and not by_text:
         frame = frame.assign(problem_id=[f"q{i:04d}" for i in range(len(frame))])
         notes.append("no ids: the position of a question is its id")
     whole = frame.loc[frame.index.repeat(sizes), [c for c in frame.columns if c in (*_OF_QUESTION, _FILE, _ROW)]]
@@ -347,7 +347,10 @@ def _with_problems(frame: pd.DataFrame, problems: Sequence[Problem]) -> pd.DataF
     ids = frame.get("problem_id", pd.Series(None, frame.index)).astype(str)
     found = [by_id.get(name) for name in ids]
     if "question" in frame.columns:
-        found = [one or by_question.get(question) for one, question in zip(found, frame["question"], strict=True)]
+        asked = [by_question.get(question) for question in frame["question"]]
+        other = [None not in (one, two) and one is not two for one, two in zip(found, asked, strict=True)]
+        _refuse(frame, pd.Series(other, frame.index), "has the id of one question of --problems and the text of another")
+        found = [one or two for one, two in zip(found, asked, strict=True)]
     _refuse(frame, pd.Series([one is None for one in found], frame.index), "is of no question that --problems gives")
     return frame.assign(
         problem_id=[p.problem_id for p in found],
@@ -393,7 +396,6 @@ def _settled(frame: pd.DataFrame, gold_list: str | None, notes: list[str]) -> tu
         marked = sum(isinstance(value, str) and "####" in value for value in frame["gold"])
         if marked:
             notes.append("of gold answers what follows #### is taken")
-            frame["gold"] = [v.rpartition("####")[2].strip() if isinstance(v, str) else v for v in frame["gold"]]
         _refuse(frame, frame["gold"].isna(), "has no gold")
         found = _golds(frame, "gold", gold_list)
         _refuse(frame, pd.Series([not gold for gold in found], frame.index), "has an empty gold")

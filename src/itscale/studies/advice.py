@@ -287,7 +287,9 @@ class Advisor:
             policy = make_policy(name, **{limit_setting(POLICIES[name].policy): pool.size})
         if policy.unit not in self.pools:
             raise UserError(f"--same-as counts {policy.unit}s and the pool has none: give a rule of what it has.")
-        rule = next(r for r in POLICIES.values() if r.policy is type(policy) and not r.settings)
+        fits = (r for r in POLICIES.values() if r.policy is type(policy))
+        fits = (r for r in fits if all(getattr(policy, key) == value for key, value in r.settings.items()))
+        rule = max(fits, key=lambda r: len(r.settings))
         settings = {name: getattr(policy, name) for name in (limit_setting(policy), *GRIDS.get(rule.slug, {}))}
         refuse_misfit(policy, self.pools[policy.unit])
         (tried,) = self._measure(Method(rule.name, rule.slug, settings), settings)

@@ -64,7 +64,7 @@ def fit_calibration(pool: Pool, *, benchmark: str, verifier: str) -> pd.DataFram
     shares of held-out scores in each tenth of the fitted distribution (all a tenth where the density is right, but for what a
     fit to so few scores does not know), and their largest distance from it (`miss`). No rows where questions have too
     few scores."""
-    found, rows = held_out(pool), []
+    found, rows = held_out(pool) if pool.scored else {}, []
     for name, (likelihood, ranks) in found.items():
         if not len(likelihood):
             continue
