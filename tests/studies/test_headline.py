@@ -69,6 +69,9 @@ def test_runs_without_a_verifier_or_without_chains_have_a_summary(main):
     votes = main[(main["verifier"] == "none") & (main["unit"] == "sample")]
     found = headline(votes)
     assert "No rule with a verifier was compared." in found.sentences
+    assert not any("token counts" in sentence for sentence in found.sentences)
+    counted = headline(votes.assign(completion_tokens=votes["samples_drawn"]))
+    assert "The samples came without token counts" in counted.sentences[1]
     assert found.sentences[-1] == "Nothing was re-answered: the run has no chains."
     assert set(table(found)["needs"]) == {"–"}
     scored = headline(main[main["slug"].isin(["best_of_n", "score_threshold"])])

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from itscale.data.records import CONFIDENCE
@@ -50,7 +51,7 @@ def headline(main: pd.DataFrame, rounds: pd.DataFrame | None = None, real: pd.Da
     parts = [part for part in (voting, scored, sequential) if len(part)] or [_alone(main)]
     rows = pd.concat(parts, ignore_index=True)
     rows["saved"] = saved(rows)
-    sentences = [_compared(main), _best(voting, "Without a verifier")]
+    sentences = [_compared(main), _counted(main), _best(voting, "Without a verifier")]
     sentences += [_best(scored, _by(verifiers[0]))] if verifiers else ["No rule with a verifier was compared."]
     sentences.append(_others(main, verifiers))
     sentences.append(_rounds(sequential) if len(voting) or len(scored) else _best(rows, "Over rounds of re-answering"))
@@ -98,6 +99,13 @@ def _compared(main: pd.DataFrame) -> str:
         f"{methods} rules were compared on the same samples of {problems} questions ({main['benchmark'].iloc[0]}); thresholds "
         "are from a calibration split, and every difference is paired, with a 95 % interval over questions."
     )
+
+
+def _counted(main: pd.DataFrame) -> str:
+    """What tokens are where the samples were imported without counts."""
+    if not np.allclose(main["completion_tokens"], main["samples_drawn"]):
+        return ""
+    return "The samples came without token counts: each counts as one, so that tokens here, in tables and in figures are samples."
 
 
 def _best(rows: pd.DataFrame, where: str) -> str:
