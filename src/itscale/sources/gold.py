@@ -42,5 +42,5 @@ def gold_answers(value: Any, how: str | None) -> tuple[str, ...]:
         return ()
     if isinstance(value, dict):
         raise ValueError("has a gold answer that is an object: name the column that holds the answer itself")
-    text = str(value).rpartition("####")[2].strip()  # GSM8K explains itself before these
+    text = str(value).strip()
     return (text,) if text else ()

@@ -417,7 +417,8 @@ def _golds(frame: pd.DataFrame, name: str, gold_list: str | None) -> list[tuple[
         if key is None or key not in known:
             whole = int(value) if isinstance(value, float) and value.is_integer() else value
             try:
-                known[key] = tuple(well_formed(text) for text in gold_answers(whole, gold_list))
+                texts = (text.rpartition("####")[2].strip() for text in gold_answers(whole, gold_list))  # GSM8K explains itself
+                known[key] = tuple(well_formed(text) for text in texts if text)
             except ValueError as error:
                 raise UserError(f"{_where(frame, i)} {error}.") from None
         golds.append(known[key])
