@@ -61,6 +61,7 @@ localrules:
 DEFAULT = [
     f"{RESULTS}/tables/main.csv",
     f"{RESULTS}/tables/main.md",
+    rules.which_rule.output,
     f"{RESULTS}/tables/sanity_checks.csv" if SANITY else [],
     rules.markovscale.input,
     rules.optpo.input,

@@ -1,5 +1,6 @@
 """The posterior of the mode under a prior over answer distributions: against enumeration, logs, and what it promises."""
 
+import math
 from itertools import permutations
 
 import numpy as np
@@ -46,6 +47,44 @@ def test_the_posterior_is_that_of_an_enumeration(seed, answers, others):
     expected = by_enumeration(types, first, second, rest)
     assert float(mode_posterior(types, first, second, rest)) == pytest.approx(expected, rel=1e-9)
     assert answertypes._posterior(types, np.array([[first], [second], [rest]]))[0] == pytest.approx(expected, rel=1e-9)
+
+
+def by_count_vectors(types, first, second, rest):
+    """P(the leader is the mode | leader, runner-up and all others, none of which has more than the runner-up), four answers."""
+    good = total = 0.0
+    for shares, weight in zip(types.shares.tolist(), types.weight, strict=True):
+        for i, j in permutations(range(4), 2):
+            one, two = (q for place, q in enumerate(shares) if place not in (i, j))
+            splits = (math.comb(rest, n) * one**n * two ** (rest - n) for n in range(rest + 1) if max(n, rest - n) <= second)
+            chance = weight * shares[i] ** first * shares[j] ** second * sum(splits)
+            total += chance
+            good += chance * (i == 0)
+    return good / total
+
+
+@given(st.integers(0, 10_000))
+def test_the_posterior_is_exact_where_the_others_have_no_more_than_the_runner_up(seed):
+    rng = np.random.default_rng(seed)
+    types = random_types(rng, 4)
+    first = rng.integers(1, 12)
+    second = rng.integers(0, first + 1)
+    rest = rng.integers(0, second + 1)
+    assert float(mode_posterior(types, first, second, rest)) == pytest.approx(
+        by_count_vectors(types, first, second, rest), rel=1e-9
+    )
+
+
+def test_the_posterior_errs_where_the_others_have_more():
+    """Types that were searched for a large error on the side of stopping too early (the docstring tells it)."""
+    shares = [
+        (0.302, 0.250, 0.232, 0.216),
+        (0.330, 0.251, 0.231, 0.188),
+        (0.614, 0.238, 0.144, 0.004),
+        (0.644, 0.164, 0.159, 0.033),
+    ]
+    types = AnswerTypes(np.array(shares), np.ones(4))
+    assert by_count_vectors(types, 6, 1, 2) == pytest.approx(0.860, abs=2e-3)
+    assert float(mode_posterior(types, 6, 1, 2)) == pytest.approx(0.915, abs=2e-3)
 
 
 def test_many_votes_go_by_logs_and_agree_with_the_table():

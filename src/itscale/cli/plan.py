@@ -58,7 +58,7 @@ def plan(
     if generator is not None:
         config["models"]["generator"] = generator
     costs = pool_costs(config)
-    print(f"\nGenerator {config['models']['generator']}, assumed lengths and speeds (none of them measured here):")
+    print(f"\nGenerator {config['models']['generator']}, lengths and speeds as the configuration states them:")
     alone = config["engine"]["name"] == "transformers"  # its jobs ask for a core each and no GPU
     hours = "hours" if alone else "GPU-hours"
     print(f"{'pool':32s}{'samples':>10s}{'M tokens':>10s}{hours + ', drawing':>20s}{'scoring':>10s}")

@@ -94,7 +94,7 @@ class VotePosterior(_Estimated):
     """Stop when the leader's posterior reaches 1 - `eps`; under the model such a stop errs with probability <= eps.
 
     Real questions differ in p0, which the model does not know: at eps = 5 % the stops erred 3 to 20 % on seven pools
-    (docs/optpo.md); `vote_bayes` keeps what it promises there.
+    (docs/optpo.md); `vote_bayes` was not shown to break its promise there.
     """
 
     eps: float

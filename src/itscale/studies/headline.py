@@ -24,7 +24,7 @@ NAMES = (
 )
 # A rule loses nothing worth the name where its paired interval lies above this.
 _TOLERATED = -0.01
-_REAL = "A real model (GSM8K, examples/gsm8k-qwen2.5-coder-0.5b)"
+_REAL = "A real model (GSM8K, examples/gsm8k-qwen2.5-coder-0.5b, weights dequantised from 4 bits)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,9 @@ def rule_table(main: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     """
     largest = main.sort_values("budget", kind="stable").groupby(["benchmark", "slug", "verifier"], sort=False).tail(1)
     largest = largest.assign(saving=saved(largest).fillna(0.0))
-    error = chosen.dropna(subset=["promised_error"]).drop_duplicates(["slug", "settings"], keep="last").groupby("slug").tail(1)
+    error = chosen.dropna(subset=["promised_error"])
+    limits = error["settings"].str.extract(r"\bn(?:_max)?=(\d+)", expand=False).astype(float)
+    error = error.assign(limit=limits).sort_values("limit", kind="stable").groupby("slug").tail(1)
     errors = [name for name in COLUMNS if name.endswith("error") or name.startswith("measured_error")]
     table = largest.merge(error[["slug", *errors]], on="slug", how="left")
     table = table.rename(
@@ -58,6 +60,7 @@ def rule_markdown(table: pd.DataFrame) -> str:
     note = (
         "Every rule at its largest limit, hyperparameters from the calibration split. Saving and accuracy are against the fixed "
         "N of its family on the same orders, with paired 95 % intervals over questions; promised errors are of the consensus, "
-        "measured on the calibration split. Unanswered and cut off: of the samples that the rule drew of a question."
+        "measured on the calibration split, too low where a vote sees most samples (held-out halves: tables/optpo). Unanswered "
+        "and cut off: of the samples that the rule drew of a question."
     )
     return "\n\n".join(["# Which rule?", note, *parts]) + "\n"

@@ -13,7 +13,8 @@ def log_evidence(own: np.ndarray, rival: np.ndarray) -> np.ndarray:
     E(s, f) = integral over (1/2, 1) of (2 theta)^s (2 (1 - theta))^f under Beta(1/2, 1/2) folded onto (1/2, 1)
             = 2^(s + f) B(s + 1/2, f + 1/2) / B(1/2, 1/2) * 2 I_{1/2}(f + 1/2, s + 1/2).
     It is 1 without votes, rises with s, falls with f, and along votes of which a share theta <= 1/2 is for `own` it is a
-    supermartingale. Absolute error below 1e-9 up to 10,000 votes.
+    supermartingale. Absolute error below 1e-9 up to 10,000 votes where `own` has no fewer than `rival`, as a rule asks; where it
+    has far fewer, E may underflow to 0.
     """
     s, f = np.asarray(own, float), np.asarray(rival, float)
     half = special.betainc(f + 0.5, s + 0.5, 0.5)
