@@ -1,5 +1,6 @@
 """What published figures can bear, against numbers worked out by hand and by simulation."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -50,3 +51,17 @@ def test_differences_are_held_against_the_noise_of_their_questions():
     assert found["independent"].to_dict() == {"MATH500": True, "GSM8K": True, "AIME24": False, "AIME25": False, "AMC23": False}
     assert found["questions"].to_dict() == {"MATH500": 50, "GSM8K": 132, "AIME24": 3, "AIME25": 3, "AMC23": 4}
     assert not found.loc["AMC23", "paired"] and found.loc["MATH500", "paired"]
+
+
+def test_the_published_rounds_are_those_that_were_released():
+    released = CONFIG.parents[1] / "shared" / "official" / "published_curves.json"
+    if not released.exists():
+        pytest.skip("the released curves are not there")
+    curves = json.loads(released.read_text())["datasets"]
+    table = pd.read_csv(CONFIG / "published_rounds.csv").set_index("benchmark")
+    assert len(table) == 5
+    for name, row in table.iterrows():
+        curve = dict(zip(curves[name]["mr_thinking"]["N"], 100 * np.array(curves[name]["mr_thinking"]["accuracy"]), strict=True))
+        later = np.array([curve[n] for n in range(2, 65)])
+        found = [curve[n] for n in (1, 2, 4, 8, 16, 32, 64)] + [later.mean(), later.std(ddof=1), later.min(), later.max()]
+        assert row.loc["round_1":"max"].to_numpy(float) == pytest.approx(found, abs=0.006)

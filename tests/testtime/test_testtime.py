@@ -709,6 +709,12 @@ def test_what_several_processes_do_not_do_is_said(toy, settings, engine, said):
         _refuse_several(replace(job, engine=replace(job.engine, name=engine)), Processes(0, 2))
 
 
+def test_fewer_rows_a_pass_are_the_same_run(toy):
+    """What the message advises where several processes ran out of memory."""
+    one, two, other = (job_of(toy, settings) for settings in ({"rows_per_pass": 4}, {"rows_per_pass": 2}, {"group": 3}))
+    assert _identity(one) == _identity(two) != _identity(other)
+
+
 def test_a_second_run_waits_and_touches_nothing(toy, tmp_path):
     job = job_of(toy, {"algorithm": "grpo"})
     half = tmp_path / "partial" / "step-000002.tmp"
