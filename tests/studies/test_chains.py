@@ -247,6 +247,18 @@ def test_reliability_counts_every_answer_once():
     assert sure["answers"].sum() == (outcomes.reason == list(Reason).index(Reason.POSTERIOR)).sum() > 0
 
 
+def test_reliability_where_only_chains_without_an_answer_run_to_the_end():
+    chains = POOLS[Unit.ROUND]
+    known = known_from_pools(POOLS, strata=3, strength=5.0)
+    policy = make_policy("markovscale_filter", rounds=6, tau=0.8).bind(known)
+    long = (replay(policy, chains).drawn == 6)[:, None]
+    silent = replace(chains, cluster=np.where(long, -1, chains.cluster), correct=chains.correct & ~long)
+    outcomes = replay(policy, silent)
+    assert long.any() and set(outcomes.drawn[outcomes.column >= 0]) == set(outcomes.drawn) - {6}
+    found = tables.reliability(silent, known, policy, benchmark="b")
+    assert found[found["posterior"] == "returned"]["answers"].sum() == (outcomes.column >= 0).sum() > 0
+
+
 def fooled(rng, questions):
     """Chains of eight rounds whose verifier takes wrong answers for right ones on every third question, in each round alike."""
     p = np.repeat(rng.beta(1, 1, questions), 4)

@@ -237,14 +237,14 @@ def reliability(chains: Pool, known: Calibration, policy: Policy, *, benchmark: 
 def _returned(chains: Pool, known: Calibration, policy: Policy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Problem, correctness, and posterior at the stop [A] of the answers that a filter returns."""
     outcomes = replay(policy, chains)
+    answered = outcomes.column >= 0
     posterior = np.zeros(chains.rows)
-    for drawn in np.unique(outcomes.drawn):
-        rows = np.flatnonzero((outcomes.drawn == drawn) & (outcomes.column >= 0))
+    for drawn in np.unique(outcomes.drawn[answered]):
+        rows = np.flatnonzero((outcomes.drawn == drawn) & answered)
         mine = chains.subset(rows)
         seen = replace(mine, score=mine.score[:, :drawn], cluster=mine.cluster[:, :drawn])
         smoothed = posteriors(seen, known.strata, known.rounds).smoothed
         posterior[rows] = smoothed[np.arange(len(rows)), outcomes.column[rows]]
-    answered = outcomes.column >= 0
     return chains.problem[answered], outcomes.correct[answered], posterior[answered]
 
 
