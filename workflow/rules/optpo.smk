@@ -122,7 +122,9 @@ rule train_on_votes:
     # A training of a real model takes the memory of two drawing jobs: it runs alone, and by all cores.
     threads: (workflow.resource_settings.cores or 2) if ON_CPU else 1
     resources:
-        **in_pieces(lambda wildcards: resources.minutes_to_train(CHOICES)),
+        **in_pieces(
+            lambda wildcards: resources.minutes_to_train(CHOICES, wildcards.get("run"))
+        ),
         **on_gpus(0 if TOY or ON_CPU else 1),
         mem_mb=more(4000 if TOY else 2 * GENERATOR.get("mem_mb", 4000)),
     params:

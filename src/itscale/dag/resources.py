@@ -92,10 +92,10 @@ def text_mb(choices: Choices, benchmark: str, kind: str, least: int) -> int:
     return least + stated_tokens(choices, benchmark, kind) * _BYTES_PER_TOKEN // 1000**2
 
 
-def minutes_to_train(choices: Choices) -> int:
-    """Run time of test-time training: votes and evaluations, and as long again for updates."""
+def minutes_to_train(choices: Choices, run: str | None = None) -> int:
+    """Run time of test-time training, of the longest run without a name: votes and evaluations, and as long again for updates."""
     if choices.toy:
         return _TOY
     testtime = choices.config["testtime"]
-    longest = max(run_tokens(choices.config, run) for run in testtime["runs"])
+    longest = max(run_tokens(choices.config, name) for name in ([run] if run else testtime["runs"]))
     return minutes_at(2 * longest, choices.generator)
