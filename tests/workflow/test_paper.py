@@ -109,8 +109,8 @@ def test_jobs_ask_for_what_their_texts_and_answers_need(planned):
     drawn = needs("samples", benchmark="math500", kind="parallel", shard=0)
     minutes = 30 + math.ceil(2 * 500 * 64 * 3500 / 16 / 2500 / 60)
     assert drawn == {"mem_mb": 64000, "runtime": minutes, "work_minutes": minutes, "gpu": 1, "cpus_per_task": 3}
-    # 80 steps of 8 prompts with up to 64 rollouts, evaluations of 30 questions x 16 before and after every tenth step, of 40 others
-    # x 16 before and by the last and the best weights; as long again for updates.
+    # 80 steps of 8 prompts with up to 64 rollouts, evaluations of 30 questions x 16 before and after every tenth step, of 40 more
+    # before and by the last and the best weights; as long again for updates.
     rollouts = 80 * 8 * 64 + 16 * (9 * 30 + 3 * 40)
     training = needs("train_on_votes", run="optpo", seed=1)
     assert training["runtime"] == 30 + math.ceil(2 * 2 * rollouts * 3072 / 2500 / 60) and training["mem_mb"] == 128000
