@@ -62,6 +62,7 @@ DEFAULT = [
     f"{RESULTS}/tables/main.csv",
     f"{RESULTS}/tables/main.md",
     rules.which_rule.output,
+    tables("at_budget"),
     f"{RESULTS}/tables/sanity_checks.csv" if SANITY else [],
     rules.markovscale.input,
     rules.optpo.input,

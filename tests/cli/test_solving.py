@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
 from stored import StoredScores, table_of
@@ -345,7 +346,8 @@ def test_the_study_draws_and_scores_as_the_configuration_says(desk, monkeypatch)
             "policy": "score_threshold",
             "settings": {"n_max": 2},
             "hyperparameters": {"s_min": 0.9},
-        }
+        },
+        {"method": "ASC", "slug": "asc", "policy": "asc", "settings": {"n_max": 2}, "hyperparameters": {}},
     ]
     write_json(out / "calibration.json", {"known": known_to_json(KNOWN), "methods": methods})
     options = {
@@ -374,7 +376,9 @@ def test_the_study_draws_and_scores_as_the_configuration_says(desk, monkeypatch)
     settings = {**engine, "name": "transformers", "batch_size": 4, "gpu_memory": 0.5, "model": str(models / "language_model")}
     assert opened == [EngineSettings(**settings)]
     assert loaded == [(models / "reward_model", 3, "\n\n")]
-    assert (out / "live.csv").exists()
+    # ASC is not among the methods that run live, and is shown in order of arrival all the same.
+    assert "ASC" not in pd.read_csv(out / "live.csv")["method"].tolist()
+    assert pd.read_csv(out / "arrival.csv")["method"].tolist() == ["score threshold", "ASC"]
 
 
 def test_an_answer_is_right_if_its_own_text_is():

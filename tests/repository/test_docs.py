@@ -108,7 +108,7 @@ def test_the_plan_counts_the_jobs_of_its_targets_and_generator(home):
     assert "replay" in done.output and "train_on_votes" not in done.output and "Test-time" not in done.output
     assert re.search(r"^all +58400 +41\.8 +2\.9 +", done.output, re.M), done.output
     whole = CliRunner().invoke(app, ["plan", *files[:1], "--folder", str(home), "--generator", "qwq_32b", "optpo"])
-    assert "2 train_on_votes" in whole.output and "Test-time training: 2 runs of 80 steps of 8 prompts" in whole.output
+    assert "2 train_on_votes" in whole.output and "Test-time training: 2 runs of at most 80 steps of 8 prompts" in whole.output
     assert "Generator qwq_32b" in whole.output
 
 

@@ -1,6 +1,7 @@
 """Every rule at one budget: what is searched on the calibration pools spends it there, and is frozen."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -67,10 +68,11 @@ def test_the_table_says_what_was_spent_on_other_questions_and_what_votes_reach_f
     outcomes = replay(policy, others[Unit.SAMPLE], orders=4, seed=1)
     assert lead["completion_tokens"] == pytest.approx(outcomes.ledger.completion.mean())
     assert lead["accuracy"] == pytest.approx(outcomes.correct.mean())
+    assert lead["unanswered"] == pytest.approx(outcomes.unanswered.mean())
     assert votes["samples_drawn"] == 4 and votes["difference"] == 0
     assert lead["difference"] == pytest.approx(lead["accuracy"] - votes["accuracy"])
     text = budgets.budget_markdown(table.reset_index())
-    assert "## b: 4 answers" in text and "| OptPO vote lead" in text and "nan" not in text
+    assert "## b: 4 answers" in text and "| OptPO vote lead" in text and not re.search(r"\bnan\b", text)
 
 
 def test_the_command_turns_the_dials_of_another_verifier_for_rules_that_read_scores(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from itscale.data.records import Unit
 from itscale.drivers.expectation import expected
 from itscale.drivers.replay import orders_of, replay
+from itscale.policies import make_policy
 from itscale.policies.fixed import BestOfN
 from itscale.policies.frozen import frozen_policies, known_from_json, known_to_json
 from itscale.policies.protocol import Reason
@@ -241,3 +242,18 @@ def test_every_figure_draws(tmp_path, record):
         out = tmp_path / f"{module.__name__.rpartition('.')[2]}.pdf"
         module.draw(table, "b", out)
         assert out.stat().st_size > 5000 and out.with_suffix(".png").exists()
+
+
+def test_both_forms_of_pandora_are_held_against_the_threshold():
+    pool, known = POOLS[Unit.SAMPLE], stage.known_from_pools(POOLS, strata=3, strength=5.0)
+    rules = [
+        ("score threshold", make_policy("score_threshold", s_min=0.8, n_max=8)),
+        ("Pandora", make_policy("pandora", cost=0.05, n_max=8).bind(known)),
+        ("Pandora by data", make_policy("pandora_by_data", cost=0.05, n_max=8).bind(known)),
+    ]
+    table = study.versus(rules, study.Replays(POOLS, 3, 0), benchmark="b").set_index(["method", "rival"])
+    assert set(table.index) == {("Pandora", "score threshold"), ("Pandora by data", "score threshold")}
+    for name, rule in rules[1:]:
+        mine, theirs = (replay(each, pool, orders=3, seed=0) for each in (rule, rules[0][1]))
+        gap = [np.mean(mine.ledger.completion[i::3]) - np.mean(theirs.ledger.completion[i::3]) for i in range(3)]
+        assert table.loc[(name, "score threshold"), "completion_tokens"] == pytest.approx(np.mean(gap))

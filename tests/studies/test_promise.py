@@ -13,7 +13,7 @@ from itscale.studies.advice import Advisor, Question
 from itscale.studies.calibrate import calibrate
 from itscale.studies.criterion import Criterion, Verdict, keep_promise
 from itscale.studies.methods import Method, read_methods
-from itscale.studies.promise import consensus_error
+from itscale.studies.promise import HeldOut
 
 NO_LOSS = np.zeros((4, 50))
 
@@ -43,7 +43,8 @@ def test_optpos_posterior_is_told_to_promise_less(pool):
     known, grid = known_of_votes(pool.cluster), [0.2, 0.1, 0.05, 0.01, 0.001, 0.0001]
     methods = read_methods({"vote_posterior": {"settings": {"n_max": 64}, "grid": {"eps": grid}}})
     record = calibrate(methods, {Unit.SAMPLE: pool}, known, orders=4, seed=0, criterion=Criterion.PROMISE)[0]
-    errors = [consensus_error(make_policy("vote_posterior", n_max=64, eps=e).bind(known), pool, 4, 0).mean for e in grid]
+    held_out = HeldOut(pool, 4, 0)
+    errors = [held_out.error(make_policy("vote_posterior", n_max=64, eps=e), known).mean for e in grid]
     assert errors[grid.index(0.05)] > 0.05  # what it says of itself does not hold here
     expected = next((e for e, error in zip(grid, errors, strict=True) if error <= 0.05), None)
     assert record["verdict"] == (Verdict.KEPT if expected else Verdict.BROKEN)
@@ -57,8 +58,30 @@ def test_advice_says_what_rules_that_promise_made_of_it_here(pool):
     found = {rule: (promise, error) for rule, promise, error in advisor.promises(advice.answers)}
     assert set(found) == {"vote_posterior", "vote_bayes"} and found["vote_posterior"][0] == 0.05
     row = advice.answers.set_index("rule").loc["vote_bayes"]
-    policy = make_policy("vote_bayes", **row["settings"]).bind(known_of_votes(pool.cluster))
-    assert found["vote_bayes"][1].mean == pytest.approx(consensus_error(policy, pool, 2, 0).mean)
+    expected = HeldOut(pool, 2, advisor.seed).error(make_policy("vote_bayes", **row["settings"]), advisor.known[-1])
+    assert found["vote_bayes"][1] == expected
+
+
+def test_a_measured_error_is_that_of_samples_and_questions_that_the_vote_has_not_seen():
+    """By hand: leads of 2 of three questions, in the one order; what the rule knows of votes comes from the other questions."""
+    cluster = np.array([[0, 0, 1, 1, 1, 1], [0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]])
+    zero = np.zeros(cluster.shape, int)
+    few = Pool(Unit.SAMPLE, np.arange(3), ("a", "b", "c"), cluster, cluster == 0, zero * np.nan, zero + 1, zero, zero, zero)
+    held_out = HeldOut(few, 1, 0)
+    rule = make_policy("vote_lead", lead=2, n_max=6)
+    # a stops at 0 after two votes and errs: the other half says 1. b never leads by 2 within three votes. c stops and is right.
+    assert held_out.error(rule, known_of_votes(cluster)).mean == pytest.approx(1 / 2)
+    assert np.isnan(held_out.error(make_policy("vote_lead", lead=4, n_max=6), known_of_votes(cluster)).mean)
+
+
+def test_what_a_rule_knows_of_votes_is_of_other_questions(pool, monkeypatch):
+    seen = []
+    held_out, policy = HeldOut(pool, 2, 0), make_policy("vote_bayes", eps=0.05, n_max=64)
+    original = type(policy).bind
+    monkeypatch.setattr(type(policy), "bind", lambda self, known: seen.append(known) or original(self, known))
+    held_out.error(policy, known_of_votes(pool.cluster))
+    expected = [known_of_votes(pool.cluster[half::2]) for half in (1, 0)]
+    assert [known.votes for known in seen] == [known.votes for known in expected]
 
 
 def test_a_run_and_the_listing_say_what_was_measured_of_a_promise():

@@ -10,7 +10,17 @@ from typing import Any
 
 import pandas as pd
 
-from itscale.data.records import PREDICTIONS, Pool, Unit, counted_unit, read_any_pool, read_table, with_predictions, write_json
+from itscale.data.records import (
+    PREDICTIONS,
+    Pool,
+    Unit,
+    counted_unit,
+    model_of,
+    read_any_pool,
+    read_table,
+    with_predictions,
+    write_json,
+)
 from itscale.data.tables import interval_cells, write_csv
 from itscale.errors import UserError, sentence_of
 from itscale.policies import make_policy, named_rule
@@ -24,9 +34,10 @@ EXAMPLE = "gsm8k-qwen2.5-coder-0.5b/parallel"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Pools by their kind, what their completion tokens count, and the samples that are without an answer or cut off."""
+    """Pools by their kind, what drew them, what their completion tokens count, and the samples without an answer or cut off."""
 
     pools: Mapping[Unit, Pool] = field(repr=False)
+    model: str  # empty where nobody says
     unit: str
     unanswered: int
     cut_off: int
@@ -54,6 +65,7 @@ def pools_at(path: Path, predictions: Path | None = None) -> Found:
         pools = [with_predictions(pool, table) for pool in pools]
     return Found(
         {pool.unit: pool for pool in pools},
+        model_of(there[0]),
         counted_unit(there[0]),
         sum(int((pool.cluster < 0).sum()) for pool in pools),
         sum(int(pool.cut_off.sum()) for pool in pools if pool.cut_off is not None),
@@ -103,6 +115,8 @@ def report(where: Path, found: Found, asked: Question, advisor: Advisor, advice:
     sizes = " and ".join(f"{pool.size} {kind}{'s' if pool.size > 1 else ''}" for kind, pool in found.pools.items())
     base = advice.baseline
     lines = [f"{where}: {base['questions']} questions, {sizes} each"]
+    if found.model:
+        lines.append(f"drawn with {found.model}")
     if found.unanswered or found.cut_off:
         lines.append(f"{found.unanswered} of {found.samples} samples have no answer, {found.cut_off} were cut off")
     accuracy = f"{100 * base['accuracy']:.1f} % [{100 * base['accuracy_low']:.1f}, {100 * base['accuracy_high']:.1f}]"
@@ -146,7 +160,7 @@ def promised(advisor: Advisor, advice: Advice) -> str:
         f"{rule} {100 * promise:g} %, {Cells(100, 1).of(measured) or 'no stop of its own'}"
         for rule, promise, measured in advisor.promises(advice.answers)
     ]
-    what = "errors of the consensus among own stops, promised and measured here (%; too low where a vote sees most samples)"
+    what = "errors of the consensus among own stops, promised and measured here on held-out halves (%)"
     return f"{what}: {'; '.join(each)}" if each else ""
 
 

@@ -476,9 +476,20 @@ def read_any_pool(path: Path) -> Pool:
 
 def counted_unit(path: Path) -> str:
     """What the completion tokens of a pool (or of that of a folder) count: samples, where it was imported without tokens."""
+    return "samples" if _drawing(path).get("counted") else "completion tokens"
+
+
+def model_of(path: Path) -> str:
+    """The model that a pool (or that of a folder) was drawn with, as its manifest names it; empty where it names none."""
+    model = _drawing(path).get("model")
+    return " ".join(model.split()) if isinstance(model, str) else ""
+
+
+def _drawing(path: Path) -> dict[str, Any]:
+    """What a pool's manifest says of how its samples were drawn."""
     manifest = read_json(manifest_path(path / "pool.parquet" if path.is_dir() else path))
     drawn = manifest.get("samples")
-    return "samples" if isinstance(drawn, dict) and drawn.get("counted") else "completion tokens"
+    return drawn if isinstance(drawn, dict) else {}
 
 
 def read_votes(path: Path) -> np.ndarray:

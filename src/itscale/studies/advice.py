@@ -25,7 +25,7 @@ from itscale.studies.calibrate import known_from_pools
 from itscale.studies.criterion import EXPLAINED, Choice, Criterion, Verdict, choose
 from itscale.studies.grids import COARSE, GRIDS, fixed_beforehand
 from itscale.studies.methods import Method
-from itscale.studies.promise import consensus_error, promised_error
+from itscale.studies.promise import HeldOut, promised_error
 from itscale.theory.intervals import SHARE, Interval, mean_interval, paired_difference, ratio_interval
 
 # Rules that another one in the list is under another name.
@@ -265,14 +265,13 @@ class Advisor:
         )
 
     def promises(self, answers: pd.DataFrame) -> list[tuple[str, float, Interval]]:
-        """Of the rows of an advice that promise an error: the rule, the promise, and the error of its stops on these pools."""
-        found = []
-        for _, row in answers.iterrows():
-            policy = make_policy(row["rule"], **row["settings"]).bind(self.known[-1])
-            if (promised := promised_error(policy)) is not None:
-                measured = consensus_error(policy, self.pools[policy.unit], self.orders, self.seed)
-                found.append((row["rule"], promised, measured))
-        return found
+        """Of the rows of an advice that promise an error: rule, promise, and error of its stops on held-out samples."""
+        rules = [(row["rule"], make_policy(row["rule"], **row["settings"])) for _, row in answers.iterrows()]
+        promising = [(rule, policy, error) for rule, policy in rules if (error := promised_error(policy)) is not None]
+        if not promising:
+            return []
+        held_out = HeldOut(self.pools[Unit.SAMPLE], self.orders, self.seed)
+        return [(rule, error, held_out.error(policy, self.known[-1])) for rule, policy, error in promising]
 
     def needs_known(self, row: Mapping[str, Any]) -> bool:
         """Whether the rule of a row of the advice reads statistics of these pools, so that `solve` wants them."""

@@ -219,8 +219,9 @@ def at_budget(
     """What rules do on other questions at the prices that the calibration split gave them; a row a rule and budget.
 
     Columns: answers, budget (completion tokens a question), setting, value, limit, calibrated and completion_tokens (spent there
-    and here), total_tokens (with prompts), samples_drawn, accuracy, and its difference to the plurality of as many samples as the
-    budget has answers, paired by question (NaN without samples); `spends`: within (5 % of the budget), less or more, here.
+    and here), total_tokens (with prompts), samples_drawn, of these unanswered and cut_off, accuracy, and its difference to the
+    plurality of as many samples as the budget has answers, paired by question (NaN without samples); `spends`: within (5 % of
+    the budget), less or more, here.
     """
     samples = pools.get(Unit.SAMPLE)
 
@@ -257,6 +258,7 @@ def at_budget(
                 **mean_interval(means.ledger.total).columns("total_tokens"),
                 "spends": _said(spent.mean / each.budget),
                 "samples_drawn": float(outcomes.drawn.mean()),
+                **{kind: float(getattr(outcomes, kind).mean()) for kind in ("unanswered", "cut_off")},
                 **mean_interval(means.accuracy, SHARE).columns("accuracy"),
                 **(
                     paired_difference(means.accuracy, beside, SHARE).columns("difference")
@@ -291,6 +293,7 @@ def budget_markdown(table: pd.DataFrame) -> str:
                 "setting": [f"{name}={value:.4g}" for name, value in zip(rows["setting"], rows["value"], strict=True)],
                 "limit": rows["limit"],
                 "samples": rows["samples_drawn"].map("{:.1f}".format),
+                "unanswered, cut off": [f"{u:.2g}, {c:.2g}" for u, c in zip(rows["unanswered"], rows["cut_off"], strict=True)],
                 "on calibration": rows["calibrated"].map("{:.0f}".format),
                 "spent": interval_cells(rows, "completion_tokens", 1, 0),
                 "": rows["spends"].replace("within", ""),

@@ -26,8 +26,8 @@ from itscale.studies.criterion import Criterion, choose, keep_promise
 from itscale.studies.densities import better_density
 from itscale.studies.grids import fixed_beforehand
 from itscale.studies.methods import Method, within_pools
-from itscale.studies.promise import consensus_error, promised_error
-from itscale.theory.intervals import SHARE, paired_difference
+from itscale.studies.promise import HeldOut, promised_error
+from itscale.theory.intervals import SHARE, Interval, paired_difference
 
 # Ends of a grid beyond which there is nothing, or one sample.
 _ENDS = {"cost": 0.0, "tau": 1.0, "share": 1.0, "lead": 2, "threshold": 0.8, "window": 2}
@@ -64,13 +64,14 @@ def calibrate(
         their grid); of a rule with a promise also promised_error and measured_error (with _low, _high).
     """
     limits = {unit: Limits(pool, orders=orders, seed=seed) for unit, pool in pools.items()}
+    held_out = HeldOut(pools[Unit.SAMPLE], orders, seed) if Unit.SAMPLE in pools else None
 
-    def erring(policy: Policy) -> float:
-        return consensus_error(policy.bind(known), pools[policy.unit], orders, seed).mean
+    def erring(policy: Policy) -> Interval:
+        return held_out.error(policy, known)
 
     def recorded(method: Method, settings: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
         own = {"method": method.name, "slug": method.slug, "policy": method.policy, "settings": settings}
-        return {**own, **chosen, **_promise(method, {**settings, **chosen["hyperparameters"]}, known, pools, orders, seed)}
+        return {**own, **chosen, **_promise(method, {**settings, **chosen["hyperparameters"]}, pools, erring)}
 
     records = []
     for method in methods:
@@ -122,7 +123,7 @@ def _measured(method: Method, limits: dict[Unit, Limits], known: Calibration) ->
     ]
 
 
-def _chosen(method: Method, variant: _Variant, criterion: Criterion, erring: Callable[[Policy], float]) -> dict[str, Any]:
+def _chosen(method: Method, variant: _Variant, criterion: Criterion, erring: Callable[[Policy], Interval]) -> dict[str, Any]:
     """The part of a record that says what was chosen, and by what; `erring` measures the error of the consensus."""
     fixed = fixed_beforehand(method.policy)
     own = [i for i, chosen in enumerate(variant.grid) if all(fixed.get(name) == value for name, value in chosen.items())]
@@ -130,7 +131,7 @@ def _chosen(method: Method, variant: _Variant, criterion: Criterion, erring: Cal
     differences = np.stack([each.accuracy for each in variant.spent]) - variant.reference.accuracy
     promised = promised_error(make_policy(method.policy))
     if criterion is Criterion.PROMISE and promised is not None:
-        errors = [erring(make_policy(method.policy, **variant.settings, **each)) for each in variant.grid]
+        errors = [erring(make_policy(method.policy, **variant.settings, **each)).mean for each in variant.grid]
         found = keep_promise(np.array(errors), cost, promised, differences)
     else:
         found = choose(differences, cost, criterion, own[0] if own else None)
@@ -161,19 +162,18 @@ def _at_an_end(name: str, value: Any, values: list[Any]) -> bool:
 
 
 def _promise(
-    method: Method, settings: dict[str, Any], known: Calibration, pools: dict[Unit, Pool], orders: int, seed: int
+    method: Method, settings: dict[str, Any], pools: dict[Unit, Pool], erring: Callable[[Policy], Interval]
 ) -> dict[str, Any]:
-    """What a rule promises of its error, and what the calibration split, if it is large enough for the rule, measured.
+    """What a rule promises of its error and, if the split is large enough for the rule, what held-out samples measured.
 
     Nothing of a rule that promises nothing.
     """
-    policy = make_policy(method.policy, **settings).bind(known)
+    policy = make_policy(method.policy, **settings)
     promised = promised_error(policy)
     if promised is None:
         return {}
-    if policy.limit > pools[policy.unit].size:
-        return {"promised_error": promised}
-    return {"promised_error": promised, **consensus_error(policy, pools[policy.unit], orders, seed).columns("measured_error")}
+    measured = erring(policy).columns("measured_error") if policy.limit <= pools[policy.unit].size else {}
+    return {"promised_error": promised, **measured}
 
 
 def for_verifier(methods: list[Method], pools: dict[Unit, Pool]) -> list[Method]:

@@ -207,21 +207,30 @@ def selection(
     return pd.DataFrame(rows)
 
 
-RIVALS = ("best-of-N", "self-consistency", "ASC", "score threshold", "Pandora")
+# Whom a rule on scores is held against, by how its display name begins: whatever stops at a score must beat the plain threshold.
+RIVALS = {
+    "OptScale": ("best-of-N", "self-consistency", "ASC", "score threshold", "Pandora", "Pandora by data"),
+    "Pandora": ("best-of-N", "score threshold"),
+}
+
+
+def _rivals(method: str) -> tuple[str, ...]:
+    return next((rivals for name, rivals in RIVALS.items() if method.startswith(name)), ())
 
 
 def versus(policies: list[tuple[str, Policy]], replays: Replays, *, benchmark: str) -> pd.DataFrame:
-    """Each OptScale rule against each rival at the same budget: paired differences with intervals, and what they say in a word.
+    """Each rule of OptScale and Pandora against its rivals at the same budget: paired differences with intervals, and a word.
 
     `verdict`: beats, loses to (better in one of accuracy and completion tokens, worse in none, by 95 % intervals that leave
-    out 0), trades with (better in one, worse in the other), is level with. unanswered and cut_off count the OptScale rule's
-    samples, rival_unanswered and rival_cut_off the other's.
+    out 0), trades with (better in one, worse in the other), is level with. unanswered and cut_off count the rule's own samples,
+    rival_unanswered and rival_cut_off the other's.
     """
     problems = len(replays.pools[Unit.SAMPLE].problem_ids)
     found: dict[tuple[str, int], dict[str, np.ndarray]] = {}
     lost = ("unanswered", "cut_off")
+    shown = {rival for rivals in RIVALS.values() for rival in rivals}
     for method, policy in policies:
-        if policy.unit is Unit.SAMPLE and (method in RIVALS or method.startswith("OptScale")):
+        if policy.unit is Unit.SAMPLE and (method in shown or _rivals(method)):
             outcomes = replays.of(policy)
             found[method, policy.limit] = {
                 "accuracy": per_problem(outcomes.correct, outcomes, problems),
@@ -230,7 +239,7 @@ def versus(policies: list[tuple[str, Policy]], replays: Replays, *, benchmark: s
             }
     rows = []
     for (method, budget), mine in found.items():
-        for rival in RIVALS if method.startswith("OptScale") else ():
+        for rival in _rivals(method):
             if (rival, budget) not in found:
                 continue
             row: dict[str, Any] = {"benchmark": benchmark, "method": method, "rival": rival, "budget": budget}

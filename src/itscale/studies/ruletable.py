@@ -60,7 +60,7 @@ def rule_markdown(table: pd.DataFrame) -> str:
     note = (
         "Every rule at its largest limit, hyperparameters from the calibration split. Saving and accuracy are against the fixed "
         "N of its family on the same orders, with paired 95 % intervals over questions; promised errors are of the consensus, "
-        "measured on the calibration split, too low where a vote sees most samples (held-out halves: tables/optpo). Unanswered "
+        "measured on held-out halves of the calibration split's samples and questions. Unanswered "
         "and cut off: of the samples that the rule drew of a question."
     )
     return "\n\n".join(["# Which rule?", note, *parts]) + "\n"

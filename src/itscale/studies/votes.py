@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from itscale.data.records import Pool
-from itscale.drivers.replay import drive, orders_of, per_problem, replay
+from itscale.drivers.replay import drive, per_problem, replay
 from itscale.policies import POLICIES, make_policy
 from itscale.policies.calibration import Calibration
 from itscale.policies.protocol import CODE, Batch, Policy, Reason
+from itscale.studies.promise import HeldOut
 from itscale.theory.answertypes import AnswerTypes, answer_types
-from itscale.theory.intervals import SHARE, mean_interval, ratio_interval
+from itscale.theory.intervals import mean_interval
 from itscale.theory.voting import VoteModel, estimate_model, log_ratio, ratio_error_bound, ratio_for_error
 
 DIFFICULTY = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -108,44 +109,6 @@ def guarantees(
     return pd.DataFrame(rows)
 
 
-class HeldOut:
-    """A parallel pool on which a rule votes with half of a question's samples and is assessed by the plurality of the other half.
-
-    In each order the first half of a row's samples is voted on, so that half of them is the limit. Any answer is right that the
-    other half gives most often. That half is a sample too: where two answers are nearly as frequent, it errs itself, and the
-    error is rather too high than too low.
-    """
-
-    def __init__(self, pool: Pool, orders: int, seed: int) -> None:
-        self.pool, self.orders, self.seed, self.limit = pool, orders, seed, pool.size // 2
-        self._row = np.repeat(np.arange(pool.rows), orders if orders > 1 else 1)
-        others = orders_of(pool, orders, seed).reshape(-1, pool.size)[:, self.limit :]
-        self._votes = _votes(pool.cluster[self._row[:, None], others], int(pool.cluster.max(initial=-1)) + 1)
-
-    def measured(self, rule: Policy) -> dict[str, float]:
-        """Columns: error (of all votes, and of those that stopped before the limit), rollouts, tokens, accuracy, with intervals
-        over questions; and the shares that stopped and were unanswered or cut off."""
-        problems = len(self.pool.problem_ids)
-        outcomes = replay(rule, self.pool, orders=self.orders, seed=self.seed)
-        answer = np.where(outcomes.column >= 0, self.pool.cluster[self._row, np.maximum(outcomes.column, 0)], -1)
-        wrong = ~_leads(self._votes, answer)
-        stopped = outcomes.reason != CODE[Reason.LIMIT]
-        stops = np.bincount(outcomes.problem, stopped, problems)
-        measured = {
-            "error_of_stopped": ratio_interval(np.bincount(outcomes.problem, wrong & stopped, problems), stops, SHARE),
-            "error": mean_interval(per_problem(wrong, outcomes, problems), SHARE),
-            "rollouts": mean_interval(per_problem(outcomes.drawn, outcomes, problems), (1, self.limit)),
-            "tokens": mean_interval(per_problem(outcomes.ledger.completion, outcomes, problems)),
-            "accuracy": mean_interval(per_problem(outcomes.correct, outcomes, problems), SHARE),
-        }
-        return {
-            **{k: v for name, interval in measured.items() for k, v in interval.columns(name).items()},
-            "stopped": float(stopped.mean()),
-            "unanswered": float(outcomes.unanswered.mean()),
-            "cut_off": float(outcomes.cut_off.mean()),
-        }
-
-
 # Rules that promise an error, and the setting that holds it.
 PROMISES = {"vote_posterior": "eps", "vote_dirichlet": "eps", "vote_bayes": "eps", "vote_certified": "delta"}
 
@@ -233,16 +196,3 @@ def votes_to_stop(pool: Pool, policies: dict[str, Policy], *, benchmark: str, or
                 }
             )
     return pd.DataFrame(rows)
-
-
-def _votes(cluster: np.ndarray, answers: int) -> np.ndarray:
-    """How many of the samples [B, K] give each answer, [B, answers]; -1 votes for none."""
-    row, column = np.nonzero(cluster >= 0)
-    return np.bincount(answers * row + cluster[row, column], minlength=answers * len(cluster)).reshape(len(cluster), answers)
-
-
-def _leads(votes: np.ndarray, answer: np.ndarray) -> np.ndarray:
-    """Whether no answer has more of the votes [B, C] than `answer` [B] has; without any vote only no answer (-1) agrees."""
-    most = votes.max(axis=1, initial=0)
-    given = np.where(answer >= 0, votes[np.arange(len(votes)), np.maximum(answer, 0)], 0) if votes.size else most
-    return np.where(most > 0, given == most, answer < 0)
