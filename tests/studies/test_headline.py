@@ -80,6 +80,12 @@ def test_runs_without_a_verifier_or_without_chains_have_a_summary(main):
     assert "no rule stopped early" in " ".join(fixed.sentences)
 
 
+def test_what_saves_nothing_and_what_differs_from_itself_have_no_figure(rounds):
+    alone = rounds[rounds["slug"].isin(["first_answer", "mr_thinking", "majority_over_rounds"])]
+    text = markdown(headline(alone, None), "report.html")
+    assert "nan" not in text.replace("unanswered", "") and "0.0 [0.0, 0.0]" not in text
+
+
 def test_the_main_table_has_a_legend_what_is_saved_and_a_part_a_kind_of_rule(main):
     page = main_page(main)
     assert page.index("tokens saved") < page.index("## Votes") < page.index("## Best-scored") < page.index("## Rounds")

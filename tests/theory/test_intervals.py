@@ -107,6 +107,12 @@ def test_a_thing_differs_from_itself_by_0_and_from_its_like_by_something():
     assert like.mean == 0 and like.high == -like.low == pytest.approx(0.0184, abs=1e-4)  # about three in 150, the rule of three
 
 
+def test_sums_in_another_order_leave_no_difference_that_narrows_an_interval():
+    values = np.linspace(0.1, 0.9, 40)
+    equal, rounded = (paired_difference(v, values.copy(), SHARE) for v in (values.copy(), values + 1e-16 * (1 + np.arange(40))))
+    assert rounded.high - rounded.low == pytest.approx(equal.high - equal.low) and equal.high > 0.05
+
+
 def test_small_differences_seen_make_large_ones_unlikely():
     rng = np.random.default_rng(0)
     baseline = rng.random(150)

@@ -177,6 +177,8 @@ def table(found: Headline) -> pd.DataFrame:
     """The rows for people: rule, what it needs, what it drew, tokens saved, and the paired difference."""
     rows = found.rows
     fixed = rows["slug"].isin(("self_consistency", "best_of_n"))
+    # A chain of the whole length, or of one round, is compared with itself.
+    itself = fixed | ((rows["accuracy_difference_low"] == 0) & (rows["accuracy_difference_high"] == 0))
     needs = [", ".join(n for n in POLICIES[s].needs if n != "calibration") if s in POLICIES else "" for s in rows["slug"]]
     difference = interval_cells(rows, "accuracy_difference", 100, 1)
     return pd.DataFrame(
@@ -186,12 +188,12 @@ def table(found: Headline) -> pd.DataFrame:
             "drawn": drawn_cells(rows),
             "accuracy (%)": [f"{100 * a:.1f}" for a in rows["accuracy"]],
             "tokens saved": [
-                "–" if f or against != "its fixed N" else f"{100 * s:.0f} %"
-                for s, f, against in zip(rows["saved"], fixed, rows["against"], strict=True)
+                "–" if pd.isna(s) or against != "its fixed N" else f"{100 * s:.0f} %"
+                for s, against in zip(rows["saved"].where(~fixed), rows["against"], strict=True)
             ],
             "change in accuracy (points)": [
                 "–" if f else cell + ("" if against == "its fixed N" else f", {against}")
-                for cell, f, against in zip(difference, fixed, rows["against"], strict=True)
+                for cell, f, against in zip(difference, itself, rows["against"], strict=True)
             ],
         }
     )

@@ -13,6 +13,7 @@ from scipy.special import stdtrit
 
 LEVEL = 0.95
 SHARE = (0.0, 1.0)  # the range of an accuracy
+_ROUNDING = 1e-9  # of a range: less than a difference can be
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,5 +148,8 @@ def _spread(values: np.ndarray) -> tuple[float, int]:
 
 
 def _reach(largest: np.ndarray, most: float) -> np.ndarray:
-    """How far the invented questions of a difference differ, from the largest difference seen and the largest possible."""
-    return np.sqrt(most * np.where(largest > 0, largest, most))
+    """How far the invented questions of a difference differ, from the largest difference seen and the largest possible.
+
+    What two ways of adding up leave between equal values is no difference seen.
+    """
+    return np.sqrt(most * np.where(largest > _ROUNDING * most, largest, most))
