@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from itscale.dag.planning import read_configuration, run_memory, training_tokens
+from itscale.dag.planning import pool_costs, read_configuration, run_memory, training_tokens, whole_hours
 from itscale.errors import UserError
 from itscale.models.footprint import RESERVE, Shape, training_memory
 
@@ -81,3 +81,34 @@ def test_a_training_draws_its_votes_and_its_evaluations():
     assert training_tokens(config, runs=2) == ((5 * 4 * 16 + 2 * (20 + 80)) + 4 * (20 + 80)) * 250
     del config["datasets"]["predictor_train"]["answer_tokens"]
     assert training_tokens(config, runs=2) is None
+
+
+# What a run of laptop.yaml took on two cores with AMX (docs/real_model.md): 2 h 45 min to 3 h.
+MEASURED_HOURS = (2.75, 3.0)
+EVERYTHING = {"samples": 8, "scores": 8, "train_on_votes": 1, "live_run": 1}
+
+
+def test_the_plan_of_the_laptop_is_within_half_of_what_was_measured():
+    config = read_configuration([ROOT / "config" / name for name in ("config.yaml", "laptop.yaml")])
+    parts, missing = whole_hours(config, pool_costs(config), EVERYTHING, cores=2)
+    assert missing == [] and all(MEASURED_HOURS[1] / 1.5 <= sum(parts.values()) <= 1.5 * took for took in MEASURED_HOURS)
+    # By hand: 7,900 answers of 250 tokens by two cores; 320 rollouts and 200 answers, of which 80 rollouts are learnt from; and
+    # eight questions by two methods and the fixed N.
+    assert parts["drawing"] == pytest.approx(7900 * 250 / 360 / 3600)
+    assert parts["training on votes"] == pytest.approx((520 * 250 / 360 + 80 * 250 / 11) / 3600)
+    assert parts["live"] == pytest.approx(8 * 3 * config["live"]["budget"] * 250 / 360 / 3600)
+
+
+def test_a_plan_counts_what_is_left_and_names_a_speed_that_it_lacks():
+    config = read_configuration([ROOT / "config" / name for name in ("config.yaml", "laptop.yaml")])
+    del config["models"]["generators"]["qwen_coder_0_5b"]["trained_tokens_per_second"]
+    parts, missing = whole_hours(config, pool_costs(config), {**EVERYTHING, "samples": 0}, cores=4)
+    assert set(parts) == {"scoring", "live"}
+    assert missing == ["models.generators.qwen_coder_0_5b.trained_tokens_per_second"]
+
+
+def test_the_full_study_on_one_gpu_is_what_its_comment_says():
+    files = ("config.yaml", "laptop.yaml", "one_gpu_gsm8k.yaml")
+    costs = pool_costs(read_configuration([ROOT / "config" / name for name in files]))
+    assert sum(c.tokens for c in costs) / 1e6 == pytest.approx(34, abs=0.5)
+    assert [c.samples for c in costs if c.benchmark == "gsm8k"] == [1319 * 64, 1319 * 16]

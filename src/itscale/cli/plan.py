@@ -1,5 +1,6 @@
 """The command that says what a configuration will cost before anything runs."""
 
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -23,6 +24,9 @@ def plan(
         Path | None, typer.Option(help="Folder of the Snakefile; without it, the folder here or the one that itscale runs from.")
     ] = None,
     generator: Annotated[str | None, typer.Option(help="Another of the configuration's generators.")] = None,
+    cores: Annotated[
+        int | None, typer.Option(min=1, help="As `snakemake --cores` has them, without a GPU; all of this machine by default.")
+    ] = None,
     cluster: Annotated[
         bool, typer.Option("--cluster", help="What SLURM jobs ask for, where they go, and what cannot run.")
     ] = False,
@@ -31,7 +35,15 @@ def plan(
     ),
 ) -> None:
     """Print jobs, tokens, hours and disk of a configuration, from the lengths and speeds that it states; run nothing."""
-    from itscale.dag.planning import disk_gb, job_counts, pool_costs, read_configuration, training_tokens, workflow_folder
+    from itscale.dag.planning import (
+        disk_gb,
+        job_counts,
+        pool_costs,
+        read_configuration,
+        training_tokens,
+        whole_hours,
+        workflow_folder,
+    )
 
     folder = workflow_folder() if folder is None else folder
     default = folder / "config" / "config.yaml"
@@ -85,6 +97,15 @@ def plan(
         _print_memory(config)
     if counts.get("live_run"):
         print(f"Live: {config['live']['problems']} questions by {len(config['live']['methods'])} methods and their fixed N.")
+    if alone:
+        cores = cores or os.cpu_count() or 1
+        parts, missing = whole_hours(config, costs, counts, cores)
+        each = ", ".join(f"{part} {took:.1f}" for part, took in parts.items() if took >= 0.05)
+        unknown = f"; not known: {' and '.join(missing)}" if missing else ""
+        count = f"{cores} cores" if cores > 1 else "one core"
+        print(
+            f"\nAll of it: about {sum(parts.values()):.1f} hours on {count} ({each or 'minutes'}{unknown}), and minutes for the rest."
+        )
 
 
 def _print_memory(config: dict[str, Any]) -> None:

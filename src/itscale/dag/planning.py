@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,13 +118,64 @@ def run_tokens(config: Mapping[str, Any], name: str) -> int:
     return tokens
 
 
+def run_trained_tokens(config: Mapping[str, Any], name: str) -> int:
+    """Completion tokens that the steps of a run of test-time training learn from; 0 for a length not stated."""
+    testtime = config["testtime"]
+    settings = {"vote": {}, **testtime["settings"], **testtime["runs"][name]}
+    vote = settings["vote"]
+    kept = settings["group"] if settings.get("retain", "first") == "first" else vote.get("n_max", vote.get("n", 0))
+    length = min(config["datasets"].get(testtime["trained"], {}).get("answer_tokens", 0), testtime["sampling"]["max_tokens"])
+    return settings["steps"] * settings["prompts"] * kept * length
+
+
 def training_tokens(config: dict[str, Any], runs: int) -> float | None:
     """Tokens at most of so many runs of test-time training, rollouts and evaluations; None where a length is not stated."""
     testtime, datasets = config["testtime"], config["datasets"]
-    names = list(testtime["default"] if runs == len(testtime["default"]) else testtime["runs"])
     if not all({"questions", "answer_tokens"} <= set(datasets.get(testtime[key], {})) for key in ("trained", "untouched")):
         return None
-    return runs * sum(run_tokens(config, name) for name in names) / len(names)
+    return runs * _mean_run(config, runs, run_tokens)
+
+
+def _mean_run(config: dict[str, Any], runs: int, tokens: Callable[[Mapping[str, Any], str], int]) -> float:
+    testtime = config["testtime"]
+    names = list(testtime["default"] if runs == len(testtime["default"]) else testtime["runs"])
+    return sum(tokens(config, name) for name in names) / len(names)
+
+
+def live_tokens(config: Mapping[str, Any]) -> int:
+    """Tokens at most of the live study: each of its methods, and the fixed N beside them, draws the whole budget."""
+    live, benchmark = config["live"], config["compare"]["benchmarks"][0]
+    answers = live["problems"] * live["budget"] * (len(live["methods"]) + 1) * len(live["engines"])
+    return answers * config["datasets"].get(benchmark, {}).get("answer_tokens", 0)
+
+
+def whole_hours(
+    config: dict[str, Any], costs: list[PoolCost], counts: Mapping[str, int], cores: int
+) -> tuple[dict[str, float], list[str]]:
+    """Hours by part of a run on so many cores without a GPU, of jobs that are not done; and the keys that a part lacks.
+
+    Pools are drawn and scored by as many jobs at once, each at the generator's speed; a training and the live study have all
+    cores to themselves. `trained_tokens_per_second` is that of all cores.
+    """
+    name = config["models"]["generator"]
+    model = config["models"]["generators"][name]
+    together = model["tokens_per_second"] * cores
+    parts: dict[str, float] = {}
+    missing: list[str] = []
+    if counts.get("samples"):
+        parts["drawing"] = sum(c.drawing_gpu_hours for c in costs) / cores
+    if counts.get("scores"):
+        parts["scoring"] = sum(c.scoring_gpu_hours for c in costs) / cores
+    if runs := sum(counts.get(rule, 0) for rule in ("train_on_votes", "try_learning_rate")):
+        drawn, speed = training_tokens(config, runs), model.get("trained_tokens_per_second")
+        if drawn is None or not speed:
+            missing.append(f"models.generators.{name}.trained_tokens_per_second")
+        else:
+            seconds = drawn / together + runs * _mean_run(config, runs, run_trained_tokens) / speed
+            parts["training on votes"] = seconds / 3600
+    if counts.get("live_run"):
+        parts["live"] = live_tokens(config) / together / 3600
+    return parts, missing
 
 
 def run_memory(config: dict[str, Any], run: str) -> dict[str, float] | None:
