@@ -103,9 +103,8 @@ def plan(
         each = ", ".join(f"{part} {took:.1f}" for part, took in parts.items() if took >= 0.05)
         unknown = f"; not known: {' and '.join(missing)}" if missing else ""
         count = f"{cores} cores" if cores > 1 else "one core"
-        print(
-            f"\nAll of it: about {sum(parts.values()):.1f} hours on {count} ({each or 'minutes'}{unknown}), and minutes for the rest."
-        )
+        hours = sum(parts.values())
+        print(f"\nAll of it: about {hours:.1f} hours on {count} ({each or 'minutes'}{unknown}), and minutes for the rest.")
 
 
 def _print_memory(config: dict[str, Any]) -> None:
