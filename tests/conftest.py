@@ -9,11 +9,12 @@ from hypothesis import settings
 from checkout import checkout
 
 # One thread each, as the rules have it; numpy and torch, which no test has imported yet, read it when they are imported.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 
-# Settings of whoever runs the tests are not theirs: profiles of Snakemake, the job of a cluster that they run in.
+# Settings of whoever runs the tests are not theirs: profiles of Snakemake, the job of a cluster that they run in, colours that
+# a terminal or a service is asked for.
 for name in list(os.environ):
-    if name.startswith(("SNAKEMAKE_", "SLURM_")):
+    if name.startswith(("SNAKEMAKE_", "SLURM_")) or name in ("GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "CLICOLOR_FORCE"):
         del os.environ[name]
 
 # A busy machine is slow now and then; time is measured in benchmarks/.

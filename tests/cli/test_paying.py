@@ -9,8 +9,12 @@ from test_quirks import Say, chunk, server, used  # noqa: F401 (a fixture)
 from itscale.cli import app, solving
 from itscale.data.ledger import Ledger, Price
 from itscale.data.records import SAMPLES, Problem, Unit, read_json, read_table, write_problems
+from itscale.drivers import generate as generating
+from itscale.drivers.generate import Plan, generate_shard
 from itscale.drivers.replay import replay
+from itscale.engines import EngineSettings, open_engine, openai
 from itscale.errors import UserError
+from itscale.models.prompts import BOX
 from itscale.policies import make_policy
 from itscale.studies.compare import compare
 from pools import random_pool
@@ -43,6 +47,22 @@ def test_a_server_draws_no_sample_that_is_not_asked_for(server, tmp_path, capsys
     asked = len(server.asked)
     solve(server, tmp_path)
     assert len(server.asked) == asked and "which is done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("given", "said"), [((), BOX), (("--instruction", ""), ""), (("--instruction", " Go."), " Go.")])
+def test_the_box_is_asked_for_unless_it_is_not_wanted(server, tmp_path, given, said):  # noqa: F811
+    server.answer = SEVEN
+    solve(server, tmp_path, *given)
+    assert server.asked[0]["messages"] == [{"role": "user", "content": f"0+0{said}"}]
+
+
+def test_what_was_cut_off_is_counted_and_said_with_what_helps(server, tmp_path, capsys):  # noqa: F811
+    cut = Say(events=[chunk("so \\boxed{7", "length"), {"choices": [], "usage": used(20, 10)}])
+    answers = iter([cut])
+    server.answer = lambda body: next(answers, SEVEN)
+    solve(server, tmp_path)  # one of 19 is more than 5 %
+    said = capsys.readouterr().out
+    assert "1 of 19 samples have no answer, 1 were cut off: raise --max-tokens" in said
 
 
 def test_a_promise_is_no_error_and_samples_without_answers_are(server, tmp_path, capsys):  # noqa: F811
@@ -109,6 +129,14 @@ def test_one_refused_question_is_one_bad_row(server, tmp_path, capsys):  # noqa:
     assert "requests failed and count as unanswered: q0002: the server refuses" in capsys.readouterr().out
 
 
+def test_a_question_that_is_always_refused_stops_nothing(server, tmp_path, capsys):  # noqa: F811
+    refused = Say({"error": {"message": "the prompt was flagged"}}, 400)
+    server.answer = lambda body: refused if body["messages"][0]["content"].startswith("2+2") else SEVEN
+    rows, record = solve(server, tmp_path)
+    assert [row["answer"] for row in rows].count("7") == 5 and record["failed"] == len(rows[2]["samples"])
+    assert "requests failed and count as unanswered: q0002: the server refuses" in capsys.readouterr().out
+
+
 def test_counts_that_are_estimates_are_said(server, tmp_path, capsys):  # noqa: F811
     server.answer = Say(events=[chunk("so \\boxed{7}", "stop")])
     rows, _ = solve(server, tmp_path)
@@ -145,3 +173,36 @@ def test_a_pool_is_drawn_from_a_server_and_what_it_refused_is_written_down(serve
         record, table = read_json(tmp_path / f"{kind}.json"), read_table(tmp_path / f"{kind}.parquet", SAMPLES)
         assert record["parameters"] == {"seed": None} and len(table) == 3 * (4 if kind == "parallel" else 3)
         assert set(table["text"]) == {"so \\boxed{7}"} and not table["tokens_estimated"].any()
+
+
+def test_what_a_server_refused_is_said_of_samples_that_an_earlier_process_drew(server, tmp_path, monkeypatch):  # noqa: F811
+    def answer(body):
+        return Say({"error": {"message": "Unsupported parameter: 'seed'", "param": "seed"}}, 400) if "seed" in body else SEVEN
+
+    server.answer = answer
+    problems, out = [Problem(f"p{i}", f"{i}+{i}", "7") for i in range(3)], tmp_path / "s.parquet"
+
+    def draw():
+        with open_engine(EngineSettings(server.url)) as engine:
+            generate_shard(problems, engine, Plan("parallel", samples=2), out, {})
+
+    with monkeypatch.context() as killed:
+        killed.setattr(generating, "write_blocks", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            draw()
+    asked = len(server.asked)
+    draw()
+    assert len(server.asked) == asked and read_json(tmp_path / "s.json")["parameters"] == {"seed": None}
+
+
+def test_tokens_of_a_stream_that_broke_off_are_paid_for_in_a_pool_too(server, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(openai, "_pause", lambda state: 0)
+    server.models = Say({"data": [{"id": "m", "owned_by": "vllm"}]})  # which counts with every message
+    broken = Say(events=[chunk("so ", usage=used(20, 3)), chunk("it ", usage=used(20, 4))], done=False)
+    answers = iter([broken, broken])
+    server.answer = lambda body: next(answers, SEVEN)
+    with open_engine(EngineSettings(server.url)) as engine:
+        generate_shard([Problem("p", "1+1", "7")], engine, Plan("parallel", samples=2), tmp_path / "s.parquet", {})
+        counted = engine.usage()
+    usage = read_json(tmp_path / "s.json")["usage"]
+    assert usage["aborted"] == counted.aborted > 0 and usage["prompt"] == counted.prompt > 40

@@ -121,23 +121,58 @@ def test_a_failed_row_stays_as_it_is_when_a_killed_shard_goes_on(tmp_path):
     assert table.set_index(["problem_id", "sample"]).loc[("p0", 0), "finish_reason"] == "failed"
 
 
+def noted(found, *counts):
+    """Take down so many failed and served requests of each question, the failed ones first."""
+    for i, (bad, good) in enumerate(counts):
+        for finish in [Finish.FAILED] * bad + [Finish.STOP] * good:
+            found.note(f"q{i}", finish, "no" if finish is Finish.FAILED else None)
+    return found
+
+
 def test_a_server_that_serves_nobody_is_left_after_ten_questions():
-    found = Failures(planned=84_416)
-    for i in range(9):
-        found.note(f"q{i}", Finish.FAILED, "no")
-        found.note(f"q{i}", Finish.FAILED, "no")
-    assert not found.too_many
+    found = noted(Failures(1319, 64), *[(2, 0)] * 9)
+    assert not found.too_many()
     found.note("q9", Finish.FAILED, "no")
-    assert found.too_many
+    assert found.too_many()
     found.note("q10", Finish.STOP, None)
-    assert not found.too_many
+    assert not found.too_many()
+
+
+@pytest.mark.parametrize("planned", [True, False])
+@pytest.mark.parametrize(
+    ("questions", "refused", "stops"), [(6, 1, False), (8, 1, False), (8, 2, True), (30, 3, False), (30, 4, True)]
+)
+def test_a_question_that_is_refused_for_good_counts_once(questions, refused, stops, planned):
+    counts = [(64, 0)] * refused + [(0, 64)] * (questions - refused)
+    for ended in (False, True):
+        assert noted(Failures(questions, 64, planned=planned), *counts).too_many(ended=ended) is stops
+    # Of an only question nothing is left.
+    assert noted(Failures(1, 64, planned=planned), (64, 0)).too_many(ended=True)
+
+
+def test_a_tenth_is_one_of_what_a_run_that_stops_early_has_sent():
+    """29 of 149 requests, of a run that might have sent 640; one in four of the first is no share yet."""
+    counts = [(3, 12)] * 9 + [(2, 12)]
+    assert not noted(Failures(10, 64), *counts).too_many()
+    assert noted(Failures(10, 64, planned=False), *counts).too_many()
+    few = noted(Failures(10, 64, planned=False), (2, 6))
+    assert not few.too_many() and few.too_many(ended=True)
 
 
 def test_the_first_three_reasons_are_said():
-    found = Failures(planned=10)
+    found = Failures(10, 1)
     for i, reason in enumerate(["a", "a", "b", "c", "d"]):
         found.note(f"q{i}", Finish.FAILED, reason)
     assert found.reasons() == "q0: a; q2: b; q3: c"
+
+
+def test_a_shard_of_a_few_questions_ends_with_one_that_is_always_refused(tmp_path):
+    pool = random_pool(0, rows=8, size=16)
+    bad = [("p3", 0, 0, k) for k in range(16)]
+    _, table, manifest = shard(tmp_path, pool, Plan("parallel", samples=16), failing(*bad))
+    assert set(table.loc[table["finish_reason"] == "failed", "problem_id"]) == {"p3"} and manifest["failed"] == 16
+    with pytest.raises(UserError, match="has to be left out"):
+        shard(tmp_path / "two", pool, Plan("parallel", samples=16), failing(*bad, *[("p5", 0, 0, k) for k in range(16)]))
 
 
 class Counting:
@@ -309,3 +344,39 @@ def test_texts_of_a_run_lie_in_its_journal_and_can_be_read_when_it_is_gone(compa
     problems = [Problem(i, f"question {i}", "unknown") for i in pool.problem_ids]
     again = solve(problems, ReplayingEngine(table, 10), policy, comparer=comparer, verifier=StoredScores(table))
     assert [s.text for row in run.rows for s in row.samples] == [s.text for row in again.rows for s in row.samples]
+
+
+def test_a_shard_does_not_go_on_within_another_window(tmp_path):
+    pool, plan = random_pool(0, rows=6, size=8), Plan("parallel", samples=8)
+
+    class Dying(failing()):
+        window, polls = 512, 20
+
+        def poll(self):
+            self.polls -= 1
+            if self.polls < 0:
+                raise RuntimeError("killed")
+            return super().poll()
+
+    with pytest.raises(RuntimeError, match="killed"):
+        shard(tmp_path, pool, plan, Dying)
+    with pytest.raises(
+        UserError, match=r"window of 512 tokens, and the engine has one of 128 now: set engine\.max_model_len to 512"
+    ):
+        shard(tmp_path, pool, plan, type("Narrow", (failing(),), {"window": 128}))
+    _, table, manifest = shard(tmp_path, pool, plan, type("Same", (failing(),), {"window": 512}))
+    assert len(table) == 48 and manifest["window"] == 512
+
+
+def test_the_bar_shows_tokens_while_they_are_drawn(comparer, tmp_path, capsys):
+    class Drawing(failing()):
+        def under_way(self):
+            return 1_000_000
+
+    pool = random_pool(0, rows=2, size=4)
+    engine, *_ = shard(tmp_path, pool, Plan("parallel", samples=4), Drawing)
+    assert f"tokens={1_000_000 + engine.usage().completion}" in capsys.readouterr().err
+    policy = make_policy("self_consistency", n=4)
+    stored = stored_pool(policy, 3)
+    _, engine = drive(policy, stored, comparer, engine=Drawing, shown=True)
+    assert f"tokens={1_000_000 + engine.usage().completion}" in capsys.readouterr().err

@@ -34,6 +34,16 @@ def comparer():
         yield opened
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_token_ids_are_held_only_where_they_are_asked_for(model, comparer, tmp_path, keep):
+    problems, policy = [Problem("a", "1+1", "2")], make_policy("self_consistency", n=3)
+    with open_engine(EngineSettings(str(model), "transformers", batch_size=4)) as engine:
+        options = {"sampling": Sampling(max_tokens=8), "comparer": comparer, "keep_ids": keep, "allow_unanswered": True}
+        run = solve(problems, engine, policy, journal=tmp_path / "run.partial", **options)
+    assert [bool(len(s.completion.token_ids)) for s in run.rows[0].samples] == [keep] * 3
+    assert ('"token_ids": []' in (tmp_path / "run.partial").read_text()) is not keep
+
+
 LIVE = [(name, options) for name, options in CASES if not getattr(bound(name, options), "replay_only", False)]
 
 

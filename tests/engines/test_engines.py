@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig, MistralForCausalLM, Qwen3NextConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen3NextConfig
 
 from itscale.cli.pools import generate
 from itscale.data.records import SAMPLES, Problem, read_table, write_problems
@@ -16,6 +16,7 @@ from itscale.engines import EngineSettings, open_engine
 from itscale.engines import transformers as transformers_engine
 from itscale.engines.cache import prefill, refuse_other_memory
 from itscale.engines.protocol import Finish, Request, Sampling, reading
+from itscale.engines.vllm import VllmSettings, _cpu_room
 from itscale.errors import UserError
 from itscale.toytask import language_model
 from itscale.toytask.tokenizer import build_tokenizer
@@ -336,10 +337,32 @@ def test_vllm_that_does_not_start_says_why(model):
     for changes, words in (
         ({"max_model_len": 10**6}, "max_model_len"),
         ({"kv_cache_gb": 1e-6}, "engine.kv_cache_gb" if not torch.cuda.is_available() else "vLLM"),
+        ({"tensor_parallel": 3}, "heads .* divisible|GPU"),
     ):
         with pytest.raises(UserError, match=words) as said, open_engine(EngineSettings(str(model), "vllm", 4, **changes)):
             pass
         assert str(said.value).startswith("vLLM cannot serve") and "delete" not in str(said.value)
+
+
+def test_vllm_on_a_cpu_gets_room_for_the_models_window_unless_it_is_told_otherwise(capsys):
+    """By hand: Qwen2.5-0.5B keeps 2 x 24 x 2 x 64 numbers of 2 bytes a token, 12,288 bytes."""
+    config = Qwen2Config(num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2, hidden_size=896)
+    token, window = 12_288, config.max_position_embeddings
+    assert window == 32_768
+    room, fits = _cpu_room(config, 16, "bfloat16", VllmSettings())
+    assert fits == window and int(1.1 * token * window) <= room < 1.2 * token * window
+    assert _cpu_room(config, 16, "float32", VllmSettings())[0] >= 2 * int(1.1 * token * window)
+    assert capsys.readouterr().err == ""
+    room, fits = _cpu_room(config, 16, "bfloat16", VllmSettings(kv_cache_gb=0.2))
+    assert room == 200_000_000 and fits == int(200_000_000 / 1.1 / token)
+    assert f"makes room for {fits} of the model's 32768 tokens" in capsys.readouterr().err
+    assert _cpu_room(config, 16, "bfloat16", VllmSettings(max_model_len=1000))[1] == 1000
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_is_computed_in_the_precision_that_is_asked_for(model, dtype):
+    with open_engine(EngineSettings(str(model), "transformers", 4, dtype=dtype)) as engine:
+        assert {str(weights.dtype) for weights in engine._model.parameters()} == {f"torch.{dtype}"}
 
 
 def greedy_outputs(model) -> list[list[tuple[int, ...]]]:

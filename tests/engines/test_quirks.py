@@ -158,6 +158,41 @@ def test_an_ordinary_server_gets_what_was_set(server):
     }
 
 
+def test_every_setting_reaches_the_server(server):
+    sampling = Sampling(0.7, 0.9, 50, top_k=20, min_p=0.05, repetition_penalty=1.1, stop=("\n\n", "END"), confidence=True)
+    prompts = {"system_prompt": "Be brief.", "instruction": " Box it.", "template_arguments": {"enable_thinking": False}}
+    ask(server, sampling=sampling, **prompts)
+    (body,) = server.asked
+    assert body == {
+        "model": "m",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"{PROMPT} Box it."}],
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "max_tokens": 50,
+        "top_k": 20,
+        "min_p": 0.05,
+        "repetition_penalty": 1.1,
+        "stop": ["\n\n", "END"],
+        "logprobs": True,
+        "top_logprobs": 20,
+        "chat_template_kwargs": {"enable_thinking": False},
+        "seed": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def test_nothing_is_sent_that_nobody_has_set(server):
+    ask(server, sampling=Sampling())
+    assert set(server.asked[0]) == {"model", "messages", "seed", "stream", "stream_options"}
+
+
+def test_a_parameter_that_is_none_is_refused_before_anything_is_sent(server):
+    with pytest.raises(UserError, match=r"engine\.parameters has the unknown key 'temprature'"):
+        ask(server, parameters={"temprature": None})
+    assert not server.asked
+
+
 def test_vllm_is_asked_to_count_with_every_message(server):
     server.models = Say({"data": [{"id": "m", "owned_by": "vllm"}]})
     ask(server)

@@ -142,17 +142,18 @@ TABLES = {
     ),
     "torn partial": Case(
         "A line in the middle of a `.partial` file is damaged",
-        "…partial, line 3 is not a row of JSON: delete …partial to begin anew.",
-        "All else; after the deletion this step begins anew.",
+        "…partial, line 3 is not a row of JSON: restore it, or move …partial away to begin anew.",
+        "All else; with it out of the way this step begins anew.",
     ),
     "other partial": Case(
         "A `.partial` file belongs to other settings",
-        "…partial was begun with other settings, model or problems: go on with those, or delete it to begin anew.",
+        "…partial was begun with other settings, model or problems: go on with those, or move it away to begin anew.",
         "The file is not touched.",
     ),
     "other weights": Case(
         "A model was trained anew after its scoring was killed",
-        "scores.parquet.partial was begun with other settings, model or problems: go on with those, or delete it to begin anew.",
+        "scores.parquet.partial was begun with other settings, model or problems: go on with those, or move it away to begin "
+        "anew.",
         "The file is not touched; scores of two models never mix.",
     ),
     "own Parquet": Case(
@@ -306,19 +307,23 @@ QUESTIONS = {
     "100 kB": Case(
         "A question of 100 kB",
         "1 of 1 requests failed, too many to go on: long: the prompt has … tokens, which leaves no room in the model's window of "
-        "512. What was drawn is in …partial; the same command goes on and sends the failed requests again.",
+        "512. What was drawn is in …partial; the same command goes on and sends the failed requests again. What fails each time "
+        "needs another window or max_tokens, or has to be left out of the questions, for a job of its own.",
         "What was drawn.",
     ),
     "bad request": Case(
-        "Up to a tenth of the requests fail: too long for the window, refused or never answered by a server",
+        "Up to a tenth of the requests fail, or all of one question: too long for the window, refused or never answered by a "
+        "server",
         "2 of 48 requests failed and count as unanswered: p1: …",
         "Everything: each is a row with `finish_reason` `failed` and the reason in `failure`.",
         "test_failures.py::test_one_bad_request_is_one_bad_row",
     ),
     "bad requests": Case(
-        "More than a tenth of the requests fail, or those of the first ten questions all do",
+        "More than a tenth of the requests fail, or more than a tenth of the questions are refused, or the first ten questions "
+        "all are",
         "… of … requests failed, too many to go on: …. What was drawn is in …partial; the same command goes on and sends the "
-        "failed requests again.",
+        "failed requests again. What fails each time needs another window or max_tokens, or has to be left out of the questions, "
+        "for a job of its own.",
         "What was drawn.",
         "test_failures.py::test_too_many_failures_stop_a_shard_and_are_sent_again",
     ),

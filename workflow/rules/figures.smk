@@ -58,5 +58,5 @@ for part, members in FIGURES_OF_SET.items():
             message:
                 f"Drawing {len(members)} figures: {', '.join(members)}"
             shell:
-                "python -m itscale step figures --benchmark {params.benchmark} --out {params.out:q} {params.drawn:q}"
+                "python -m itscale step figures --benchmark {params.benchmark:q} --out {params.out:q} {params.drawn:q}"
                 " 2>&1 | tee {log:q}"

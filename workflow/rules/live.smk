@@ -71,6 +71,6 @@ rule live_run:
     message:
         "Stopping a real engine: every live rule beside its fixed N"
     shell:
-        "OMP_NUM_THREADS={threads} python -m itscale step live --model {input.model:q} {params.verifier:q} {params.alone}"
+        "OMP_NUM_THREADS={threads} python -m itscale step live --model {input.model:q} {params.verifier:q} {params.alone:q}"
         " --problems {input.problems:q} --calibration {input.calibration:q} --pool {input.pool:q} --options {params.options:q}"
-        " --sampling {params.sampling:q} --engine {params.engine:q} --seed {params.seed} --grading {params.grading:q} {params.predictions:q} {params.choices:q} --out {params.out:q} 2>&1 | tee {log:q}"
+        " --sampling {params.sampling:q} --engine {params.engine:q} --seed {params.seed:q} --grading {params.grading:q} {params.predictions:q} {params.choices:q} --out {params.out:q} 2>&1 | tee {log:q}"

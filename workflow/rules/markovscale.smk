@@ -67,7 +67,7 @@ rule markovscale_analysis:
     message:
         "MarkovScale on {wildcards.benchmark}: chains, forecasts and rules"
     shell:
-        "python -m itscale step markovscale --benchmark {wildcards.benchmark} --seed {params.seed}"
+        "python -m itscale step markovscale --benchmark {wildcards.benchmark} --seed {params.seed:q}"
         " --calibration {input.calibration:q} {params.pools:q} --problems {input.problems:q}"
         " {params.predictions:q} --replicates {params.settings[replicates]} --out {params.out:q} 2>&1 | tee {log:q}"
 

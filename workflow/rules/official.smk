@@ -30,14 +30,14 @@ if config["official"]:
             skip_bad=lambda wildcards: (
                 "--skip-bad"
                 if config["official"][wildcards.benchmark].get("skip_bad")
-                else ""
+                else []
             ),
             out=lambda wildcards, output: os.path.dirname(output.samples),
         message:
             "Reading the released pool {wildcards.benchmark}, {wildcards.kind}"
         shell:
             "python -m itscale import-official {input.completions:q} {input.prompts:q} --label {wildcards.benchmark}"
-            " --kind {wildcards.kind} {params.skip_bad} --out {params.out:q} 2>&1 | tee {log:q}"
+            " --kind {wildcards.kind} {params.skip_bad:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 if IMPORTED:

@@ -65,7 +65,7 @@ rule vote_guarantees:
     message:
         "Simulating what a vote's guarantee is worth"
     shell:
-        "python -m itscale step vote-guarantees --seed {params.seed} --out {output:q} 2>&1 | tee {log:q}"
+        "python -m itscale step vote-guarantees --seed {params.seed:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
 rule vote_study:
@@ -94,10 +94,10 @@ rule vote_study:
         seed=config["seed"],
         out=folder,
     message:
-        "Sweeping the vote lead on {params.benchmark}"
+        "Sweeping the vote lead on {params.benchmark:q}"
     shell:
-        "python -m itscale step vote-study --benchmark {params.benchmark} --pool {input.pool:q}"
-        " --calibration {input.calibration:q} {params.choices:q} --orders {params.orders} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
+        "python -m itscale step vote-study --benchmark {params.benchmark:q} --pool {input.pool:q}"
+        " --calibration {input.calibration:q} {params.choices:q} --orders {params.orders:q} --seed {params.seed:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 rule train_on_votes:
@@ -139,7 +139,7 @@ rule train_on_votes:
     message:
         "Training on votes: run {wildcards.run}, seed {wildcards.seed}"
     shell:
-        "OMP_NUM_THREADS={threads} python -m itscale train-on-votes --name {params.name} --seed {wildcards.seed}"
+        "OMP_NUM_THREADS={threads} python -m itscale train-on-votes --name {params.name:q} --seed {wildcards.seed}"
         " --settings {params.settings:q} --evaluation {params.evaluation:q} --sampling {params.sampling:q}"
         " --engine {params.engine:q} --model {input.model:q} --problems {input.problems:q} --untouched {input.untouched:q}"
         " --calibration {input.calibration:q} --grading {params.grading:q} {params.choices:q} --out {params.out:q} 2>&1 | tee {log:q}"
@@ -199,7 +199,7 @@ rule learning_rate:
     message:
         "Comparing the learning rates"
     shell:
-        "python -m itscale step choose-learning-rate --used {params.used} --out {output:q} {params.runs:q} 2>&1 | tee {log:q}"
+        "python -m itscale step choose-learning-rate --used {params.used:q} --out {output:q} {params.runs:q} 2>&1 | tee {log:q}"
 
 
 rule training_tables:
@@ -234,5 +234,5 @@ rule training_tables:
     message:
         "Writing the tables of test-time training"
     shell:
-        "python -m itscale step training-tables --baseline {params.baseline} --out {params.out:q}"
+        "python -m itscale step training-tables --baseline {params.baseline:q} --out {params.out:q}"
         " {params.runs:q} 2>&1 | tee {log:q}"

@@ -50,7 +50,7 @@ rule optscale_study:
     shell:
         "python -m itscale step optscale --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
         " {params.pools:q} {params.predictions:q} {params.verifiers:q} --main {input.main:q}"
-        " --published {input.published:q} {params.published:q} {params.choices:q} --orders {params.orders} --seed {params.seed}"
+        " --published {input.published:q} {params.published:q} {params.choices:q} --orders {params.orders:q} --seed {params.seed:q}"
         " --out {params.out:q} 2>&1 | tee {log:q}"
 
 
@@ -113,7 +113,7 @@ rule optscale_theory:
     message:
         "OptScale by simulation: samples needed and confidence reached"
     shell:
-        "python -m itscale step optscale-theory --seed {params.seed} --rows {params.rows}"
+        "python -m itscale step optscale-theory --seed {params.seed:q} --rows {params.rows:q}"
         " --out {params.out:q} 2>&1 | tee {log:q}"
 
 

@@ -123,7 +123,7 @@ elif SCORED:
             "Scoring {wildcards.benchmark} with the verifier"
         shell:
             "OMP_NUM_THREADS={threads} python -m itscale score --model {input.model:q} --problems {input.problems:q} {params.files:q}"
-            " --batch-size {params.batch_size} --step-break {params.step_break:q} {params.asked:q} 2>&1 | tee {log:q}"
+            " --batch-size {params.batch_size:q} --step-break {params.step_break:q} {params.asked:q} 2>&1 | tee {log:q}"
 
     # Another verifier scores the same samples.
     use rule scores as other_scores with:

@@ -35,7 +35,7 @@ rule predictor:
     shell:
         "OMP_NUM_THREADS={threads} python -m itscale train-predictor --backbone {input.model:q} --problems {input.problems:q}"
         " {params.pools:q} --validation-problems {input.validation_problems:q} {params.validation:q}"
-        " {params.exclude:q} --seed {params.seed} --settings {params.settings:q} --out {output:q} 2>&1 | tee {log:q}"
+        " {params.exclude:q} --seed {params.seed:q} --settings {params.settings:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
 # What a rule may know of a question before its first sample. One job predicts all: loading the backbone takes longer than using it.

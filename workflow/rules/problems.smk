@@ -20,7 +20,7 @@ if TOY:
         message:
             "Making the problems of the toy task"
         shell:
-            "python -m itscale step problems --seed {params.seed} --settings {params.settings:q} --out {params.out:q} 2>&1 | tee {log:q}"
+            "python -m itscale step problems --seed {params.seed:q} --settings {params.settings:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
 else:
 

@@ -38,7 +38,7 @@ rule real_model:
     message:
         "Trying every rule on a real model's samples"
     shell:
-        "python -m itscale advise --pool {params.pool:q} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
+        "python -m itscale advise --pool {params.pool:q} --seed {params.seed:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 # A few sentences and a dozen rows: what `make` ends with.

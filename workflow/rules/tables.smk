@@ -37,7 +37,7 @@ rule calibration:
     message:
         "Choosing every threshold on the calibration split"
     shell:
-        "python -m itscale calibrate {params.pools:q} --seed {params.seed}"
+        "python -m itscale calibrate {params.pools:q} --seed {params.seed:q}"
         " {params.verifiers:q} {params.predictions:q} --methods {params.methods:q} --compare {params.compare:q} --out {output.record:q} --table {output.table:q} 2>&1 | tee {log:q}"
 
 
@@ -78,7 +78,7 @@ rule replay:
     shell:
         "python -m itscale replay --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
         " {params.pools:q} {params.predictions:q} {params.verifiers:q}"
-        " {params.choices:q} {params.price:q} --orders {params.orders} --protocol {params.protocol} --seed {params.seed} --out {params.out:q} 2>&1 | tee {log:q}"
+        " {params.choices:q} {params.price:q} --orders {params.orders:q} --protocol {params.protocol:q} --seed {params.seed:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 # The tables of all benchmarks, and the main one for people.
@@ -175,7 +175,7 @@ rule at_budget:
     shell:
         "python -m itscale step at-budget --benchmark {wildcards.benchmark} --calibration {input.calibration:q}"
         " {params.theirs:q} {params.predicted:q} {params.pools:q} {params.predictions:q} {params.verifiers:q} {params.choices:q}"
-        " --orders {params.orders} --calibration-orders {params.calibration_orders} --seed {params.seed} --out {output.table:q} 2>&1 | tee {log:q}"
+        " --orders {params.orders:q} --calibration-orders {params.calibration_orders:q} --seed {params.seed:q} --out {output.table:q} 2>&1 | tee {log:q}"
 
 
 rule one_budget:

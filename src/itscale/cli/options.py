@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import UnionType
@@ -208,10 +208,10 @@ def build(cls: type, values: Any, option: str) -> Any:
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise UserError(f"{option} has the unknown key {unknown[0]!r}: it takes {', '.join(known)}.")
-    try:
-        return cls(**{name: _typed(value, known[name], f"{option} {name}") for name, value in values.items()})
-    except TypeError as error:
-        raise UserError(f"{option} cannot be used ({error}): it takes {', '.join(known)}.") from None
+    given = {f.name for f in fields(cls) if f.default is not MISSING or f.default_factory is not MISSING} | set(values)
+    if lacking := [name for name in known if name not in given]:
+        raise UserError(f"{option} lacks the key {lacking[0]!r}: it takes {', '.join(known)}.")
+    return cls(**{name: _typed(value, known[name], f"{option} {name}") for name, value in values.items()})
 
 
 def _typed(value: Any, hint: Any, where: str) -> Any:

@@ -122,8 +122,8 @@ def sample(
     write_blocks(files["pool"], joined(**parts), POOL, lambda: details)
     typer.echo(f"{files['pool']}: {len(questions)} problems, {len(samples)} samples")
     cut = int((samples["finish_reason"] == CUT_OFF).sum())
-    if todo := remedy(cut, len(samples)):
-        typer.echo(f"{cut} of {len(samples)} samples were cut off{todo}")
+    if cut:
+        typer.echo(f"{cut} of {len(samples)} samples were cut off{remedy(cut, len(samples))}")
     if sentence := unanswered(samples, grades, grading):
         typer.echo(f"itscale: {sentence}", err=True)
         raise typer.Exit(0 if allow_unanswered else 1)

@@ -158,15 +158,13 @@ def solve(
         except Interrupted as stopped:
             typer.echo(f"itscale: {stopped}: the same command continues.", err=True)
             raise typer.Exit(130) from None
-        learnt = getattr(opened, "learnt", {})
     write_answers(out, run.rows)
     drawn, sentence = sum(len(row.samples) for row in run.rows), None
     if 2 * run.unanswered > drawn:
         sentence = unanswered_sentence(seen(run.rows), grading)
     meta["drawn_with"] |= {"name": engine_name(engine)}  # the one that ran, where `auto` was asked for
-    write_record(
-        out, run, {"run": identity, **meta, "sampling": asdict(drawing), "seed": seed, "parameters": learnt}, engine.price
-    )
+    under = {"parameters": run.conditions.parameters, "window": run.conditions.window}
+    write_record(out, run, {"run": identity, **meta, "sampling": asdict(drawing), "seed": seed, **under}, engine.price)
     partial.unlink()
     typer.echo(run.summary())
     if engine.price is not None:

@@ -57,7 +57,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, fingerprint: str, whole: Path | None = None) -> None:
-        """`whole` is what a user deletes to begin anew, where it is more than this file."""
+        """`whole` is what a user moves away to begin anew, where it is more than this file."""
         self.path = path
         self._whole = whole or path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ class Journal:
                 self._write(json.dumps({"fingerprint": fingerprint}).encode() + b"\n")
             elif self._first_row() != {"fingerprint": fingerprint}:
                 raise UserError(
-                    f"{self._whole} was begun with other settings, model or problems: go on with those, or delete it to begin "
+                    f"{self._whole} was begun with other settings, model or problems: go on with those, or move it away to begin "
                     "anew."
                 )
         except BaseException:
@@ -126,7 +126,9 @@ class Journal:
                 except ValueError:
                     row = None
                 if not isinstance(row, dict):
-                    raise UserError(f"{self.path}, line {number} is not a row of JSON: delete {self._whole} to begin anew.")
+                    raise UserError(
+                        f"{self.path}, line {number} is not a row of JSON: restore it, or move {self._whole} away to begin anew."
+                    )
                 yield Place(self._reader, start, len(line)), row
                 start += len(line)
 

@@ -24,7 +24,8 @@ from itscale.data.journal import Journal, Place
 from itscale.data.ledger import Ledger
 from itscale.data.records import Problem, Unit, Verdict
 from itscale.drivers.assess import Assessment, Assessor, OwnScore
-from itscale.drivers.failures import Failures
+from itscale.drivers.conditions import Conditions
+from itscale.drivers.failures import Failures, goes_on
 from itscale.drivers.generate import AGAIN, Key, carried, request_seed
 from itscale.drivers.replay import visible
 from itscale.engines.protocol import Completion, Engine, Finish, Request, Sampling, Usage, reading
@@ -190,7 +191,8 @@ class Driver:
             tokens=np.zeros(shape, np.int64),
             features={name: np.repeat(values, chains) for name, values in features.items()},
         )
-        self.failures = Failures(len(self.rows) * policy.limit)
+        self.failures = Failures(len(problems), chains * policy.limit, planned=False)
+        self.conditions = Conditions(engine, None if journal is None else journal.path)
         self.active = dict.fromkeys(range(len(self.rows)))  # a set that keeps its order
         self.wanting: list[int] = []  # heap of rows with columns to submit
         self.running: dict[str, int] = {}  # request -> row
@@ -218,6 +220,8 @@ class Driver:
                 self._hand_over()
                 bar.set_postfix(self._totals(), refresh=False)
                 advance(bar, len(self.rows) - len(self.active) - bar.n)
+        if self.failures.too_many(ended=True):
+            self._give_up()
         self.clock.total, self.clock.processor = time.perf_counter() - began, time.process_time() - busy
         return True
 
@@ -297,7 +301,8 @@ class Driver:
         places = self._write([{"row": i, "column": column, "completion": completion} for i, column, completion in came])
         for (i, column, completion), place in zip(came, places, strict=True):
             self._arrive(i, column, completion, place)
-        if self.failures.too_many:
+        self._write(self.conditions.news())
+        if self.failures.too_many():
             self._give_up()
 
     def _arrive(self, i: int, column: int, completion: Completion, place: Place | None) -> None:
@@ -325,9 +330,7 @@ class Driver:
         self._write([AGAIN])
         if self.journal is None:
             raise self.failures.refusal("Nothing was kept, since no journal was given.")
-        raise self.failures.refusal(
-            f"What was drawn is in {self.journal.path}; the same command goes on and sends the failed requests again."
-        )
+        raise self.failures.refusal(goes_on(self.journal.path))
 
     def _hand_over(self) -> None:
         """Give the assessor, if it is free, all columns that it has not had, up to each row's first gap."""
@@ -485,6 +488,8 @@ class Driver:
 
     def _recall(self, journal: Journal) -> None:
         for place, record in journal.places():
+            if self.conditions.recall(record):
+                continue
             if record == AGAIN:
                 self._strike_failed()
             elif "completion" in record:

@@ -14,7 +14,8 @@ import pandas as pd
 
 from itscale.data.journal import Journal, Place, fingerprint
 from itscale.data.records import BLOCK, KEY, SAMPLES, Problem, write_blocks
-from itscale.drivers.failures import Failures
+from itscale.drivers.conditions import Conditions
+from itscale.drivers.failures import Failures, goes_on
 from itscale.engines.protocol import Completion, Engine, Finish, Request, Sampling, reading
 from itscale.errors import UserError, refuse_below
 from itscale.grading.answers import check_format, extract_answer
@@ -88,18 +89,21 @@ class _Shard:
         self._engine, self._plan, self._journal = engine, plan, journal
         self._previous: dict[tuple[str, int], str | None] = {}
         self._prompts: dict[str, tuple[int, ...] | str] = {}
+        self.conditions = Conditions(engine, journal.path)
         self.done: dict[Key, Place] = {}
         self.usage: Counter[str] = Counter()
         chains = plan.kind == "chain"
         keys = [(n, 0, 0) for n in range(plan.chains)] if chains else [(0, 0, n) for n in range(plan.samples)]
         self._first: list[Key] = [(p.problem_id, *key) for p in problems for key in keys]
         self.total = len(self._first) * (plan.rounds if chains else 1)
-        self.failures = Failures(self.total)
+        self.failures = Failures(len(problems), self.total // max(1, len(problems)))
 
     def recall(self) -> list[Key]:
         """Take over what the journal holds; what is to be drawn now."""
         failed: set[Key] = set()
         for place, row in self._journal.places():
+            if self.conditions.recall(row):
+                continue
             if row == AGAIN:
                 self._strike(failed)
                 failed = set()
@@ -108,6 +112,7 @@ class _Shard:
             key = self._keep(place, row)
             if row["finish_reason"] == Finish.FAILED:
                 failed.add(key)
+        self._journal.append(self.conditions.news())
         return [k for key in self._first for k in (self._follow(key) if key in self.done else [key])]
 
     def _strike(self, failed: set[Key]) -> None:
@@ -132,12 +137,19 @@ class _Shard:
         following: list[Key] = []
         for place, row in zip(self._journal.append(rows), rows, strict=True):
             following += self._follow(self._keep(place, row))
-        if self.failures.too_many:
-            self._journal.append([AGAIN])
-            raise self.failures.refusal(
-                f"What was drawn is in {self._journal.path}; the same command goes on and sends the failed requests again."
-            )
+        self._journal.append(self.conditions.news())
+        self.refuse_failures()
         return following
+
+    def refuse_failures(self, *, ended: bool = False) -> None:
+        """Stop a shard of which too many requests have failed; called again it sends those again.
+
+        Raises:
+            UserError: they have.
+        """
+        if self.failures.too_many(ended=ended):
+            self._journal.append([AGAIN])
+            raise self.failures.refusal(goes_on(self._journal.path))
 
     def _follow(self, key: Key) -> list[Key]:
         """Keys that a finished sample makes possible: the next round, unless it was drawn before the kill."""
@@ -164,10 +176,16 @@ class _Shard:
         return Request(json.dumps(key), prompt, self._plan.sampling, request_seed(self._plan.seed, key))
 
     def tables(self) -> Iterator[pd.DataFrame]:
-        """The finished samples in submission order, a block of rows at a time; `usage` adds up their tokens."""
+        """The finished samples in submission order, a block of rows at a time; `usage` adds up their tokens.
+
+        Tokens of attempts that broke off were paid for too: `prompt` holds theirs, `aborted` what had come of the completions.
+        """
         keys = sorted(self.done)
         for start in range(0, len(keys), BLOCK):
-            block = pd.DataFrame([self.done[key].read() for key in keys[start : start + BLOCK]], columns=SAMPLES.names)
+            rows = [self.done[key].read() for key in keys[start : start + BLOCK]]
+            for row in rows:
+                self.usage.update(row.get("lost", {}))
+            block = pd.DataFrame(rows, columns=SAMPLES.names)
             self.usage.update({name: int(block[f"{name}_tokens"].sum()) for name in ("prompt", "cached_prompt", "completion")})
             yield block
 
@@ -193,18 +211,21 @@ def generate_shard(problems: list[Problem], engine: Engine, plan: Plan, out: Pat
             while engine.outstanding:
                 completions = engine.poll()
                 engine.submit([shard.request(key) for key in shard.take(completions)])
-                bar.set_postfix(reading(engine), tokens=engine.usage().completion + engine.under_way(), refresh=False)
+                drawn = engine.usage().completion + engine.under_way()
+                bar.set_postfix(reading(engine), tokens=f"{drawn}", refresh=False)
                 advance(bar, len(completions))
         if len(shard.done) != shard.total:
             raise RuntimeError(f"{out}: {len(shard.done)} samples were drawn where {shard.total} were planned")
-        learnt = getattr(engine, "learnt", {})  # what a server has refused is not what was asked for
+        shard.refuse_failures(ended=True)
+        # What a server has refused is not what was asked for.
+        found = {"parameters": shard.conditions.parameters, "window": shard.conditions.window}
         details = {**meta, "plan": asdict(plan), "engine": type(engine).__name__, "versions": loaded_versions()}
         # The tokens of all samples, those of earlier attempts too; what the engine counted is this attempt's.
         write_blocks(
             out,
             shard.tables(),
             SAMPLES,
-            lambda: details | {"usage": dict(shard.usage), "failed": len(shard.failures), "parameters": learnt},
+            lambda: details | {"usage": dict(shard.usage), "failed": len(shard.failures), **found},
         )
     if shard.failures:
         print(shard.failures.summary(), file=sys.stderr)
@@ -218,8 +239,10 @@ def loaded_versions() -> dict[str, str]:
 
 def _row(completion: Completion, seed: int) -> dict[str, Any]:
     key: Key = tuple(json.loads(completion.request_id))
+    lost = {name: tokens for name, tokens in asdict(completion.lost).items() if tokens}
     return {
         **dict(zip(KEY, key, strict=True)),
+        **({"lost": lost} if lost else {}),
         "seed": request_seed(seed, key),
         "text": completion.text,
         "finish_reason": str(completion.finish),

@@ -16,6 +16,7 @@ from itscale.data.journal import Journal, fingerprint
 from itscale.data.ledger import Ledger
 from itscale.data.records import Problem, Unit, features_of, refuse_twins
 from itscale.drivers.assess import Assessor, OwnScore, Scorer
+from itscale.drivers.conditions import Conditions
 from itscale.drivers.driver import Clock, Driver, Solved
 from itscale.drivers.failures import Failures
 from itscale.engines.protocol import Engine, Finish, Sampling
@@ -33,6 +34,7 @@ class Run:
     limit: int
     clock: Clock
     failures: Failures
+    conditions: Conditions
 
     @property
     def ledger(self) -> Ledger:
@@ -183,7 +185,7 @@ def solve(
         done = len(driver.rows) - len(driver.active)
         kept = f"what had finished is in {journal}" if journal is not None else "nothing was kept, since no journal was given"
         raise Interrupted(f"stopped after {done} of {len(driver.rows)} problems; {kept}")
-    return Run(driver.solved(predictor_tokens), policy.limit, driver.clock, driver.failures)
+    return Run(driver.solved(predictor_tokens), policy.limit, driver.clock, driver.failures, driver.conditions)
 
 
 def refuse_scale(policy: Policy, confidence: OwnScore) -> None:

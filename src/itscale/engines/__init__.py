@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from itscale.data.ledger import Price
-from itscale.engines.protocol import Engine
+from itscale.engines.protocol import PARAMETERS, Engine
 from itscale.errors import UserError, refuse_below
 from itscale.models.hub import weights_digest
 from itscale.models.precision import PRECISIONS, precision
 from itscale.models.prompts import DATE, WAIT, Form, PromptSettings
 
 _UNUSED_GPU = "there is an NVIDIA GPU that the installed torch cannot use, so the processor draws: see docs/installing.md."
-# Settings that say how fast samples come, and change none.
+# Settings that say how fast samples come, and change none (a window that follows from them is in the manifest by itself).
 _SPEED = ("batch_size", "tensor_parallel", "gpu_memory", "kv_cache_gb", "batched_tokens", "price")
 
 
@@ -60,6 +60,8 @@ class EngineSettings:
         if self.dtype not in PRECISIONS:
             raise UserError(f"engine.dtype is {self.dtype!r}: choose {', '.join(PRECISIONS)}.")
         _ = self.prompts  # refuses a date or a prompt that is none
+        if unknown := sorted(set(self.parameters) - PARAMETERS):
+            raise UserError(f"engine.parameters has the unknown key {unknown[0]!r}: it takes {', '.join(sorted(PARAMETERS))}.")
 
     @property
     def prompts(self) -> PromptSettings:
@@ -71,6 +73,8 @@ class EngineSettings:
         kept = {key: value for key, value in asdict(self).items() if key not in _SPEED}
         if Path(self.model).is_dir():
             kept["dtype"] = precision(self.model, self.dtype)
+        if is_address(self.model):
+            del kept["date"]  # a server's template has today's
         return {**kept, "weights": weights_digest(self.model)}
 
 

@@ -55,6 +55,12 @@ class Sampling:
         return 1.0 if self.top_p is None else self.top_p
 
 
+# What a server may be sent beside the model and the messages, by our names.
+PARAMETERS = frozenset(f.name for f in fields(Sampling) if f.name != "confidence") | {
+    *("seed", "stream", "stream_options", "continuous_usage_stats", "logprobs", "top_logprobs", "chat_template_kwargs")
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One completion to draw; its seed alone decides it, on one machine and engine. The prompt is what `encode` returned."""

@@ -60,7 +60,7 @@ class TransformersEngine:
             self._model = self._load(model, precision(model, dtype), batch_size)
             self._stops = stop_tokens(model, self._tokenizer)
         self.prompts = prompts
-        self._window: int = getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+        self.window: int = getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
         self.slots = batch_size
         self._waiting: deque[Request] = deque()
         self._ready: list[Completion] = []
@@ -90,7 +90,7 @@ class TransformersEngine:
         return len(self._waiting) + len(self._rows) + len(self._ready)
 
     def submit(self, requests: list[Request]) -> None:
-        requests, long = part_long(requests, self._window)
+        requests, long = part_long(requests, self.window)
         self._ready += long
         self._waiting.extend(requests)
         self._outstanding.update(r.prompt_ids for r in requests)
@@ -186,7 +186,7 @@ class TransformersEngine:
         for prompt, copies in Counter(r.prompt_ids for r in requests).items():
             self._cache.admit(self._prefilled[prompt], copies)
             for request in (r for r in requests if r.prompt_ids == prompt):
-                room = self._window - len(prompt)
+                room = self.window - len(prompt)
                 limit = min(request.sampling.max_tokens or room, room)
                 self._rows.append(_Row(request, limit, np.random.default_rng(request.seed)))
         for _ in requests:

@@ -109,8 +109,8 @@ class VllmEngine:
             "enable_prefix_caching": True,
             **(cpu if self._cpu else {"gpu_memory_utilization": settings.gpu_memory}),
         }
-        with model_files(model):
-            self._engine = self._start(str(model), options)
+        self._engine = self._start(str(model), options)
+        self.window: int = self._engine.model_config.max_model_len
         self.prompts = prompts
         self.slots = batch_size
         self._running: dict[str, tuple[Request, Usage]] = {}  # what each would have cost if it were cut short now
@@ -126,7 +126,7 @@ class VllmEngine:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # libraries' notices to their own developers
                 return LLMEngine.from_engine_args(EngineArgs(model=model, use_tqdm_on_load=False, **options))
-        except (ValueError, RuntimeError, AssertionError, NotImplementedError) as error:
+        except (ValueError, RuntimeError, AssertionError, NotImplementedError, OSError) as error:
             # vLLM's own words: what it refuses is a setting or the machine, and no fault of the model's files.
             reason = _reason(error)
             memory = isinstance(error, torch.OutOfMemoryError) or any(w in reason for w in ("cache", "memory", "Memory"))
