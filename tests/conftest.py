@@ -32,7 +32,7 @@ SLOW = (
     "models/test_hub.py",
     "models/test_predictor.py",
     "models/test_verifier.py",
-    "report",
+    "report/test_report.py",
     "repository/test_install.py",
     "slurm",
     "testtime",

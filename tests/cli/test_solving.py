@@ -314,7 +314,7 @@ def test_a_study_compares_each_method_with_its_fixed_budget():
     ]
     bench = Bench(ReplayingEngine(table, 12), Sampling(), StoredScores(table))
     found = study(problems, policies, bench, "stored")
-    assert found["method"].tolist() == ["fixed self_consistency", "votes", "fixed best_of_n", "threshold", "arrays"]
+    assert found["method"].tolist() == ["self-consistency", "votes", "best-of-N", "threshold", "arrays"]
     whole = pool.completion_tokens.sum() / 12
     assert found["tokens_drawn"][0] == pytest.approx(whole)
     assert found["token_saving"][1] == pytest.approx(1 - found["tokens_drawn"][1] / whole)

@@ -259,8 +259,8 @@ QUESTIONS = {
         "Everything: the sample keeps its row and its vote.",
     ),
     "empty benchmark": Case(
-        "A benchmark has no problem",
-        "problems.parquet holds no problem: make the benchmark anew with at least one.",
+        "A table of problems holds none",
+        "problems.parquet holds no problem: make the table anew with at least one.",
         NOTHING_BEGUN,
     ),
     "nothing left": Case(

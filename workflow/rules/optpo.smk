@@ -94,7 +94,7 @@ rule vote_study:
         seed=config["seed"],
         out=folder,
     message:
-        "Sweeping the vote lead on {params.benchmark:q}"
+        "Sweeping the vote lead on {params.benchmark}"
     shell:
         "python -m itscale step vote-study --benchmark {params.benchmark:q} --pool {input.pool:q}"
         " --calibration {input.calibration:q} {params.choices:q} --orders {params.orders:q} --seed {params.seed:q} --out {params.out:q} 2>&1 | tee {log:q}"

@@ -66,9 +66,9 @@ def conditions(
     verifiers: list[str] | None, frozen: dict[str, Any], parallel: Path | None, chain: Path | None, predictions: Path | None
 ) -> list[Condition]:
     """One condition a verifier, that of the pools' own scores first; without rules that a pool is too small for (said)."""
+    from itscale.data.tables import OWN
     from itscale.policies.frozen import known_from_json
     from itscale.studies.calibrate import of_verifier, within_sizes
-    from itscale.studies.compare import OWN
     from itscale.studies.confidence import mapped
 
     first, *others = verifiers or [OWN]
@@ -105,12 +105,11 @@ def calibrate(
     import dataclasses
 
     from itscale.data.records import CONFIDENCE, write_json
-    from itscale.data.tables import write_csv
+    from itscale.data.tables import OWN, write_csv
     from itscale.policies.calibration import ScoreMap
     from itscale.policies.frozen import known_to_json
     from itscale.studies import calibrate as stage
     from itscale.studies.choices import chosen_table, sentences
-    from itscale.studies.compare import OWN
     from itscale.studies.confidence import map_of, map_within, mapped
     from itscale.studies.criterion import EXPLAINED, Criterion
     from itscale.studies.methods import left_out_sentence, read_methods, within_pools
@@ -176,7 +175,7 @@ def replay(
 
     from itscale.data.ledger import Price
     from itscale.data.records import Unit
-    from itscale.data.tables import write_csv
+    from itscale.data.tables import NONE, write_csv
     from itscale.policies.frozen import frozen_policies
     from itscale.studies import compare as stage
     from itscale.studies.calibrate import choose_published, read_calibration, slugs_of
@@ -207,7 +206,7 @@ def replay(
         if Unit.SAMPLE in pools:
             curves = stage.accuracy_curves(pools[Unit.SAMPLE], **label)
             if tables["curves"]:  # what needs no verifier is there already
-                curves = curves[curves["verifier"] != stage.NONE]
+                curves = curves[curves["verifier"] != NONE]
             found |= {"curves": curves, "scores": stage.score_fits(pools[Unit.SAMPLE], **label)}
             found["fit_calibration"] = fit_calibration(pools[Unit.SAMPLE], **label)
         for name, table in found.items():
@@ -216,7 +215,8 @@ def replay(
         if filled := [part for part in parts if len(part)] or parts[:1]:
             write_csv(out / f"{name}.csv", with_slugs(pd.concat(filled, ignore_index=True), slugs_of(record)))
     whole = pd.concat(tables["main"], ignore_index=True)
-    write_csv(out / "baselines.csv", stage.against_fixed(whole, pd.concat(accuracy, ignore_index=True)))
+    against = stage.against_fixed(whole, pd.concat(accuracy, ignore_index=True))
+    write_csv(out / "baselines.csv", with_slugs(against, slugs_of(record)))
 
 
 @app.command()

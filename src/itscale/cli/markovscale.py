@@ -32,13 +32,12 @@ def markovscale(
     import pyarrow as pa
 
     from itscale.data.records import POOL, Unit, read_problems, read_table
-    from itscale.data.tables import write_csv
+    from itscale.data.tables import OWN, write_csv
     from itscale.policies import make_policy
     from itscale.policies.frozen import frozen_policies, known_from_json
     from itscale.policies.rounds import Filter
     from itscale.studies.calibrate import read_calibration, slugs_of, within_sizes
     from itscale.studies.chains import comparison, tables
-    from itscale.studies.compare import OWN
     from itscale.studies.methods import with_slugs
 
     pools = read_pools(parallel, chain, predictions)

@@ -33,12 +33,11 @@ def optscale(
     import pandas as pd
 
     from itscale.data.records import Unit
-    from itscale.data.tables import read_csv, write_csv
+    from itscale.data.tables import NONE, read_csv, write_csv
     from itscale.policies.frozen import frozen_policies, known_from_json
     from itscale.policies.protocol import depends_on_verifier
     from itscale.studies import optscale as stage
     from itscale.studies.calibrate import read_calibration, slugs_of
-    from itscale.studies.compare import NONE
     from itscale.studies.methods import with_slugs
 
     record, table = read_calibration(calibration, choices), read_csv(main)
@@ -67,7 +66,8 @@ def optscale(
     if published_on is not None and f"{published_on}_accuracy" not in figures.columns:
         raise UserError(f"{published} has no column '{published_on}_accuracy': choose a benchmark that it has.")
     ours = table[table["verifier"].isin([own[0].verifier, NONE])]
-    write_csv(out / "published.csv", stage.beside_published(ours, figures, published_on, same).assign(benchmark=benchmark))
+    beside = stage.beside_published(ours, figures, published_on, same).assign(benchmark=benchmark)
+    write_csv(out / "published.csv", with_slugs(beside, slugs_of(record)))
 
 
 @step.command()

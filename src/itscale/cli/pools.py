@@ -1,4 +1,4 @@
-"""Commands that make pools: benchmarks, samples, scores, grades, and imports."""
+"""Commands that make pools: datasets, samples, scores, grades, and imports."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -269,11 +269,11 @@ def fetch_model(
 @app.command()
 def dataset(
     source: Annotated[str, typer.Option(help="DatasetSource as JSON: path, split, revision, and the columns' names.")],
-    label: Annotated[str, typer.Option(help="Name of the benchmark, the prefix of its problems' ids.")],
+    label: Annotated[str, typer.Option(help="Name of the dataset, the prefix of its problems' ids.")],
     out: OutTable,
     exclude: Annotated[list[Path] | None, typer.Option(help="Problems that must not come again; may be repeated.")] = None,
 ) -> None:
-    """Read a benchmark from the hub (pinned revision) or from a local folder."""
+    """Read a dataset from the hub (pinned revision) or from a local folder."""
     from itscale.data.records import read_problems, write_problems
     from itscale.models.hub import patiently
     from itscale.sources.datasets import DatasetSource, normalise, read_dataset
@@ -418,7 +418,7 @@ def parse_columns(named: list[str]) -> dict[str, str]:
 def import_official(
     completions: Annotated[Path, typer.Argument(help="A completion pool as OptScale's authors released it (scored_*.json).")],
     prompts: Annotated[Path, typer.Argument(help="The prompt file that it is aligned with, by position.")],
-    label: Annotated[str, typer.Option(help="Name of the benchmark, the prefix of its problems' ids.")],
+    label: Annotated[str, typer.Option(help="Name of the dataset, the prefix of its problems' ids.")],
     out: Annotated[Path, typer.Option(help="Folder to write: problems, samples and scores, for `grade` and `pool`.")],
     kind: Annotated[str, typer.Option(help="parallel (samples) or chain (rounds of re-answering).")] = "parallel",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad entries out and list them.")] = False,

@@ -46,7 +46,7 @@ def summary(
     """Write what the run found: a few sentences and a table of a dozen rows."""
     from itscale.data.records import write_atomic
     from itscale.data.tables import read_csv
-    from itscale.studies.headline import headline, markdown
+    from itscale.report.headline import headline, markdown
 
     found = headline(*(None if table is None else read_csv(table) for table in (main, rounds, real)))
     write_atomic(out, markdown(found, page).encode())

@@ -10,7 +10,7 @@ from itscale.cli.options import Out, OutFolder, Problems, Samples, Seed, build, 
 
 @step.command()
 def problems(seed: Seed, out: OutFolder, settings: Annotated[str, typer.Option(help="SplitSettings as JSON.")] = "{}") -> None:
-    """Make the toy task's benchmarks: test, calibration, shifted and the predictor's splits, disjoint by text."""
+    """Make the toy task's splits: test, calibration, shifted and the predictor's splits, disjoint by text."""
     from itscale.data.records import write_problems
     from itscale.toytask.splits import SplitSettings, build_splits
 
@@ -72,7 +72,7 @@ def sanity_checks(
     test: Annotated[Path, typer.Option(help="Parallel pool of the test split.")],
     weak: Annotated[Path, typer.Option(help="The weak verifier's scores of it.")],
     chain: Annotated[Path, typer.Option(help="Chain pool of the test split.")],
-    shifted: Annotated[Path, typer.Option(help="Parallel pool of the shifted benchmark.")],
+    shifted: Annotated[Path, typer.Option(help="Parallel pool of the shifted questions.")],
     out: Out,
 ) -> None:
     """Measure the toy task against the sanity checks that make it worth studying."""

@@ -50,10 +50,9 @@ def vote_study(
         raise UserError(f"{pool} holds one sample per problem and a vote needs two: make the pool with `samples: 2` or more.")
     sweep = lead_sweep(samples, known, (1, 2, 3, 4, 5, 6, 8, 12), benchmark=benchmark, orders=orders, seed=seed)
     write_csv(out / "vote_sweep.csv", sweep)
-    names = {"lead 4": ("vote_lead", {"lead": min(4, limit)})}
-    names |= {rule: (f"vote_{rule.lower()}", {"eps": eps}) for rule in ("posterior", "heuristic", "Dirichlet", "Bayes")}
-    names["certified"] = "vote_certified", {"delta": eps}
-    rules = {name: make_policy(policy, n_max=limit, **chosen).bind(bound) for name, (policy, chosen) in names.items()}
+    settings = {"vote_lead": {"lead": min(4, limit)}, "vote_certified": {"delta": eps}}
+    settings |= {slug: {"eps": eps} for slug in ("vote_posterior", "vote_heuristic", "vote_dirichlet", "vote_bayes")}
+    rules = {slug: make_policy(slug, n_max=limit, **chosen).bind(bound) for slug, chosen in settings.items()}
     write_csv(out / "votes_to_stop.csv", votes_to_stop(samples, rules, benchmark=benchmark, orders=orders, seed=seed))
     table = promises(samples, bound, (2 * eps, eps, eps / 5), benchmark=benchmark, orders=min(orders, 32), seed=seed)
     write_csv(out / "promises.csv", table)

@@ -12,6 +12,7 @@ RENAMED = {
     "toy_task.benchmarks": "toy_task.problems",
     "toy_task.trial_seeds": "toy_task.training_seeds",
     "live.look_ahead": "live.prefetch",
+    "markovscale.orders": "compare.orders",
 }
 
 
@@ -22,8 +23,9 @@ def refuse_renamed(config: Mapping[str, Any]) -> None:
         UserError: the first such key, with its new name.
     """
     for old, new in RENAMED.items():
-        value: Any = config
-        for part in old.split("."):
-            value = value.get(part) if isinstance(value, Mapping) and part in value else None
-        if value is not None:
+        *sections, key = old.split(".")
+        part: Any = config
+        for name in sections:
+            part = part.get(name) if isinstance(part, Mapping) else None
+        if isinstance(part, Mapping) and key in part:
             raise UserError(f"{old} in the configuration is now called {new}: rename it.")

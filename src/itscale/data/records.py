@@ -300,7 +300,7 @@ def read_problems(path: Path) -> list[Problem]:
     rows = read_table(path, PROBLEMS).itertuples(index=False, name=None)
     problems = [Problem(*texts, also=() if also is None else tuple(map(str, also))) for *texts, also in rows]
     if not problems:
-        raise UserError(f"{path} holds no problem: make the benchmark anew with at least one.")
+        raise UserError(f"{path} holds no problem: make the table anew with at least one.")
     refuse_twins(str(path), [p.problem_id for p in problems])
     return problems
 
@@ -400,7 +400,7 @@ class Pool:
 def _in_rows(frame: pd.DataFrame, unit: Unit) -> tuple[pd.DataFrame, int]:
     """The table in submission order and the number of samples (or rounds), which every row must have."""
     if not len(frame):
-        raise UserError("the pool holds no samples: draw some for its benchmark first.")
+        raise UserError("the pool holds no samples: draw some for its questions first.")
     frame = sort_by_key(frame)
     column = "sample" if unit is Unit.SAMPLE else "round"
     sizes = frame.groupby(["problem_id", "chain"], sort=False).size()

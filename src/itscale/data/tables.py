@@ -8,6 +8,9 @@ import pandas as pd
 from itscale.data.records import write_atomic
 from itscale.errors import UserError
 
+# What the column `verifier` says of pools whose verifier has no name, and of rules that read no scores.
+OWN, NONE = "own", "none"
+
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table atomically as CSV."""

@@ -91,22 +91,6 @@ def look_of(method: str) -> dict[str, str]:
     return dict(zip(("color", "marker"), LOOKS[rule.slug], strict=True))
 
 
-# Votes as the tables of their studies call them.
-VOTES = {
-    "ratio": "vote_ratio",
-    "posterior": "vote_posterior",
-    "heuristic": "vote_heuristic",
-    "Dirichlet": "vote_dirichlet",
-    "Bayes": "vote_bayes",
-    "certified": "vote_certified",
-}
-
-
-def look_of_vote(rule: str) -> dict[str, str]:
-    """Colour and marker of a vote by its name in the tables of votes (`lead 4`, `posterior`, ...)."""
-    return look_of("vote_lead" if rule.startswith("lead") else VOTES.get(rule, rule))
-
-
 def whole_numbers(axis: Axis, subs: tuple[float, ...] = (1, 2, 5)) -> None:
     """Plain numbers at 1, 2 and 5 times powers of ten on a logarithmic axis."""
     axis.set_major_locator(LogLocator(subs=subs))

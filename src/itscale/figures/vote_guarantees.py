@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from itscale.figures.style import figure, look_of_vote
+from itscale.figures.style import figure, look_of
 
 CAPTION = (
     "Simulated votes: error of the votes that stopped before the limit of 64 (left) and rollouts (right), against how "
@@ -25,7 +25,7 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
                 rows = table[(table["rule"] == rule) & (table["model"] == model)]
                 if rows.empty:
                     continue
-                style = look_of_vote(rule)
+                style = look_of(rule)
                 options = {
                     "linestyle": "-" if fill else ":",
                     "markerfacecolor": style["color"] if fill else "white",
@@ -33,8 +33,8 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
                     "markersize": 5,
                     **style,
                 }
-                if rule == "certified":  # promises something of all votes, and stops few
-                    options["label"] = "certified, of all votes"
+                if rows["slug"].iloc[0] == "vote_certified":  # promises something of all votes, and stops few
+                    options["label"] = "certified vote, of all votes"
                     error = (rows["stopped"] * rows["error_of_stopped"]).fillna(0.0)
                 else:
                     error = rows["error_of_stopped"].where(rows["stopped"] > 0.01)

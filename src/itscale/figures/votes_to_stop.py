@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from itscale.figures.style import figure, look_of_vote
+from itscale.figures.style import figure, look_of
 
 CAPTION = (
     "Votes until each rule stops on the {benchmark} benchmark (limit {limit}), by difficulty: the share of a question's samples "
@@ -27,7 +27,7 @@ def draw(table: pd.DataFrame, benchmark: str, out: Path) -> None:
             where = np.array([starts.index(f) for f in part["from"]]) + (index - (len(rules) - 1) / 2) * width
             low = np.where(np.isnan(part["votes_low"]), part["votes"], part["votes_low"])
             high = np.where(np.isnan(part["votes_high"]), part["votes"], part["votes_high"])
-            error, colour = [part["votes"] - low, high - part["votes"]], look_of_vote(rule)["color"]
+            error, colour = [part["votes"] - low, high - part["votes"]], look_of(rule)["color"]
             axis.bar(
                 where,
                 part["votes"],

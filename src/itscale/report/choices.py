@@ -7,10 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from itscale.data.tables import saved
+from itscale.data.tables import NONE, saved
 from itscale.figures.style import look_of
 from itscale.policies import POLICIES
-from itscale.studies.compare import NONE
 
 _SYMBOLS = {
     "o": "circle",

@@ -23,8 +23,8 @@ from itscale.errors import UserError
 from itscale.figures.style import DPI
 from itscale.report import evidence, graph
 from itscale.report.choices import points
+from itscale.report.headline import NAMES, Headline, headline, table
 from itscale.report.questions import questions
-from itscale.studies.headline import NAMES, Headline, headline, table
 
 MAX_ROWS = 500
 _FIRST = ("savings",)  # the figure of the summary

@@ -1,1 +1,1 @@
-"""Everything that comes from outside: benchmarks, samples, released data."""
+"""Everything that comes from outside: datasets, samples, released data."""

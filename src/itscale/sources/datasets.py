@@ -1,4 +1,4 @@
-"""Real benchmarks through `datasets`, at a pinned revision or from a local folder, as problems."""
+"""Real datasets through `datasets`, at a pinned revision or from a local folder, as problems."""
 
 import hashlib
 import random
@@ -14,7 +14,7 @@ from itscale.sources.gold import check_gold_list, gold_answers
 
 @dataclass(frozen=True, slots=True)
 class DatasetSource:
-    """Where a benchmark lies and which of its columns hold what.
+    """Where a dataset lies and which of its columns hold what.
 
     `path` is a hub id (then `revision` is the 40 digits of a commit) or a local folder of Parquet, JSON or CSV files; `name`
     is one of its configurations, or several, which are read one after the other; plain files have none. `answer_after` keeps
@@ -64,7 +64,7 @@ def refuse_overlap(splits: dict[str, list[Problem]]) -> None:
 
 
 def read_dataset(source: DatasetSource, label: str, exclude: frozenset[str] = frozenset()) -> list[Problem]:
-    """The problems of a benchmark in their order, numbered `label`-0000 and on.
+    """The problems of a dataset in their order, numbered `label`-0000 and on.
 
     Questions that come twice, or whose normalised text is in `exclude`, are left out, so that splits stay disjoint.
 
@@ -79,14 +79,14 @@ def read_dataset(source: DatasetSource, label: str, exclude: frozenset[str] = fr
         try:
             answer, *also = gold_answers(row[source.answer], source.gold_list) or ("",)
         except ValueError as error:
-            raise UserError(f"benchmark {label}: row {number} of {source.path} {error} (gold_list).") from None
+            raise UserError(f"dataset {label}: row {number} of {source.path} {error} (gold_list).") from None
         if source.answer_after is not None:
             answer = answer.rpartition(source.answer_after)[2].strip() if source.answer_after in answer else ""
         if source.answer_boxed:
             answer = extract_answer(answer, form="boxed") or ""
         if not question or not answer:
             what = "question" if not question else "answer"
-            raise UserError(f"benchmark {label}: row {number} of {source.path} has no {what}: correct or remove it.")
+            raise UserError(f"dataset {label}: row {number} of {source.path} has no {what}: correct or remove it.")
         if source.choices:
             question, answer = lettered(question, answer, [_text(row[column]) for column in source.choices])
         key = normalise(question)
@@ -98,7 +98,7 @@ def read_dataset(source: DatasetSource, label: str, exclude: frozenset[str] = fr
         kept = {question for question, *_ in sorted(found, key=lambda row: _hash(row[0]))[: source.take]}
         found = [row for row in found if row[0] in kept]
     if not found:
-        raise UserError(f"benchmark {label}: {source.path} has no question that is not in another split: choose another split.")
+        raise UserError(f"dataset {label}: {source.path} has no question that is not in another split: choose another split.")
     return [Problem(f"{label}-{i:04d}", *row) for i, row in enumerate(found)]
 
 
@@ -115,7 +115,7 @@ def _rows(source: DatasetSource, label: str, wanted: list[str]) -> list[dict[str
     """The rows of every configuration, with the wanted columns."""
     from datasets import get_dataset_config_names, load_dataset
 
-    what = f"benchmark {label}"
+    what = f"dataset {label}"
     distant = pinned(what, source.path, source.revision)
     options = {"revision": source.revision} if distant else {}
     names = [source.name] if source.name is None or isinstance(source.name, str) else source.name

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import special
 
 from itscale.data.records import Pool, Unit
-from itscale.data.tables import interval_cells
+from itscale.data.tables import NONE, OWN, interval_cells
 from itscale.drivers.expectation import replayed
 from itscale.drivers.limits import Limits, limit_setting, with_limit
 from itscale.drivers.replay import replay
@@ -22,7 +22,6 @@ from itscale.policies import POLICIES, Rule, make_policy
 from itscale.policies.calibration import Calibration
 from itscale.policies.optscale import PUBLISHED_PEEKS
 from itscale.policies.protocol import Policy, depends_on_verifier
-from itscale.studies.compare import NONE, OWN
 from itscale.studies.methods import Method, within_pools
 from itscale.theory.intervals import SHARE, mean_interval, paired_difference
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from itscale.data.ledger import Price
 from itscale.data.records import Pool, Unit
+from itscale.data.tables import NONE, OWN
 from itscale.drivers.expectation import Means, expected, pass_at, question_means, replayed
 from itscale.drivers.replay import Outcomes, reason_shares, replay
 from itscale.policies.consistency import mean_scores
@@ -16,9 +17,6 @@ from itscale.policies.protocol import Policy, depends_on_verifier
 from itscale.studies.calibrate import reference
 from itscale.theory import truncnormal
 from itscale.theory.intervals import SHARE, difference_intervals, mean_interval, paired_difference
-
-# What the column `verifier` says of pools whose verifier has no name, and of rules that read no scores.
-OWN, NONE = "own", "none"
 
 
 def compare(

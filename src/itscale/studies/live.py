@@ -22,6 +22,7 @@ from itscale.engines.protocol import Engine, Sampling
 from itscale.errors import UserError
 from itscale.grading.comparison import Comparer
 from itscale.grading.settings import Grading
+from itscale.policies import POLICIES
 from itscale.policies.protocol import Policy
 from itscale.progress import progress
 from itscale.studies.calibrate import reference
@@ -91,7 +92,7 @@ def study(
         for place, policy in enumerate(asked):
             fixed = place in places.values()
             whole = runs[place] if fixed else runs[places[reference(policy)]]
-            method = f"fixed {policy.family}" if fixed else next(names)
+            method = POLICIES[policy.family].name if fixed else next(names)
             rows.append(_row(method, policy, runs[place], whole, comparer, bench.price))
     clock = [] if alone else ["seconds", *(name for name in rows[0] if name.startswith("wall_"))]
     return pd.DataFrame(rows).assign(engine=engine, **dict.fromkeys(clock, np.nan))

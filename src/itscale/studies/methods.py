@@ -179,12 +179,16 @@ def left_out_sentence(left_out: Mapping[str, str]) -> str:
     return f"left out: {'; '.join(parts)}" if left_out else ""
 
 
+# Columns that hold display names of methods, and the column of their slugs that follows each.
+_SLUGS = {"method": "slug", "baseline": "baseline_slug", "rival": "rival_slug"}
+
+
 def with_slugs(table: pd.DataFrame, slugs: Mapping[str, str]) -> pd.DataFrame:
-    """A table with the column `slug` after `method`; empty for rows that are no method, such as bounds."""
-    if "method" not in table:
-        return table
-    known = table["method"].map(lambda name: slugs.get(name) or getattr(find_rule(name), "slug", ""))
-    place = table.columns.get_loc("method") + 1
-    return pd.concat(
-        [table.iloc[:, :place], known.rename("slug"), table.iloc[:, place:].drop(columns="slug", errors="ignore")], axis=1
-    )
+    """A table with a column of slugs after each that names methods; empty for rows that are no method, such as bounds."""
+    parts = []
+    for column in table.columns.difference(list(_SLUGS.values()), sort=False):
+        parts.append(table[column])
+        if column in _SLUGS:
+            known = table[column].map(lambda name: slugs.get(name) or getattr(find_rule(name), "slug", ""))
+            parts.append(known.rename(_SLUGS[column]))
+    return pd.concat(parts, axis=1) if any(name in table for name in _SLUGS) else table

@@ -9,13 +9,14 @@ import pandas as pd
 from scipy.stats import truncnorm
 
 from itscale.data.records import Pool, Unit
+from itscale.data.tables import NONE, OWN
 from itscale.drivers.expectation import Means, pass_at, question_means, replayed
 from itscale.drivers.replay import Outcomes, orders_of, per_problem, replay, replay_prescribed
 from itscale.policies import make_policy
 from itscale.policies.calibration import Calibration, Moments
 from itscale.policies.protocol import Batch, Decision, Policy, Reason, best_scored, decide, depends_on_verifier, usable_scores
 from itscale.studies.calibrate import choose_published, reference
-from itscale.studies.compare import NONE, OWN, summary
+from itscale.studies.compare import summary
 from itscale.theory import truncnormal
 from itscale.theory.intervals import SHARE, mean_interval, paired_difference, ratio_interval
 

@@ -4,7 +4,7 @@ Errors of a vote are against the consensus (the most probable answer; on a pool 
 see), which is what the tests are about (docs/optpo.md); accuracy is against the gold answer, which they are not about.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,22 +78,20 @@ def guarantees(
         sample = np.random.default_rng([seed, _ESTIMATE, int(100 * clustering)]).choice(options, (100, 64), p=truth)
         for source, model in (("told", VoteModel(p0, options)), ("estimated", estimate_model(sample))):
             rules = {
-                "ratio": ("vote_ratio", {"ratio": ratio_for_error(eps, model.options)}),
-                "posterior": ("vote_posterior", {"eps": eps}),
-                "heuristic": ("vote_heuristic", {"eps": eps}),
-                "Dirichlet": ("vote_dirichlet", {"eps": eps}),
-                "Bayes": ("vote_bayes", {"eps": eps}),
-                "certified": ("vote_certified", {"delta": eps}),
+                "vote_ratio": {"ratio": ratio_for_error(eps, model.options)},
+                **{name: {"eps": eps} for name in ("vote_posterior", "vote_heuristic", "vote_dirichlet", "vote_bayes")},
+                "vote_certified": {"delta": eps},
             }
             if source == "estimated":
-                del rules["certified"]  # it knows nothing that could be told
+                del rules["vote_certified"]  # it knows nothing that could be told
             types = AnswerTypes(truth[None], np.ones(1)) if source == "told" else answer_types(sample)
-            for name, (policy, chosen) in rules.items():
-                rule = make_policy(policy, n_max=limit, **chosen).bind(Calibration(votes=model, types=types))
+            for slug, chosen in rules.items():
+                rule = make_policy(slug, n_max=limit, **chosen).bind(Calibration(votes=model, types=types))
                 found = simulate(rule, truth, repeats, seed)
                 rows.append(
                     {
-                        "rule": name,
+                        "rule": POLICIES[slug].name,
+                        "slug": slug,
                         "model": source,
                         "clustering": clustering,
                         "runner_up": float(truth[1:].max()),
@@ -165,13 +163,13 @@ def lead_sweep(pool: Pool, known: VoteModel, leads: Sequence[int], *, benchmark:
     return pd.DataFrame(rows)
 
 
-def votes_to_stop(pool: Pool, policies: dict[str, Policy], *, benchmark: str, orders: int, seed: int) -> pd.DataFrame:
-    """Votes that each bound rule takes, by difficulty: the share of a problem's samples that are right, in fifths."""
+def votes_to_stop(pool: Pool, policies: Mapping[str, Policy], *, benchmark: str, orders: int, seed: int) -> pd.DataFrame:
+    """Votes that each bound rule (by its slug) takes by difficulty: a problem's share of right samples, in fifths."""
     problems = len(pool.problem_ids)
     share = np.bincount(pool.problem, pool.correct.mean(axis=1), problems) / np.bincount(pool.problem, minlength=problems)
     bins = np.clip(np.searchsorted(DIFFICULTY, share, side="right") - 1, 0, len(DIFFICULTY) - 2)
     rows = []
-    for name, policy in policies.items():
+    for slug, policy in policies.items():
         outcomes = replay(policy, pool, orders=orders, seed=seed)
         drawn = per_problem(outcomes.drawn, outcomes, problems)
         right = per_problem(outcomes.correct, outcomes, problems)
@@ -184,7 +182,8 @@ def votes_to_stop(pool: Pool, policies: dict[str, Policy], *, benchmark: str, or
             rows.append(
                 {
                     "benchmark": benchmark,
-                    "rule": name,
+                    "rule": POLICIES[slug].name,
+                    "slug": slug,
                     "from": DIFFICULTY[b],
                     "to": DIFFICULTY[b + 1],
                     "problems": int(inside.sum()),

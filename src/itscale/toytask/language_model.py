@@ -100,7 +100,7 @@ def train(out: Path, seed: int, settings: LanguageModelSettings, exclude: set[st
         out: the folder.
         seed: of corpus, initial weights and order.
         settings: shape, corpus and training.
-        exclude: questions that the corpus must not hold (those of every benchmark split).
+        exclude: questions that the corpus must not hold (those of every split).
 
     Raises:
         UserError: the folder is there already, or the partial run belongs to other settings or is another process's.

@@ -204,7 +204,7 @@ def train(
         problems: the problems of `samples`.
         seed: of solutions, new weights and order.
         settings: layers, solutions and training.
-        exclude: questions that no generated solution may answer (those of every benchmark split).
+        exclude: questions that no generated solution may answer (those of every split).
 
     Raises:
         UserError: a sample belongs to no problem given, the folder of the language model cannot be read, `out` is there already,

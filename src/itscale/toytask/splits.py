@@ -1,4 +1,4 @@
-"""The toy task's benchmarks: five splits of arithmetic questions, none in two of them."""
+"""The toy task's questions: five splits of arithmetic questions, none in two of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

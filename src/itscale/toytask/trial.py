@@ -23,7 +23,7 @@ def trial(
     seed: int,
     folder: Path,
     out: Path,
-    benchmarks: SplitSettings,
+    split: SplitSettings,
     language: language_model.LanguageModelSettings,
     reward: reward_model.RewardModelSettings,
     plans: dict[tuple[str, str], Plan],
@@ -46,9 +46,9 @@ def trial(
         UserError: `out` is there already, or `folder` belongs to a trial with other settings or to one that is under way.
     """
     refuse_full_folder(out)
-    settings = [seed, *(asdict(s) for s in (benchmarks, language, reward, engine)), [asdict(plan) for plan in plans.values()]]
+    settings = [seed, *(asdict(s) for s in (split, language, reward, engine)), [asdict(plan) for plan in plans.values()]]
     with scratch_folder(folder, fingerprint(settings)):
-        splits = build_splits(seed, benchmarks)
+        splits = build_splits(seed, split)
         trained = {name: folder / "trained" / name for name in MODELS}
         models = {name: folder / "models" / name for name in MODELS}
         exclude = {p.question for split in splits.values() for p in split}

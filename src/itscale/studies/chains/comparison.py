@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 
 from itscale.data.records import Pool, Unit
-from itscale.data.tables import drawn_cells, interval_cells
+from itscale.data.tables import OWN, drawn_cells, interval_cells
 from itscale.drivers.expectation import expected
 from itscale.drivers.replay import per_problem, replay
 from itscale.errors import UserError
 from itscale.policies.fixed import BestOfN, MultiRoundThinking, SelfConsistency
 from itscale.policies.protocol import Policy
-from itscale.studies.compare import OWN, compare
+from itscale.studies.compare import compare
 from itscale.theory.intervals import SHARE, mean_interval, paired_difference
 
 PARALLEL = {"self-consistency": SelfConsistency, "best-of-N": BestOfN}

@@ -6,10 +6,8 @@ import numpy as np
 import pandas as pd
 
 from itscale.data.records import CONFIDENCE
-from itscale.data.tables import drawn_cells, interval_cells, saved
+from itscale.data.tables import NONE, OWN, drawn_cells, interval_cells, saved
 from itscale.policies import POLICIES
-from itscale.studies.compare import NONE, OWN
-from itscale.studies.criterion import Verdict
 
 # What is shown, in this order, as far as the run has it: rules that vote at the largest limit, rules that read scores at 16 (the
 # best of more is no better), one rule over rounds. Each group begins with its fixed N.
@@ -166,7 +164,7 @@ def _real(answers: pd.DataFrame) -> str:
     row = answers.iloc[0]
     saving = interval_cells(answers.head(1), "saving", 100, 0).iloc[0]
     change = interval_cells(answers.head(1), "difference", 100, 1).iloc[0]
-    doubt = f", {Verdict.TOO_FEW}" if row.get("verdict") == Verdict.TOO_FEW else ""
+    doubt = f", {verdict}" if (verdict := row.get("verdict")) and not pd.isna(verdict) else ""
     return (
         f"{_REAL}: {row['method']} draws {row['samples']:.1f} samples and saves {saving} % of the completion tokens of a vote of "
         f"all; accuracy changes by {change} points{doubt}."

@@ -11,8 +11,8 @@ from itscale.data.tables import markdown as main_page
 from itscale.data.tables import saved
 from itscale.figures.style import LOOKS, look_of
 from itscale.policies import POLICIES
+from itscale.report.headline import headline, markdown, table
 from itscale.studies.chains.comparison import equal_tokens
-from itscale.studies.headline import headline, markdown, table
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
