@@ -17,10 +17,10 @@ import pytest
 import yaml
 from stored import table_of
 
-from itscale.cli.advising import example, fixed_rule, question
+from itscale.cli.advising import example, fixed_rule, headline, question
 from itscale.cli.options import parse_settings
 from itscale.data.ledger import Price
-from itscale.data.records import POOL, Unit, read_json, write_table
+from itscale.data.records import POOL, Pool, Unit, read_json, write_table
 from itscale.drivers.replay import per_problem, replay
 from itscale.errors import UserError
 from itscale.policies import POLICIES, make_policy
@@ -230,6 +230,26 @@ def test_the_command_says_what_to_type_and_writes_what_that_needs(tmp_path):
     assert policy == advised["rule"] and settings == json.loads(advised["settings"])
     assert named_policy(policy, settings, record).limit <= 8
     assert (tmp_path / "advice" / "advice.png").stat().st_size > 10000
+
+
+def test_a_sure_answer_has_its_sentence(tmp_path):
+    """2,000 questions of eight votes that nearly all agree: ASC stops early and loses nothing, which the intervals can tell."""
+    rng = np.random.default_rng(0)
+    cluster = np.where(rng.random((2000, 8)) < 0.98, 0, 1)
+    ids = tuple(f"q{i}" for i in range(2000))
+    zero = np.zeros(cluster.shape, int)
+    pool = Pool(Unit.SAMPLE, np.arange(2000), ids, cluster, cluster == 0, zero * np.nan, zero + 10, zero, zero, zero)
+    advisor = Advisor({Unit.SAMPLE: pool}, [Method("ASC", "asc"), Method("SC", "self_consistency")], orders=1)
+    asked = Question(same_as=make_policy("self_consistency", n=8))
+    advice = advisor.answer(asked)
+    (sentence,) = headline(asked, advice, "completion tokens")
+    best = advice.answers.iloc[0]
+    saved = f"{100 * best['saving']:.0f} [{100 * best['saving_low']:.0f}, {100 * best['saving_high']:.0f}]"
+    assert best["rule"] == "asc" and best["saving"] > 0.3
+    assert sentence.startswith("ASC (") and f"saves {saved} % of the completion tokens here, at " in sentence
+    assert headline(Question(accuracy=0.5), advice, "completion tokens") == []
+    unsure = replace(advice, answers=advice.answers.assign(verdict=str(Verdict.TOO_FEW)))
+    assert headline(asked, unsure, "completion tokens") == []
 
 
 def test_what_is_no_pool_is_said(tmp_path):

@@ -1,10 +1,11 @@
 """What a calibration's table and sentences say."""
 
 import pandas as pd
+import pytest
 
 from itscale.data.records import Unit
 from itscale.policies import make_policy
-from itscale.studies.calibrate import calibrate
+from itscale.studies.calibrate import _at_an_end, calibrate
 from itscale.studies.choices import chosen_table, sentences, with_promises
 from itscale.studies.compare import compare
 from itscale.studies.methods import Method
@@ -42,3 +43,20 @@ def test_a_broken_promise_and_the_end_of_a_grid_are_sentences():
     found = sentences(pd.DataFrame([broken, unsure, kept]))
     assert len(found) == 3 and "widen it" in found[0] and "30.0 % [20.0, 40.0]" in found[1]
     assert "the interval holds the promise" in found[2] and "the interval" not in found[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "values", "at_an_end"),
+    [
+        ("eps", 0.2, [0.2, 0.1, 0.05], True),
+        ("eps", 0.1, [0.2, 0.1, 0.05], False),
+        ("eps", 0.05, [0.2, 0.05], False),  # two values are no grid that ends
+        ("lead", 2, [2, 3, 4], False),  # a lead of 1 is one vote
+        ("lead", 4, [2, 3, 4], True),
+        ("cost", 0.0, [0.0, 0.001, 0.01], False),  # nothing is cheaper than nothing
+        ("share", 1.0, [0.6, 0.8, 1.0], False),
+        ("s_min", "90%", ["80%", "90%", "95%"], False),
+    ],
+)
+def test_a_choice_at_the_end_of_its_grid_is_one_beyond_which_others_would_do(name, value, values, at_an_end):
+    assert _at_an_end(name, value, values) is at_an_end
