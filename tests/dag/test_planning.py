@@ -14,12 +14,26 @@ ROOT = Path(__file__).resolve().parents[2]
 # The parts are held against measured peaks in docs/gpu.md.
 
 
+def test_the_shapes_of_the_configurations_have_the_models_parameters():
+    """Counts as the models' cards have them, in billions."""
+    generators = read_configuration([ROOT / "config" / "paper.yaml"])["models"]["generators"]
+    cards = {"deepseek_7b": 7.62, "llama_8b": 8.03, "qwq_32b": 32.8, "qwen_math_1_5b": 1.54, "llama_1b": 1.24}
+    assert set(cards) == set(generators)
+    for name, billions in cards.items():
+        assert Shape.read(generators[name]["shape"], name).parameters / 1e9 == pytest.approx(billions, rel=0.005), name
+    small = read_configuration([ROOT / "config" / "one_gpu_gsm8k.yaml"])["models"]["generators"]["qwen_coder_0_5b"]["shape"]
+    assert Shape.read(small, "").parameters == Shape.read(QWEN, "").parameters
+
+
 @pytest.mark.parametrize(
     ("files", "generator", "too_large"),
     [
         (["paper.yaml"], "qwen_math_1_5b", set()),
         (["paper.yaml"], "deepseek_7b", {"optpo_ppo"}),  # its critic is a second model, all weights of which train
+        (["paper.yaml"], "llama_8b", {"optpo_ppo"}),
+        (["paper.yaml"], "llama_1b", set()),
         (["paper.yaml", "one_gpu.yaml"], "qwen_math_1_5b", {"optpo_ppo"}),
+        (["laptop.yaml", "one_gpu_gsm8k.yaml"], "qwen_coder_0_5b", set()),  # all weights on 24 GB
     ],
 )
 def test_the_trainings_of_the_papers_fit_their_gpu(files, generator, too_large):
@@ -27,7 +41,7 @@ def test_the_trainings_of_the_papers_fit_their_gpu(files, generator, too_large):
     config["models"]["generator"] = generator
     room = (1 - RESERVE) * config["testtime"]["gpu_gb"]
     taken = {run: run_memory(config, run) for run in config["testtime"]["runs"]}
-    untrained = {"untrained", "temperature_0.3", "majority_1365"}
+    untrained = {run for run, own in config["testtime"]["runs"].items() if own.get("steps") == 0}
     assert {run for run, parts in taken.items() if parts is None} == untrained
     assert {run for run in taken.keys() - untrained if sum(taken[run].values()) > room} == too_large
 
