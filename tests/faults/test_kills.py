@@ -71,7 +71,7 @@ def test_training_ends_with_the_same_weights(model, made, tmp_path):
     assert one.keys() == two.keys() and all((one[name] == two[name]).all() for name in one)
     assert sorted(p.name for p in whole.iterdir()) == sorted(p.name for p in out.iterdir())
     again = itscale(tmp_path, *command)
-    assert again.code == 1 and "exists and is not empty: delete it, or choose another folder." in again.said
+    assert again.code == 1 and "exists and is not empty: choose another folder, or move it away." in again.said
 
 
 def test_a_job_that_outlived_its_snakemake_is_waited_for(made, tmp_path):

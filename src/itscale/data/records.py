@@ -150,7 +150,7 @@ def refuse_full_folder(path: Path) -> None:
         UserError: there is one; it is not for us to delete.
     """
     if Path(path).is_dir() and any(Path(path).iterdir()):
-        raise UserError(f"{path} exists and is not empty: delete it, or choose another folder.")
+        raise UserError(f"{path} exists and is not empty: choose another folder, or move it away.")
 
 
 @contextmanager
