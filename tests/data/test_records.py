@@ -12,6 +12,7 @@ from itscale.data.records import (
     SAMPLES,
     Problem,
     Unit,
+    fewer,
     join_by_key,
     make_pool,
     manifest_path,
@@ -153,9 +154,17 @@ def test_chain_pool_has_a_row_per_chain():
     assert pool.problem.tolist() == [0, 0, 1, 1] and pool.size == 3
 
 
-def test_uneven_pool_names_the_problem():
-    with pytest.raises(UserError, match="p1, chain 0 has 2 samples where others have 3"):
-        make_pool(pool_frame().iloc[:-1], Unit.SAMPLE)
+def test_a_question_may_have_fewer_samples_and_a_chain_no_fewer_rounds():
+    pool = make_pool(pool_frame().iloc[:-1], Unit.SAMPLE)
+    assert pool.counts.tolist() == [3, 2] and pool.have.tolist() == [3, 2] and pool.size == 3
+    assert pool.completion_tokens.tolist() == [[0, 1, 2], [3, 4, 0]] and pool.cluster[1, 2] == -1
+    assert np.isnan(pool.score[1, 2]) and not pool.correct[1, 2] and pool.there.tolist() == [[True] * 3, [True, True, False]]
+    assert fewer(pool).startswith("1 of 2 questions have fewer than 3 samples (2 at least): a rule that asks for more gets")
+    assert pool.subset(np.array([0])).first(2).counts is None and fewer(make_pool(pool_frame(), Unit.SAMPLE)) == ""
+    with pytest.raises(UserError, match="numbered from 0 on in every row"):
+        make_pool(pool_frame().drop(index=[3]), Unit.SAMPLE)
+    with pytest.raises(UserError, match="p1, chain 0 has 2 rounds where others have 3"):
+        make_pool(pool_frame(rounds=3, samples=1).iloc[:-1], Unit.ROUND)
 
 
 def test_join_names_what_is_missing_or_doubled():

@@ -677,7 +677,7 @@ def test_the_tables_of_a_pool_are_samples_again(tmp_path):
 def test_what_was_guessed_and_dropped_is_printed_and_kept(tmp_path):
     output = pool_of(tmp_path, jsonl(tmp_path / "mine.jsonl", [{**row, "remark": "x"} for row in ROWS[:-1]]))
     assert "- not read: remark\n" in output
-    assert "questions have 2 to 3 samples: the first 2 of each are kept" in output
+    assert "questions have 2 to 3 samples: a rule that asks for more than a question has gets what it has" in output
     assert "not read: remark" in read_json(tmp_path / "pool" / "samples.json")["notes"]
 
 

@@ -15,6 +15,7 @@ from itscale.data.records import (
     Pool,
     Unit,
     counted_unit,
+    fewer,
     model_of,
     read_any_pool,
     read_table,
@@ -67,9 +68,9 @@ def pools_at(path: Path, predictions: Path | None = None) -> Found:
         {pool.unit: pool for pool in pools},
         model_of(there[0]),
         counted_unit(there[0]),
-        sum(int((pool.cluster < 0).sum()) for pool in pools),
+        sum(int((pool.there & (pool.cluster < 0)).sum()) for pool in pools),
         sum(int(pool.cut_off.sum()) for pool in pools if pool.cut_off is not None),
-        sum(pool.cluster.size for pool in pools),
+        sum(int(pool.have.sum()) for pool in pools),
     )
 
 
@@ -112,9 +113,10 @@ def unit_of(found: Found, advisor: Advisor) -> str:
 def report(where: Path, found: Found, asked: Question, advisor: Advisor, advice: Advice, out: Path | None) -> str:
     """What is printed."""
     unit = unit_of(found, advisor)
-    sizes = " and ".join(f"{pool.size} {kind}{'s' if pool.size > 1 else ''}" for kind, pool in found.pools.items())
+    sizes = " and ".join(f"{_size(pool)} {kind}{'s' if pool.size > 1 else ''}" for kind, pool in found.pools.items())
     base = advice.baseline
     lines = [f"{where}: {base['questions']} questions, {sizes} each"]
+    lines += [sentence for pool in found.pools.values() if (sentence := fewer(pool))]
     if found.model:
         lines.append(f"drawn with {found.model}")
     if found.unanswered or found.cut_off:
@@ -133,6 +135,10 @@ def report(where: Path, found: Found, asked: Question, advisor: Advisor, advice:
         each = (", ".join(rule for rule, why in advice.left_out.items() if why == reason) + f" ({reason})" for reason in reasons)
         lines.append("not tried: " + "; ".join(each))
     return "\n".join([*lines, *headline(asked, advice, unit), "next: " + command(advisor, advice, out)])
+
+
+def _size(pool: Pool) -> str:
+    return f"{pool.size}" if pool.counts is None else f"{pool.counts.min()} to {pool.size}"
 
 
 def headline(asked: Question, advice: Advice, unit: str) -> list[str]:

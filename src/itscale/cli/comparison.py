@@ -33,7 +33,7 @@ def read_pools(parallel: Path | None, chain: Path | None, predictions: Path | No
     """
     from dataclasses import replace
 
-    from itscale.data.records import CONFIDENCE, PREDICTIONS, Unit, read_pool, read_table, with_predictions
+    from itscale.data.records import CONFIDENCE, PREDICTIONS, Unit, fewer, read_pool, read_table, with_predictions
 
     given = {Unit.SAMPLE: parallel, Unit.ROUND: chain}
     files = {unit: path for unit, path in given.items() if path is not None}
@@ -44,6 +44,9 @@ def read_pools(parallel: Path | None, chain: Path | None, predictions: Path | No
     else:
         others = {u: None if verifier is None else path.with_name(f"scores_{verifier}.parquet") for u, path in files.items()}
         pools = {unit: read_pool(path, unit, others[unit]) for unit, path in files.items()}
+    for pool in pools.values():
+        if said := fewer(pool):
+            print(said)
     if predictions is not None:
         table = read_table(predictions, PREDICTIONS)
         pools = {unit: with_predictions(pool, table) for unit, pool in pools.items()}

@@ -328,7 +328,7 @@ def import_(
     steps: Annotated[str, typer.Option(help="The score of a list of scores, one a step: mean, min, last or prod.")] = "mean",
     size: Annotated[
         int | None,
-        typer.Option(min=1, help="Samples of each question to keep; else so many that most are kept where questions differ."),
+        typer.Option(min=1, help="Samples of each question to keep, questions of fewer left out; without it all."),
     ] = None,
     answer: AnswerFormat = "auto",
     compare: Comparison = "auto",

@@ -377,6 +377,17 @@ class Pool:
     features: Mapping[str, np.ndarray] = field(default_factory=dict)  # name -> [R], predicted from the question alone
     predictor_tokens: np.ndarray | int = 0  # [R] int, what the predictor read of the row's question
     cut_off: np.ndarray | None = None  # [R, K] bool, completions that reached their limit of tokens; None where none did
+    counts: np.ndarray | None = None  # [R] int, samples that a row has, in its first columns; None where every row has K
+
+    @property
+    def have(self) -> np.ndarray:
+        """Samples (or rounds) of each row, [R]."""
+        return np.full(self.rows, self.size) if self.counts is None else self.counts
+
+    @property
+    def there(self) -> np.ndarray:
+        """Whether a column holds a sample, [R, K]; what holds none has no answer, no score and no tokens."""
+        return np.arange(self.size) < self.have[:, None]
 
     @property
     def rows(self) -> int:
@@ -391,14 +402,30 @@ class Pool:
         """Whether any sample has a score."""
         return not np.isnan(self.score).all()
 
+    def first(self, size: int) -> "Pool":
+        """The first samples of rows of which each has at least so many."""
+        tables = {f.name: value[:, :size] for f in fields(self) if np.ndim(value := getattr(self, f.name)) == 2}
+        return replace(self, **tables, counts=None)
+
     def subset(self, rows: np.ndarray) -> "Pool":
         """Some of the rows (indices or a mask), of the same problems."""
         arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)}
         return replace(self, **arrays, features={name: values[rows] for name, values in self.features.items()})
 
 
-def _in_rows(frame: pd.DataFrame, unit: Unit) -> tuple[pd.DataFrame, int]:
-    """The table in submission order and the number of samples (or rounds), which every row must have."""
+def fewer(pool: Pool) -> str:
+    """What rules that ask for more than some questions have are told; empty where all have the same number."""
+    if pool.counts is None:
+        return ""
+    few = int((pool.counts < pool.size).sum())
+    return (
+        f"{few} of {pool.rows} questions have fewer than {pool.size} {pool.unit}s ({pool.counts.min()} at least): a rule that "
+        "asks for more gets what they have"
+    )
+
+
+def _in_rows(frame: pd.DataFrame, unit: Unit) -> tuple[pd.DataFrame, np.ndarray]:
+    """The table in submission order, and the samples of each row, [R]; chains must all have the same number of rounds."""
     if not len(frame):
         raise UserError("the pool holds no samples: draw some for its questions first.")
     frame = sort_by_key(frame)
@@ -406,42 +433,59 @@ def _in_rows(frame: pd.DataFrame, unit: Unit) -> tuple[pd.DataFrame, int]:
     sizes = frame.groupby(["problem_id", "chain"], sort=False).size()
     k = int(sizes.max())
     uneven = sizes[sizes != k]
-    if len(uneven):
+    if len(uneven) and unit is Unit.ROUND:
         raise UserError(
             f"problem {uneven.index[0][0]}, chain {uneven.index[0][1]} has {uneven.iloc[0]} {column}s where others have {k}."
         )
-    columns = frame[column].to_numpy().reshape(-1, k)
-    if (columns != np.arange(k)).any():
-        raise UserError(f"the {column}s of a pool must be numbered 0 to {k - 1} in every row.")
-    return frame, k
+    counts = sizes.to_numpy()
+    if (frame[column].to_numpy() != _columns(counts)).any():
+        raise UserError(f"the {column}s of a pool must be numbered from 0 on in every row.")
+    return frame, counts
+
+
+def _columns(counts: np.ndarray) -> np.ndarray:
+    """0, 1, ... of each row, one after the other."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+def _dense(values: np.ndarray, counts: np.ndarray, nothing: Any) -> np.ndarray:
+    """Values of rows of so many samples as an array [R, K], with `nothing` behind those that have fewer."""
+    width = int(counts.max())
+    if (counts == width).all():
+        return values.reshape(-1, width)
+    found = np.full((len(counts), width), nothing, values.dtype)
+    found[np.repeat(np.arange(len(counts)), counts), _columns(counts)] = values
+    return found
 
 
 def make_pool(frame: pd.DataFrame, unit: Unit) -> Pool:
     """Dense arrays from a pool table (schema POOL; its texts and answers may be missing).
 
     Raises:
-        UserError: no rows, or not all with the same number of samples (or rounds); the message names one.
+        UserError: no rows, or not all with the same number of rounds; the message names one.
     """
-    frame, k = _in_rows(frame, unit)
-    ids, index = np.unique(frame["problem_id"].to_numpy().reshape(-1, k)[:, 0].astype(str), return_inverse=True)
+    frame, counts = _in_rows(frame, unit)
+    first = np.cumsum(counts) - counts
+    ids, index = np.unique(frame["problem_id"].to_numpy()[first].astype(str), return_inverse=True)
 
     finish = frame.get("finish_reason", pd.Series("", frame.index))
 
-    def dense(name: str, dtype: type) -> np.ndarray:
-        return frame[name].to_numpy(dtype).reshape(-1, k)
+    def dense(name: str, dtype: type, nothing: Any = 0) -> np.ndarray:
+        return _dense(frame[name].to_numpy(dtype), counts, nothing)
 
     return Pool(
         unit=unit,
         problem=index,
         problem_ids=tuple(ids.tolist()),
-        cluster=dense("cluster", np.int64),
-        correct=(frame["verdict"] == Verdict.CORRECT).to_numpy().reshape(-1, k),
-        score=dense("score_mean", float),
+        cluster=dense("cluster", np.int64, -1),
+        correct=_dense((frame["verdict"] == Verdict.CORRECT).to_numpy(), counts, False),
+        score=dense("score_mean", float, np.nan),
         completion_tokens=dense("completion_tokens", np.int64),
         prompt_tokens=dense("prompt_tokens", np.int64),
         cached_prompt_tokens=dense("cached_prompt_tokens", np.int64),
         verifier_tokens=dense("verifier_tokens", np.int64),
-        cut_off=(finish == CUT_OFF).to_numpy().reshape(-1, k),
+        cut_off=_dense((finish == CUT_OFF).to_numpy(), counts, False),
+        counts=None if (counts == counts[0]).all() else counts,
     )
 
 
@@ -498,8 +542,8 @@ def read_votes(path: Path) -> np.ndarray:
     Raises:
         UserError: as `read_table` and `make_pool`.
     """
-    frame, k = _in_rows(read_table(path, pa.schema([*_KEY_FIELDS, GRADES.field("cluster")])), Unit.SAMPLE)
-    return frame["cluster"].to_numpy(np.int64).reshape(-1, k)
+    frame, counts = _in_rows(read_table(path, pa.schema([*_KEY_FIELDS, GRADES.field("cluster")])), Unit.SAMPLE)
+    return _dense(frame["cluster"].to_numpy(np.int64), counts, -1)
 
 
 def read_confidence(path: Path, column: str) -> pd.DataFrame:

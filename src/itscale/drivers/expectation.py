@@ -1,6 +1,6 @@
 """What a rule does per question: the mean of its replays, or for a fixed number of samples the expectation over all orders."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -45,17 +45,34 @@ def expected(rule: type[BestOfN | SelfConsistency], pool: Pool, numbers: Sequenc
         )
     n, problems = np.array(numbers), len(pool.problem_ids)
     if rule is BestOfN:
-        chance = best_of(usable_scores(pool), pool.correct)
+        chance = _by_count(lambda part: best_of(usable_scores(part), part.correct), pool)
     else:
-        chance = plurality_of(pool.cluster, pool.correct, n.max())
+        chance = _by_count(lambda part: plurality_of(part.cluster, part.correct, min(n.max(), part.size)), pool)
     paid = ["prompt", "cached_prompt", "completion", *(["verifier"] if rule.needs_scores else [])]
-    spent = {kind: per_problem(getattr(pool, f"{kind}_tokens").mean(axis=1), pool, problems) for kind in paid}
-    return Means(_per_number(chance, pool, numbers), Ledger(**{kind: n[:, None] * each for kind, each in spent.items()}))
+    drawn = np.minimum(n[:, None], pool.have)  # [N, R]
+    spent = {kind: drawn * (getattr(pool, f"{kind}_tokens").sum(axis=1) / pool.have) for kind in paid}
+    means = {kind: np.stack([per_problem(values, pool, problems) for values in each]) for kind, each in spent.items()}
+    return Means(_per_number(chance, pool, numbers), Ledger(**means))
 
 
 def pass_at(pool: Pool, numbers: Sequence[int]) -> np.ndarray:
     """Probability that any of N samples is correct, for each N of `numbers`, [len(numbers), P]."""
-    return _per_number(any_of(pool.correct), pool, numbers)
+    return _per_number(_by_count(lambda part: any_of(part.correct), pool), pool, numbers)
+
+
+def _by_count(chance: Callable[[Pool], np.ndarray], pool: Pool) -> np.ndarray:
+    """Chances [R, K] of each number of samples; a row that has fewer gives all that it has."""
+    if pool.counts is None:
+        return chance(pool)
+    found: np.ndarray | None = None
+    for count in np.unique(pool.counts):
+        rows = np.flatnonzero(pool.counts == count)
+        part = pool.subset(rows).first(int(count))
+        values = chance(part)
+        if found is None:
+            found = np.empty((pool.rows, pool.size))
+        found[rows] = values[:, np.minimum(np.arange(pool.size), values.shape[1] - 1)]
+    return found
 
 
 def _per_number(chance: np.ndarray, pool: Pool, numbers: Sequence[int]) -> np.ndarray:

@@ -79,7 +79,7 @@ class Limits:
             policies: the rule as bound for each fold; folds for which it is the same are replayed as one.
         """
         if self.pool.unit is Unit.SAMPLE and not getattr(policies[0], "limit_shapes", False):
-            drawn = np.minimum(self._drawn(policies), limits[:, None])
+            drawn = np.minimum(np.minimum(self._drawn(policies), self.pool.have[self._row]), limits[:, None])
             # Answers of the longest prefix that is needed hold those of the others.
             right = self._right(policies[0])[np.arange(len(self._row)), drawn - 1]
             return self._means(right, drawn)

@@ -18,7 +18,7 @@ from itscale.data.ledger import Ledger
 from itscale.data.records import Pool, Unit
 from itscale.errors import UserError
 from itscale.policies.consistency import mean_scores
-from itscale.policies.protocol import Batch, Policy, Reason, scores_read, take
+from itscale.policies.protocol import CODE, Batch, Policy, Reason, scores_read, take
 
 _BLOCK = 1 << 18  # entries of one array of a block: 2 MB
 
@@ -45,12 +45,18 @@ def orders_of(pool: Pool, orders: int, seed: int) -> np.ndarray:
 
     Each order of a row is a random one. Over K of them every sample has every place exactly once, so that a mean over a multiple
     of K orders (best-of-1, tokens of a fixed number) is that over the pool; over other numbers each has each place equally
-    often but for one time.
+    often but for one time. A row of fewer samples than K has them first, in orders of its own number.
     """
     identity = np.broadcast_to(np.arange(pool.size), (pool.rows, 1, pool.size))
     if pool.unit is Unit.ROUND or orders == 1:
         return identity
-    return _latin_squares(pool.rows, orders, pool.size, seed)
+    if pool.counts is None:
+        return _latin_squares(pool.rows, orders, pool.size, seed)
+    found = np.tile(identity, (1, orders, 1))
+    for count in np.unique(pool.counts):
+        rows = np.flatnonzero(pool.counts == count)
+        found[rows, :, :count] = _latin_squares(len(rows), orders, int(count), seed)
+    return found
 
 
 @lru_cache(maxsize=1)
@@ -155,7 +161,8 @@ def replay_rows(
     score = np.where(scored, pool.score[row[:, None], order], np.nan)
     tokens = pool.completion_tokens[row[:, None], order]
     known = {name: values[row] for name, values in features.items()}
-    drawn, column, reason = drive(policy, Batch(np.zeros(len(row), np.int64), cluster, score, tokens, known))
+    have = None if pool.counts is None else pool.counts[row]
+    drawn, column, reason = drive(policy, Batch(np.zeros(len(row), np.int64), cluster, score, tokens, known), have)
 
     paid = columns < drawn[:, None]
 
@@ -191,8 +198,11 @@ def _joined(parts: list[Any]) -> Any:
     return type(first)(**{f.name: _joined([getattr(part, f.name) for part in parts]) for f in fields(first)})
 
 
-def drive(policy: Policy, whole: Batch) -> tuple[np.ndarray, ...]:
-    """Step a policy until every row has stopped; returns drawn[B], column[B] (in the replayed order) and reason[B]."""
+def drive(policy: Policy, whole: Batch, have: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
+    """Step a policy until every row has stopped; returns drawn[B], column[B] (in the replayed order) and reason[B].
+
+    `have`: samples [B] that each row has, where not all have the same number; a rule that asks for more stops there.
+    """
     rows, limit = whole.cluster.shape
     drawn = np.zeros(rows, np.int64)
     column = np.full(rows, -1, np.int64)
@@ -205,12 +215,16 @@ def drive(policy: Policy, whole: Batch) -> tuple[np.ndarray, ...]:
         batch = visible(whole, active, n)
         state, decision = policy.step(state, batch, seen)
         want = np.minimum(decision.want, limit)
+        spent = np.zeros(len(active), bool)
+        if have is not None:
+            spent = (want > n) & (have[active] <= n)
+            want = np.minimum(want, have[active])
         done = want <= n
         if done.any():
             finished = np.flatnonzero(done)
             drawn[active[finished]] = n[finished]
             column[active[finished]] = policy.select(take(state, finished), batch.rows(finished))
-            reason[active[finished]] = decision.reason[finished]
+            reason[active[finished]] = np.where(spent[finished], CODE[Reason.EXHAUSTED], decision.reason[finished])
             going = np.flatnonzero(~done)
             active, state, n, want = active[going], take(state, going), n[going], want[going]
         seen, n = n, want

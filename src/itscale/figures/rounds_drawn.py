@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from itscale.figures.style import COLOURS, figure
-from itscale.policies.protocol import CODE, Reason
+from itscale.policies.protocol import Reason
 
 CAPTION = (
     "Rounds that each rule over rounds ran before it stopped, on the {benchmark} benchmark, over all chains; colours say "
@@ -14,13 +14,16 @@ CAPTION = (
     "round how many there will be; the filter looks after each."
 )
 
+# Why a rule stops that decides nothing.
+_NO_CHOICE = {str(Reason.FIXED), str(Reason.EXHAUSTED)}
+
 
 def draw(stops: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`stops`: columns benchmark, method, budget, samples, reason, count; writes PDF and PNG."""
     rows = stops[stops["benchmark"] == benchmark]
-    methods = [m for m, group in rows.groupby("method", sort=False) if (group["reason"] != CODE[Reason.FIXED]).any()]
-    names = [str(reason) for reason in Reason]
-    reasons = sorted(rows[rows["method"].isin(methods)]["reason"].unique())
+    methods = [m for m, group in rows.groupby("method", sort=False) if not set(group["reason"]) <= _NO_CHOICE]
+    found = set(rows[rows["method"].isin(methods)]["reason"])
+    reasons = [str(reason) for reason in Reason if str(reason) in found]
     colours = {reason: COLOURS[index % len(COLOURS)] for index, reason in enumerate(reasons)}
     width = 2.6 * max(len(methods), 2)
     with figure(out, CAPTION.format(benchmark=benchmark), columns=max(len(methods), 1), width=width, height=3) as (fig, axes):
@@ -31,7 +34,7 @@ def draw(stops: pd.DataFrame, benchmark: str, out: Path) -> None:
             for reason in reasons:
                 counts = group[group["reason"] == reason].groupby("samples")["count"].sum()
                 share = 100 * counts.reindex(np.arange(1, budget + 1), fill_value=0).to_numpy() / group["count"].sum()
-                label = names[reason] if index == 0 else None
+                label = reason if index == 0 else None
                 axis.bar(np.arange(1, budget + 1), share, bottom=below, color=colours[reason], width=0.85, label=label)
                 below += share
             axis.axvline(np.average(group["samples"], weights=group["count"]), color="0.2", lw=1, ls="--")

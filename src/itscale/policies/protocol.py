@@ -39,6 +39,7 @@ class Reason(StrEnum):
     NO_GAIN = "expected gain below its cost"
     LIMIT = "budget spent"
     OWN = "own rule met"
+    EXHAUSTED = "no more samples in the pool"
 
 
 CODE = {reason: np.int8(code) for code, reason in enumerate(Reason)}

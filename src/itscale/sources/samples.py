@@ -108,7 +108,8 @@ def import_samples(
         problems: questions and gold answers that the files lack, found by id or else by question.
         gold_list: what a list of several gold answers is: any of them, or a tuple.
         score: how scores become probabilities (`scores.MAPS`); `steps`: how several of one sample become one (`scores.STEPS`).
-        size: samples of each question (or rounds of each chain) to keep; else so many that most samples are kept.
+        size: samples of each question (or rounds of each chain) to keep, questions of fewer left out; else all samples, and of
+            chains so many rounds that most are kept.
 
     Raises:
         UserError: a file or a format that cannot be read; no texts or answers, no gold answers or verdicts; a row with an
@@ -142,7 +143,7 @@ def import_samples(
         frame["answer"] = answers
     if correct is not None:
         frame["correct"] = correct
-    frame = sort_by_key(_rectangle(frame, size, notes))
+    frame = sort_by_key(_sized(frame, size, notes))
     heads = frame.drop_duplicates("problem_id")
     levels = heads["level"] if "level" in heads.columns else [""] * len(heads)
     found = [
@@ -545,13 +546,23 @@ def _numbered(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     return frame.assign(**{place: numbers})
 
 
-def _rectangle(frame: pd.DataFrame, size: int | None, notes: list[str]) -> pd.DataFrame:
-    """The rows of which every question (or chain) has as many, the first ones; replays read a pool as a rectangle."""
+def _sized(frame: pd.DataFrame, size: int | None, notes: list[str]) -> pd.DataFrame:
+    """All samples of every question, or with a `size` the first so many of those that have them.
+
+    Chains are whole: of those that differ in their rounds, so many rounds of each are kept that most rounds are.
+    """
     place = "round" if frame["round"].max() > 0 else "sample"
     row = "chains" if place == "round" else "questions"
     groups = frame.groupby(["problem_id", "chain"], sort=False)
     sizes = groups.size()
     counts = np.sort(sizes.to_numpy())
+    if size is None and place == "sample":
+        if counts[0] < counts[-1]:
+            notes.append(
+                f"questions have {counts[0]} to {counts[-1]} samples: a rule that asks for more than a question has gets what it "
+                "has (--size K keeps K of each that has them)"
+            )
+        return frame
     kept = counts * np.arange(len(counts), 0, -1)  # samples kept with the size of each as the size of all
     k = size or int(counts[kept.argmax()])
     if k > counts[-1]:

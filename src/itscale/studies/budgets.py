@@ -136,7 +136,9 @@ def reads_scores(slug: str) -> bool:
 def mean_answer(pools: dict[Unit, Pool]) -> float:
     """Mean completion tokens of one answer: of a sample, else of a first round."""
     samples = pools.get(Unit.SAMPLE)
-    return float(samples.completion_tokens.mean() if samples else pools[Unit.ROUND].completion_tokens[:, 0].mean())
+    if samples is None:
+        return float(pools[Unit.ROUND].completion_tokens[:, 0].mean())
+    return float(samples.completion_tokens.sum() / samples.have.sum())
 
 
 def price_rules(

@@ -13,7 +13,7 @@ from itscale.drivers.expectation import Means, expected, pass_at, question_means
 from itscale.drivers.replay import Outcomes, reason_shares, replay
 from itscale.policies.consistency import mean_scores
 from itscale.policies.fixed import BestOfN, SelfConsistency
-from itscale.policies.protocol import Policy, depends_on_verifier
+from itscale.policies.protocol import Policy, Reason, depends_on_verifier
 from itscale.studies.calibrate import reference
 from itscale.theory import truncnormal
 from itscale.theory.intervals import SHARE, difference_intervals, mean_interval, paired_difference
@@ -111,7 +111,8 @@ def _quantities(means: Means, price: Price | None) -> dict[str, np.ndarray]:
 
 
 def _stops(outcomes: Outcomes) -> pd.DataFrame:
-    return pd.DataFrame({"samples": outcomes.drawn, "reason": outcomes.reason}).value_counts().rename("count").reset_index()
+    counts = pd.DataFrame({"samples": outcomes.drawn, "reason": outcomes.reason}).value_counts().rename("count").reset_index()
+    return counts.assign(reason=[str(list(Reason)[code]) for code in counts["reason"]])
 
 
 def accuracy_curves(pool: Pool, *, benchmark: str, verifier: str = OWN) -> pd.DataFrame:

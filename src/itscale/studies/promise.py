@@ -20,13 +20,13 @@ def promised_error(policy: Policy) -> float | None:
 class HeldOut:
     """A parallel pool on which a rule votes with half of a question's samples and is assessed by the plurality of the other half.
 
-    In each order the first half of a row's samples is voted on, so that half of them is the limit. Any answer is right that the
-    other half gives most often. That half is a sample too: where two answers are nearly as frequent, it errs itself, and the
-    error is rather too high than too low.
+    In each order the first half of a row's samples is voted on, so that half of them is the limit (half of the fewest that a row
+    has). Any answer is right that the other half gives most often. That half is a sample too: where two answers are nearly as
+    frequent, it errs itself, and the error is rather too high than too low.
     """
 
     def __init__(self, pool: Pool, orders: int, seed: int) -> None:
-        self.pool, self.orders, self.seed, self.limit = pool, orders, seed, pool.size // 2
+        self.pool, self.orders, self.seed, self.limit = pool, orders, seed, int(pool.have.min(initial=pool.size)) // 2
         self._row = np.repeat(np.arange(pool.rows), orders if orders > 1 else 1)
         others = orders_of(pool, orders, seed).reshape(-1, pool.size)[:, self.limit :]
         self._votes = _votes(pool.cluster[self._row[:, None], others], int(pool.cluster.max(initial=-1)) + 1)

@@ -166,14 +166,14 @@ def lead_sweep(pool: Pool, known: VoteModel, leads: Sequence[int], *, benchmark:
 def votes_to_stop(pool: Pool, policies: Mapping[str, Policy], *, benchmark: str, orders: int, seed: int) -> pd.DataFrame:
     """Votes that each bound rule (by its slug) takes by difficulty: a problem's share of right samples, in fifths."""
     problems = len(pool.problem_ids)
-    share = np.bincount(pool.problem, pool.correct.mean(axis=1), problems) / np.bincount(pool.problem, minlength=problems)
+    share = per_problem(pool.correct.sum(axis=1) / pool.have, pool, problems)
     bins = np.clip(np.searchsorted(DIFFICULTY, share, side="right") - 1, 0, len(DIFFICULTY) - 2)
     rows = []
     for slug, policy in policies.items():
         outcomes = replay(policy, pool, orders=orders, seed=seed)
         drawn = per_problem(outcomes.drawn, outcomes, problems)
         right = per_problem(outcomes.correct, outcomes, problems)
-        spent = per_problem(outcomes.reason == CODE[Reason.LIMIT], outcomes, problems)
+        spent = per_problem(np.isin(outcomes.reason, (CODE[Reason.LIMIT], CODE[Reason.EXHAUSTED])), outcomes, problems)
         lost = {kind: per_problem(getattr(outcomes, kind), outcomes, problems) for kind in ("unanswered", "cut_off")}
         for b in range(len(DIFFICULTY) - 1):
             inside = bins == b
