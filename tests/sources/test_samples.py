@@ -479,12 +479,24 @@ def test_chains_are_kept_whole_or_cut_to_the_same_length(tmp_path):
 
 @pytest.mark.slow
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=6))
-def test_of_questions_of_different_sizes_the_largest_rectangle_is_kept(tmp_path_factory, sizes):
+def test_questions_of_different_sizes_keep_all_that_they_have(tmp_path_factory, sizes):
     rows = [{"problem_id": f"p{i}", "gold": "1", "text": "\\boxed{1}"} for i, size in enumerate(sizes) for _ in range(size)]
     found = import_samples([jsonl(tmp_path_factory.mktemp("ragged") / "mine.jsonl", rows)])
-    kept = found.samples.groupby("problem_id").size()
-    assert kept.nunique() == 1
-    assert len(found.samples) == max(k * sum(size >= k for size in sizes) for k in range(1, 7))
+    assert found.samples.groupby("problem_id").size().tolist() == sizes
+    assert (len(set(sizes)) > 1) == any("gets what it has" in note for note in found.notes)
+
+
+@pytest.mark.slow
+@given(st.lists(st.integers(2, 6), min_size=1, max_size=6))
+def test_of_chains_of_different_lengths_the_largest_rectangle_is_kept(tmp_path_factory, lengths):
+    rows = [
+        {"problem_id": f"p{i}", "gold": "1", "text": "\\boxed{1}", "chain": 0, "round": t}
+        for i, length in enumerate(lengths)
+        for t in range(length)
+    ]
+    found = import_samples([jsonl(tmp_path_factory.mktemp("ragged") / "mine.jsonl", rows)])
+    assert found.samples.groupby("problem_id").size().nunique() == 1
+    assert len(found.samples) == max(k * sum(length >= k for length in lengths) for k in range(1, 7))
     assert bool(len(rows) - len(found.samples)) == any("of each are kept" in note for note in found.notes)
 
 
