@@ -161,6 +161,8 @@ def main(
     """Print the tables of one pool."""
     names = ("calibration", "test")
     halves = [read_any_pool(folder / name) for name in names]
+    if any(half.unit is not Unit.SAMPLE for half in halves):
+        raise SystemExit(f"{folder} holds chains, and these tables are of samples: see docs/public_pools.md.")
     known = [known_from_pools({Unit.SAMPLE: half}, strata=4, strength=10.0) for half in halves]
     methods = rules(halves[0], [*(limit or []), halves[0].size])
     whole = rules(halves[0], [halves[0].size])
