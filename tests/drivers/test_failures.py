@@ -51,6 +51,21 @@ def failing(*bad):
     return type("Failing", (Failing,), {"bad": frozenset(bad), "asked": [], "served": []})
 
 
+def dying(engine, polls):
+    """An engine's class whose process is killed after so many polls."""
+
+    class Dying(engine):
+        left = polls
+
+        def poll(self):
+            self.left -= 1
+            if self.left < 0:
+                raise RuntimeError("killed")
+            return super().poll()
+
+    return Dying
+
+
 @pytest.fixture(scope="module")
 def comparer():
     with Comparer() as opened:
@@ -104,18 +119,8 @@ def test_too_many_failures_stop_a_shard_and_are_sent_again(tmp_path, unit):
 def test_a_failed_row_stays_as_it_is_when_a_killed_shard_goes_on(tmp_path):
     pool = random_pool(0, rows=6, size=8)
     plan, bad = Plan("parallel", samples=8), ("p0", 0, 0, 0)
-
-    class Dying(failing(bad)):
-        polls = 30
-
-        def poll(self):
-            self.polls -= 1
-            if self.polls < 0:
-                raise RuntimeError("killed")
-            return super().poll()
-
     with pytest.raises(RuntimeError, match="killed"):
-        shard(tmp_path, pool, plan, Dying)
+        shard(tmp_path, pool, plan, dying(failing(bad), 30))
     engine, table, _ = shard(tmp_path, pool, plan, failing())
     assert bad not in engine.asked
     assert table.set_index(["problem_id", "sample"]).loc[("p0", 0), "finish_reason"] == "failed"
@@ -348,18 +353,8 @@ def test_texts_of_a_run_lie_in_its_journal_and_can_be_read_when_it_is_gone(compa
 
 def test_a_shard_does_not_go_on_within_another_window(tmp_path):
     pool, plan = random_pool(0, rows=6, size=8), Plan("parallel", samples=8)
-
-    class Dying(failing()):
-        window, polls = 512, 20
-
-        def poll(self):
-            self.polls -= 1
-            if self.polls < 0:
-                raise RuntimeError("killed")
-            return super().poll()
-
     with pytest.raises(RuntimeError, match="killed"):
-        shard(tmp_path, pool, plan, Dying)
+        shard(tmp_path, pool, plan, dying(type("Wide", (failing(),), {"window": 512}), 20))
     with pytest.raises(
         UserError, match=r"window of 512 tokens, and the engine has one of 128 now: set engine\.max_model_len to 512"
     ):

@@ -41,6 +41,7 @@ def plan(
         pool_costs,
         read_configuration,
         training_tokens,
+        trainings,
         whole_hours,
         workflow_folder,
     )
@@ -85,7 +86,7 @@ def plan(
     print(f"\n{needed or f'{drawing + scoring:.0f} GPU-hours'}; disk: models {models:.0f} GB, results {pools:.1f} GB.")
     where = "CPU, minutes" if alone else "one GPU, hours"
     print(f"Beside that: grading (CPU), the predictor's training ({where}), calibration and replays (CPU, minutes).")
-    if training := sum(counts.get(rule, 0) for rule in ("train_on_votes", "try_learning_rate")):
+    if training := trainings(counts):
         steps, prompts = (config["testtime"]["settings"][key] for key in ("steps", "prompts"))
         drawn = training_tokens(config, training)
         cost = "" if drawn is None else f", at most {drawn / 1e6:.1f} M tokens"

@@ -163,7 +163,7 @@ def solve(
     if 2 * run.unanswered > drawn:
         sentence = unanswered_sentence(seen(run.rows), grading)
     meta["drawn_with"] |= {"name": engine_name(engine)}  # the one that ran, where `auto` was asked for
-    under = {"parameters": run.conditions.parameters, "window": run.conditions.window}
+    under = run.conditions.record()
     write_record(out, run, {"run": identity, **meta, "sampling": asdict(drawing), "seed": seed, **under}, engine.price)
     partial.unlink()
     typer.echo(run.summary())

@@ -122,10 +122,19 @@ def run_trained_tokens(config: Mapping[str, Any], name: str) -> int:
     """Completion tokens that the steps of a run of test-time training learn from; 0 for a length not stated."""
     testtime = config["testtime"]
     settings = {"vote": {}, **testtime["settings"], **testtime["runs"][name]}
-    vote = settings["vote"]
-    kept = settings["group"] if settings.get("retain", "first") == "first" else vote.get("n_max", vote.get("n", 0))
     length = min(config["datasets"].get(testtime["trained"], {}).get("answer_tokens", 0), testtime["sampling"]["max_tokens"])
-    return settings["steps"] * settings["prompts"] * kept * length
+    return settings["steps"] * settings["prompts"] * _kept(settings) * length
+
+
+def _kept(settings: Mapping[str, Any]) -> int:
+    """Rollouts of a prompt that a step learns from, at most."""
+    vote = settings["vote"]
+    return settings["group"] if settings.get("retain", "first") == "first" else vote.get("n_max", vote.get("n", 0))
+
+
+def trainings(counts: Mapping[str, int]) -> int:
+    """Runs of test-time training among so many jobs of each rule."""
+    return sum(counts.get(rule, 0) for rule in ("train_on_votes", "try_learning_rate"))
 
 
 def training_tokens(config: dict[str, Any], runs: int) -> float | None:
@@ -166,7 +175,7 @@ def whole_hours(
         parts["drawing"] = sum(c.drawing_gpu_hours for c in costs) / cores
     if counts.get("scores"):
         parts["scoring"] = sum(c.scoring_gpu_hours for c in costs) / cores
-    if runs := sum(counts.get(rule, 0) for rule in ("train_on_votes", "try_learning_rate")):
+    if runs := trainings(counts):
         drawn, speed = training_tokens(config, runs), model.get("trained_tokens_per_second")
         if drawn is None or not speed:
             missing.append(f"models.generators.{name}.trained_tokens_per_second")
@@ -192,9 +201,7 @@ def run_memory(config: dict[str, Any], run: str) -> dict[str, float] | None:
     if "shape" not in model or settings.get("steps") == 0:
         return None
     shape = Shape.read(model["shape"], f"models.generators.{name}.shape")
-    vote = settings["vote"]
-    group = settings["group"] if settings.get("retain", "first") == "first" else vote.get("n_max", vote.get("n"))
-    rows = settings["prompts"] * group
+    rows = settings["prompts"] * _kept(settings)
     lora, gpu = settings.get("lora"), testtime.get("gpu_gb")
     parts = training_memory(
         shape,

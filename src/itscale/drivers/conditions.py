@@ -36,10 +36,14 @@ class Conditions:
         self.parameters |= before["parameters"]
         return True
 
+    def record(self) -> dict[str, Any]:
+        """Both, as manifests and journals hold them."""
+        return {"parameters": dict(self.parameters), "window": self.window}
+
     def news(self) -> list[dict[str, Any]]:
         """A record for the journal, where something is not in it."""
         self.parameters |= getattr(self._engine, "learnt", {})
-        now = {"window": self.window, "parameters": dict(self.parameters)}
+        now = self.record()
         if now == self._written:
             return []
         self._written = now

@@ -64,13 +64,10 @@ def _by_count(chance: Callable[[Pool], np.ndarray], pool: Pool) -> np.ndarray:
     """Chances [R, K] of each number of samples; a row that has fewer gives all that it has."""
     if pool.counts is None:
         return chance(pool)
-    found: np.ndarray | None = None
+    found = np.empty((pool.rows, pool.size))
     for count in np.unique(pool.counts):
         rows = np.flatnonzero(pool.counts == count)
-        part = pool.subset(rows).first(int(count))
-        values = chance(part)
-        if found is None:
-            found = np.empty((pool.rows, pool.size))
+        values = chance(pool.subset(rows).first(int(count)))
         found[rows] = values[:, np.minimum(np.arange(pool.size), values.shape[1] - 1)]
     return found
 

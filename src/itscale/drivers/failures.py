@@ -24,37 +24,37 @@ class Failures:
 
     def __init__(self, questions: int, each: int, *, planned: bool = True) -> None:
         self._questions, self._each, self._planned = questions, each, planned
-        self._served: Counter[str] = Counter()
+        self._sent = 0  # those that failed and are forgotten left out
+        self._served: set[str] = set()  # questions
+        self._failed: Counter[str] = Counter()  # requests of each question
         self._found: list[tuple[str, str]] = []  # (problem, reason), in order of arrival
 
     def __len__(self) -> int:
         return len(self._found)
 
-    @property
-    def _sent(self) -> int:
-        return len(self) + self._served.total()
-
     def note(self, problem_id: str, finish: str, failure: str | None) -> None:
         """Take down what became of a request."""
+        self._sent += 1
         if finish == Finish.FAILED:
+            self._failed[problem_id] += 1
             self._found.append((problem_id, failure or "no reason given"))
         else:
-            self._served[problem_id] += 1
+            self._served.add(problem_id)
 
     def forget(self) -> None:
         """Failed requests will be sent again."""
-        self._found = []
+        self._sent -= len(self._found)
+        self._failed, self._found = Counter(), []
 
     def too_many(self, *, ended: bool = False) -> bool:
         """Whether the job is to stop; `ended`: every request has been sent."""
-        by = Counter(problem_id for problem_id, _ in self._found)
-        if not by:
+        if not self._failed:
             return False
-        if not self._served and (ended or len(by) >= _HOPELESS):
+        if not self._served and (ended or len(self._failed) >= _HOPELESS):
             return True
         least = 1 if ended else min(_REFUSED, self._each)
-        refused = {name for name, count in by.items() if not self._served[name] and count >= least}
-        single = sum(count for name, count in by.items() if name not in refused)
+        refused = [count for name, count in self._failed.items() if name not in self._served and count >= least]
+        single = len(self) - sum(refused)
         requests = self._questions * self._each if self._planned else self._sent if ended else max(self._sent, _ENOUGH)
         return len(refused) > max(1, _SHARE * self._questions) or single > max(1, _SHARE * requests)
 

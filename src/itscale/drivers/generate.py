@@ -217,15 +217,13 @@ def generate_shard(problems: list[Problem], engine: Engine, plan: Plan, out: Pat
         if len(shard.done) != shard.total:
             raise RuntimeError(f"{out}: {len(shard.done)} samples were drawn where {shard.total} were planned")
         shard.refuse_failures(ended=True)
-        # What a server has refused is not what was asked for.
-        found = {"parameters": shard.conditions.parameters, "window": shard.conditions.window}
         details = {**meta, "plan": asdict(plan), "engine": type(engine).__name__, "versions": loaded_versions()}
         # The tokens of all samples, those of earlier attempts too; what the engine counted is this attempt's.
         write_blocks(
             out,
             shard.tables(),
             SAMPLES,
-            lambda: details | {"usage": dict(shard.usage), "failed": len(shard.failures), **found},
+            lambda: details | {"usage": dict(shard.usage), "failed": len(shard.failures), **shard.conditions.record()},
         )
     if shard.failures:
         print(shard.failures.summary(), file=sys.stderr)

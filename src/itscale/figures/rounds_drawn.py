@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from itscale.figures.style import COLOURS, figure
+from itscale.figures.style import COLOURS, deciding, figure
 from itscale.policies.protocol import Reason
 
 CAPTION = (
@@ -14,14 +14,11 @@ CAPTION = (
     "round how many there will be; the filter looks after each."
 )
 
-# Why a rule stops that decides nothing.
-_NO_CHOICE = {str(Reason.FIXED), str(Reason.EXHAUSTED)}
-
 
 def draw(stops: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`stops`: columns benchmark, method, budget, samples, reason, count; writes PDF and PNG."""
     rows = stops[stops["benchmark"] == benchmark]
-    methods = [m for m, group in rows.groupby("method", sort=False) if not set(group["reason"]) <= _NO_CHOICE]
+    methods = deciding(rows)
     found = set(rows[rows["method"].isin(methods)]["reason"])
     reasons = [str(reason) for reason in Reason if str(reason) in found]
     colours = {reason: COLOURS[index % len(COLOURS)] for index, reason in enumerate(reasons)}

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from itscale.figures.style import figure, look_of, under, verifiers
-from itscale.policies.protocol import Reason
+from itscale.figures.style import deciding, figure, look_of, under, verifiers
 
 CAPTION = (
     "Number of samples drawn before each rule stopped, on the {benchmark} benchmark, over all questions and orders, at the "
@@ -18,15 +17,12 @@ CAPTION = (
 _COLUMNS, _TOP = 4, 60
 _PLAIN = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}  # a mean's line may lie behind a label
 
-# Why a rule stops that decides nothing.
-_NO_CHOICE = {str(Reason.FIXED), str(Reason.EXHAUSTED)}
-
 
 def draw(stops: pd.DataFrame, benchmark: str, out: Path) -> None:
     """`stops`: columns benchmark, method, verifier, unit, budget, samples, reason, count; writes `out` as PDF and PNG."""
     table = stops[(stops["benchmark"] == benchmark) & (stops["unit"] == "sample")]
     table = table[table["budget"] == table.groupby("method")["budget"].transform("max")]
-    methods = [m for m, group in table.groupby("method", sort=False) if not set(group["reason"]) <= _NO_CHOICE]
+    methods = deciding(table)
     names = verifiers(table)
     rows = max(1, -(-len(methods) // _COLUMNS))
     with figure(out, CAPTION.format(benchmark=benchmark), _COLUMNS, 10, 0.5 + 1.9 * rows, rows) as (_, axes):

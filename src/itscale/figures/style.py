@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from itscale.policies import find_rule
+from itscale.policies.protocol import Reason
 
 # Okabe and Ito (2008), distinguishable with every common colour vision deficiency.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -89,6 +90,12 @@ def look_of(method: str) -> dict[str, str]:
     if rule is None or rule.slug not in LOOKS:
         return look(crc32(method.encode()) % (len(COLOURS) * len(MARKERS)))
     return dict(zip(("color", "marker"), LOOKS[rule.slug], strict=True))
+
+
+def deciding(stops: pd.DataFrame) -> list[str]:
+    """The methods of a table of stops, in its order, that do more than draw a fixed number, or what a question has of it."""
+    nothing = {str(Reason.FIXED), str(Reason.EXHAUSTED)}
+    return [method for method, group in stops.groupby("method", sort=False) if not set(group["reason"]) <= nothing]
 
 
 def whole_numbers(axis: Axis, subs: tuple[float, ...] = (1, 2, 5)) -> None:

@@ -5,6 +5,7 @@ The criterion is in criterion.py; the fixed N that a rule is held against is bes
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,13 @@ def calibrate(
         their grid); of a rule with a promise also promised_error and measured_error (with _low, _high).
     """
     limits = {unit: Limits(pool, orders=orders, seed=seed) for unit, pool in pools.items()}
-    held_out = HeldOut(pools[Unit.SAMPLE], orders, seed) if Unit.SAMPLE in pools else None
+
+    @cache
+    def held_out() -> HeldOut:  # few rules promise an error, and these count votes of samples
+        return HeldOut(pools[Unit.SAMPLE], orders, seed)
 
     def erring(policy: Policy) -> Interval:
-        return held_out.error(policy, known)
+        return held_out().error(policy, known)
 
     def recorded(method: Method, settings: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
         own = {"method": method.name, "slug": method.slug, "policy": method.policy, "settings": settings}
