@@ -3,8 +3,9 @@
 Needs torch and transformers and no network; ITSCALE_REAL_MODEL names the folder of a real model. What is not installed or not
 there is left out and named. Pieces: `tests` (pytest -m gpu), `sampling` (tokens per second and peak memory of the transformers
 engine with 1 to 1,024 in flight), `memory` (peaks of training steps beside what `itscale plan` states), `training` (one OptPO
-run: seconds and memory of a step). Writes OUT/gpu.md and OUT/gpu.json after each piece; ends with status 1 where one failed.
-The study of a real model on all of GSM8K takes longer: `snakemake --configfile config/config.yaml config/one_gpu_gsm8k.yaml`.
+run: seconds and memory of a step), `study` (config/laptop.yaml's study on all of GSM8K: as far as the time goes, the next call
+goes on; ITSCALE_GSM8K names a folder with the dataset's files where there is no network).
+Writes OUT/gpu.md and OUT/gpu.json after each piece; ends with status 1 where one failed.
 """
 
 import argparse
@@ -26,7 +27,9 @@ TOKENS = 256
 NO_TESTS = 5  # pytest's status where none was chosen
 Row = tuple[str, str]
 # What a piece imports beside torch and transformers.
-NEEDS = {"tests": ("pytest", "hypothesis"), "memory": ("trl", "peft", "datasets"), "training": ("trl", "peft", "datasets")}
+TRAINER = ("trl", "peft", "datasets")
+NEEDS = {"tests": ("pytest", "hypothesis"), "memory": TRAINER, "training": TRAINER, "study": ("snakemake", "datasets")}
+STUDY = ("config.yaml", "laptop.yaml", "one_gpu_gsm8k.yaml")
 ENGINE = ("pandas", "pyarrow", "sklearn", "math_verify")
 
 
@@ -171,7 +174,35 @@ def training(model: str, out: Path) -> list[Row]:
     return rows
 
 
-PIECES = {"tests": tests, "sampling": sampling, "memory": memory, "training": training}
+def study(model: str, out: Path) -> list[Row]:
+    """The samples, tables and figures of both sampling papers on all of GSM8K, broken off in time to be taken up again."""
+    engine = "vllm" if importlib.util.find_spec("vllm") else "transformers"
+    settings = [f"engine={{name: {engine}}}", f"models={{generators: {{qwen_coder_0_5b: {{path: '{model}'}}}}}}"]
+    if folder := os.environ.get("ITSCALE_GSM8K"):
+        names = ("gsm8k", "calibration", "predictor_train", "predictor_validation")
+        settings.append(f"datasets={{{', '.join(f'{name}: {{path: {folder!r}}}' for name in names)}}}")
+    files = [str(ROOT / "config" / name) for name in STUDY]
+    command = [sys.executable, "-m", "snakemake", "optscale", "markovscale", "--cores", "all", "--resources", "gpu=1"]
+    command += ["--rerun-incomplete", "--configfile", *files, "--config", *settings]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    begun, log = time.perf_counter(), out / "gpu_study.log"
+    with log.open("w") as lines, subprocess.Popen(command, cwd=ROOT, env=environment, stdout=lines, stderr=lines) as process:
+        try:
+            process.wait(LIMIT - 60)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)  # its jobs end, and keep what they have
+            process.wait()
+            end = "broken off, the next call goes on"
+        else:
+            end = "ended" if process.returncode == 0 else f"failed with status {process.returncode}"
+    said = log.read_text()
+    furthest = re.findall(r"^ *(\d+ %) ", said, re.M)
+    print(said[-3000:])
+    reached = f", {furthest[-1]} of the work that was left" if furthest else ""
+    return [(f"laptop.yaml at full size, {engine}", f"{end} after {time.perf_counter() - begun:.0f} s{reached} ({log})")]
+
+
+PIECES = {"tests": tests, "sampling": sampling, "memory": memory, "training": training, "study": study}
 
 
 def card() -> str:
@@ -189,7 +220,7 @@ def left_out(name: str, model: str) -> list[Row]:
     lacking = [module for module in (*ENGINE, *NEEDS.get(name, ())) if importlib.util.find_spec(module) is None]
     if lacking:
         return [(name, f"left out: not installed: {', '.join(lacking)}")]
-    if name in ("sampling", "training") and not Path(model, "config.json").exists():
+    if name in ("sampling", "training", "study") and not Path(model, "config.json").exists():
         return [(name, "left out: ITSCALE_REAL_MODEL names no model folder")]
     return []
 

@@ -1,4 +1,4 @@
-"""Peak memory of a training step beside what `itscale plan` states: four small shapes on the CPU, real ones on a GPU.
+"""Peak memory of a training step beside what `itscale plan` states: five small shapes on the CPU, real ones on a GPU.
 
 A step is the real trainer's, on given rollouts of random tokens, all of the same length. Of two steps the second holds all:
 moments are there when activations are. On a GPU the peak is torch's count of allocated bytes; on a CPU the process's highest
@@ -36,6 +36,7 @@ class Case:
     lora: int | None = None
     kl: float = 1e-3
     algorithm: str = "grpo"
+    optimizer: str = "adamw"
     prompt: int = 64
     completion: int = 448
     rows: int = 8
@@ -50,6 +51,7 @@ ON_CPU = [
     Case("512 wide, all weights", 512, intermediate=1536, **SMALL),
     Case("512 wide, checkpointing", 512, intermediate=1536, checkpointing=True, rows_per_pass=8, **SMALL),
     Case("768 wide, LoRA", 768, intermediate=2304, lora=16, **SMALL),
+    Case("768 wide, moments in 8 bits", 768, intermediate=2304, optimizer="adamw_8bit", rows_per_pass=2, **SMALL),
     Case("512 wide, no KL, long", 512, intermediate=1536, kl=0.0, completion=960, **SMALL),
 ]
 LONG = {"precision": "mixed", "prompt": 256, "completion": 3072}
@@ -60,6 +62,14 @@ ON_GPU = [
     Case("0.5 B, LoRA 16, checkpointing, 3,328 tokens", **QWEN_05B, **LONG, checkpointing=True, lora=16),
     Case("1.5 B, all weights, checkpointing, 3,328 tokens", **QWEN_15B, **LONG, checkpointing=True),
     Case("1.5 B, PPO, checkpointing, 3,328 tokens", **QWEN_15B, **LONG, checkpointing=True, algorithm="ppo", rows_per_pass=2),
+    Case(
+        "0.5 B, all weights, moments in 8 bits, 3,328 tokens",
+        **QWEN_05B,
+        **LONG,
+        checkpointing=True,
+        rows_per_pass=2,
+        optimizer="adamw_8bit",
+    ),
     Case("7 B, LoRA 32, checkpointing, 3,328 tokens", **QWEN_7B, **LONG, checkpointing=True, lora=32),
 ]
 
@@ -82,6 +92,7 @@ def settings_of(case: Case) -> RunSettings:
     rows = case.rows // 2
     return RunSettings(
         algorithm=case.algorithm,
+        optimizer=case.optimizer,
         vote={"policy": "self_consistency", "n": rows},
         group=rows,
         prompts=2,
@@ -109,6 +120,7 @@ def options_of(settings: RunSettings) -> dict:
         "checkpointing": settings.gradient_checkpointing,
         "rank": settings.lora.rank if settings.lora else None,
         "reference": settings.kl > 0,
+        "eight_bit": settings.optimizer == "adamw_8bit",
     }
 
 

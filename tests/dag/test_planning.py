@@ -1,9 +1,11 @@
 """What a training takes of its GPU."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from itscale.cli.plan import _print_memory
 from itscale.dag.planning import pool_costs, read_configuration, run_memory, training_tokens, whole_hours
 from itscale.errors import UserError
 from itscale.models.footprint import RESERVE, Shape, training_memory
@@ -44,6 +46,26 @@ def test_the_trainings_of_the_papers_fit_their_gpu(files, generator, too_large):
     untrained = {run for run, own in config["testtime"]["runs"].items() if own.get("steps") == 0}
     assert {run for run, parts in taken.items() if parts is None} == untrained
     assert {run for run in taken.keys() - untrained if sum(taken[run].values()) > room} == too_large
+
+
+def test_the_plan_shows_each_runs_memory_by_part_and_which_fits(capsys):
+    config = read_configuration([ROOT / "config" / name for name in ("config.yaml", "paper.yaml")])
+    config["models"]["generator"] = "deepseek_7b"
+    _print_memory(config)
+    heading, names, _, *rows = capsys.readouterr().out.splitlines()
+    assert "of 74 that a GPU of 80 GB has for tensors" in heading
+    columns = re.split(r"  +", names.strip())
+    shown = {run: dict(zip(columns[1:], values, strict=True)) for run, *values in map(str.split, rows)}
+    trained = {run for run, own in config["testtime"]["runs"].items() if own.get("steps") != 0}
+    assert set(shown) == trained and {run for run, row in shown.items() if row["fits"] == "NO"} == {"optpo_ppo"}
+    for row in shown.values():
+        parts = [float(v) for name, v in row.items() if name not in ("all", "fits")]
+        assert float(row["all"]) == pytest.approx(sum(parts), abs=0.05 * len(parts))
+    # By hand: a plain 7.6 B model by LoRA of mixed precision has its frozen weights in two bytes each.
+    assert 15.2 < float(shown["optpo"]["weights"]) < 16.5
+    del config["models"]["generators"]["deepseek_7b"]["shape"]
+    _print_memory(config)
+    assert "state models.generators.{name}.shape" in capsys.readouterr().out
 
 
 QWEN = {"num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True}

@@ -175,6 +175,7 @@ def test_the_whole_flow_runs_on_released_pools(home, tmp_path):
             config["official"][name] |= {"prompts": str(prompts), kind: str(pool)}
     config["results"] = str(tmp_path / "results")
     config["compare"] |= {"orders": 2, "calibration_orders": 1, "simulated": 20}
+    config["markovscale"] |= {"replicates": 20}
     # The file's own list of methods, with smaller grids; only fixed N at more than the calibration split's 16 samples.
     methods = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["methods"]
     for name, method in methods.items():
@@ -201,6 +202,9 @@ def test_the_whole_flow_runs_on_released_pools(home, tmp_path):
     assert row["difference"].item() == pytest.approx(100 * ours["accuracy"].item() - row["published_accuracy"].item(), abs=0.01)
     assert 0.5 < ours["accuracy"].item() < 1
     assert (tmp_path / "results" / "figures" / "selection.pdf").stat().st_size > 5000
+    assert {folder.name for folder in (tmp_path / "results" / "pools").iterdir()} == set(sizes)  # no model draws
+    assert set(pd.read_csv(tables / "markovscale_methods.csv")["benchmark"]) == {"aime24", "math500"}
+    assert "A real model (" not in (tmp_path / "results" / "SUMMARY.md").read_text()  # of another model's samples
 
 
 def test_a_released_pool_is_imported_as_samples_of_anybody(tmp_path):

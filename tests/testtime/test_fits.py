@@ -1,5 +1,7 @@
 """Training that fits its machine: LoRA, checkpointing, bfloat16, passes that halve themselves where memory runs out."""
 
+import sys
+
 import pandas as pd
 import pytest
 import torch
@@ -9,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from itscale.data.journal import Journal
 from itscale.errors import UserError
+from itscale.testtime.optimisers import make_optimizer
 from itscale.testtime.settings import Lora, RunSettings
 from itscale.testtime.train import Run, train
 from itscale.testtime.trainers import VoteGRPO
@@ -186,6 +189,54 @@ def test_a_run_killed_at_every_step_with_adapters_checkpointing_and_halving_ends
     one, two = killed_and_resumed(job, tmp_path, run_where_memory_is_scarce, steps=(1, 2, 3, 4))
     assert "out of memory with 12 rows" in capsys.readouterr().err
     assert one == two
+
+
+def eight_bit(groups, module):
+    pytest.importorskip("bitsandbytes")
+    return make_optimizer("adamw_8bit", groups, [module])
+
+
+def test_moments_in_8_bits_step_nearly_as_those_in_32_and_embeddings_keep_32():
+    """Least squares by both: the same path to within the rounding of a block's scale."""
+    ends = {}
+    for name in ("adamw", "adamw_8bit"):
+        torch.manual_seed(0)
+        module = torch.nn.Sequential(torch.nn.Embedding(96, 64), torch.nn.Linear(64, 96), torch.nn.Linear(96, 8))
+        start = [p.detach().clone() for p in module.parameters()]
+        groups = [{"params": list(module.parameters()), "lr": 3e-3}]
+        optimizer = eight_bit(groups, module) if name == "adamw_8bit" else make_optimizer(name, groups, [module])
+        ids, target = torch.arange(96), torch.randn(96, 8)
+        for _ in range(40):
+            optimizer.zero_grad()
+            loss = (module(ids) - target).square().mean()
+            loss.backward()
+            optimizer.step()
+        moved = torch.cat([(p.detach() - s).flatten() for p, s in zip(module.parameters(), start, strict=True)])
+        ends[name] = moved, loss.item(), target.square().mean().item()
+        if name == "adamw_8bit":
+            kinds = [values["state1"].dtype for values in optimizer.state.values()]
+            assert kinds == [torch.float32, torch.uint8, torch.float32, torch.float32, torch.float32]  # small ones stay as well
+    (exact, loss, before), (rounded, other, _) = ends["adamw"], ends["adamw_8bit"]
+    assert torch.nn.functional.cosine_similarity(exact, rounded, dim=0) > 0.98
+    assert loss < 0.5 * before and other == pytest.approx(loss, rel=0.2)
+
+
+def test_moments_in_8_bits_are_killed_and_resumed_to_the_bit(toy, tmp_path):  # noqa: F811
+    pytest.importorskip("bitsandbytes")
+    one, two = killed_and_resumed(job_of(toy, {"optimizer": "adamw_8bit", "algorithm": "ppo", "steps": 3}), tmp_path, steps=(2,))
+    assert one == two
+    plain = tmp_path / "plain"
+    train(job_of(toy, {"algorithm": "ppo", "steps": 3}), plain)
+    assert results(plain)[2] != one[2]  # they were used
+
+
+def test_8_bits_without_bitsandbytes_are_refused_by_name(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="bitsandbytes is not installed: pip install"):
+        make_optimizer("adamw_8bit", [], [])
+    with pytest.raises(UserError, match="choose one of adamw, adamw_8bit"):
+        RunSettings(optimizer="sgd")
 
 
 @pytest.mark.parametrize(("asked", "taken"), [(None, 12), (100, 12), (6, 6), (5, 4)])

@@ -34,7 +34,7 @@ from itscale.policies.protocol import Reason
 from itscale.testtime import checkpoints, report
 from itscale.testtime.evaluation import EvaluationSettings, averages, evaluate
 from itscale.testtime.ppo import Critic, advantages_and_returns, value_loss, whiten
-from itscale.testtime.processes import Processes
+from itscale.testtime.processes import ALONE, Processes
 from itscale.testtime.rewards import Vote, question_weight, rewards, row_weights, step_figures, sureness
 from itscale.testtime.rollouts import Rollouts, make_schedule, trl_rows
 from itscale.testtime.settings import Lora, RunSettings
@@ -707,6 +707,15 @@ def test_what_several_processes_do_not_do_is_said(toy, settings, engine, said):
     job = job_of(toy, settings)
     with pytest.raises(UserError, match=said):
         _refuse_several(replace(job, engine=replace(job.engine, name=engine)), Processes(0, 2))
+
+
+def test_several_gpus_for_one_process_are_refused_with_both_ways_on(toy, tmp_path, monkeypatch):
+    job = job_of(toy, {})
+    _refuse_several(job, ALONE)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    with pytest.raises(UserError, match=r"4 GPUs are visible.*CUDA_VISIBLE_DEVICES=0.*--num_processes 4"):
+        train(job, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_fewer_rows_a_pass_are_the_same_run(toy):

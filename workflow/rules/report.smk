@@ -49,7 +49,7 @@ rule summary:
         command("markdown"),
         calibration=rules.calibration.output.record,
         main=f"{RESULTS}/tables/main.csv",
-        real=rules.real_model.output.answers if TOY else [],
+        real=rules.real_model.output.answers if TOY and not config["official"] else [],
         rounds=f"{RESULTS}/tables/markovscale_methods.csv" if CHAINS else [],
     output:
         summary=f"{RESULTS}/SUMMARY.md",

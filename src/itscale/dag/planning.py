@@ -213,6 +213,7 @@ def run_memory(config: dict[str, Any], run: str) -> dict[str, float] | None:
         checkpointing=settings.get("gradient_checkpointing", False),
         rank=lora["rank"] if lora else None,
         reference=settings.get("kl", 1e-3) > 0,
+        eight_bit=settings.get("optimizer", "adamw") == "adamw_8bit",
         gpu=gpu is not None or config["engine"]["name"] != "transformers",
     )
     engine = testtime["gpu_memory"] * gpu if gpu else 2 * shape.parameters / 1e9

@@ -1,6 +1,7 @@
 """What a training run leaves to go on from, without pickle: tensors as safetensors, the rest as JSON."""
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,13 @@ _MOMENTS, _SCHEDULE, _NUMBERS = "optimizer.safetensors", "scheduler.json", "numb
 def moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """The optimiser's state as named tensors: `{parameter's number}.{name}`, in the order of its parameter groups."""
     state = optimizer.state_dict()["state"]
-    return {f"{i}.{k}": torch.as_tensor(v).clone().contiguous() for i, values in state.items() for k, v in values.items()}
+    return {f"{i}.{k}": torch.as_tensor(v).clone().contiguous() for i, values in state.items() for k, v in _flat(values)}
+
+
+def _flat(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """A parameter's state by name, without the second layer in which bitsandbytes hides some of it from FSDP."""
+    for name, value in values.items():
+        yield from value.items() if isinstance(value, dict) else [(name, value)]
 
 
 def restore_moments(optimizer: torch.optim.Optimizer, path: Path) -> None:
@@ -25,7 +32,8 @@ def restore_moments(optimizer: torch.optim.Optimizer, path: Path) -> None:
     state: dict[int, dict[str, Any]] = {}
     for key, tensor in load_file(path).items():
         number, name = key.split(".", 1)
-        state.setdefault(int(number), {})[name] = tensor
+        # Only 8-bit AdamW counts steps by whole numbers, and it wants Python's.
+        state.setdefault(int(number), {})[name] = int(tensor) if tensor.dtype == torch.int64 else tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 

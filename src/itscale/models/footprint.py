@@ -12,6 +12,8 @@ from itscale.errors import UserError
 
 # Share of a GPU that no tensor gets: context, libraries' workspaces, what the allocator cannot place.
 RESERVE = 0.08
+# Of a weight, with moments in 8 bits: two bytes, and two float32 scales for each block of 256 weights.
+_MOMENTS_IN_8_BITS = 2 + 2 * 4 / 256
 # Tile of logits that TRL's output layer makes: tokens x words of the vocabulary. Its kernel on a GPU holds one, torch on a CPU
 # eight at the most (measured).
 _TILE = 4096, 32768
@@ -91,11 +93,13 @@ def training_memory(
     checkpointing: bool = True,
     rank: int | None = None,
     reference: bool = True,
+    eight_bit: bool = False,
     gpu: bool = True,
 ) -> dict[str, float]:
     """Bytes by part at the highest point of a training step with `rows` rows a pass of prompt + completion tokens.
 
-    `rank` is LoRA's. `gpu`: output layer and attention's kernels as on a GPU; a CPU's hold more tiles.
+    `rank` is LoRA's. `eight_bit` are AdamW's moments, but for embeddings. `gpu`: output layer and attention's kernels as on a
+    GPU; a CPU's hold more tiles.
     """
     tokens, half = rows * (prompt + completion), 2 if mixed else 4
     trained = shape.parameters if rank is None else shape.adapters(rank)
@@ -104,13 +108,13 @@ def training_memory(
     parts: dict[str, float] = {
         "weights": 4.0 * trained + half * frozen,
         "gradients": 4.0 * trained,
-        "moments": 8.0 * trained,
+        "moments": _moments(trained, shape.embedding if rank is None else 0, eight_bit),
     }
     if reference and rank is None and algorithm != "sft":
         parts["reference"] = float(half * shape.parameters)
     critic = shape.parameters - (0 if shape.tied else shape.embedding)
     if algorithm == "ppo":
-        parts["critic"] = 16.0 * critic
+        parts["critic"] = 8.0 * critic + _moments(critic, shape.embedding, eight_bit)
     if mixed and rank is None:
         parts["weights in bfloat16"] = 2.0 * linear
     one = tokens * _kept_by_a_layer(shape, mixed, rank)
@@ -124,6 +128,11 @@ def training_memory(
     tile = min(scored, _TILE[0]) * min(shape.vocabulary, _TILE[1]) * half * (1 if gpu else _TILES_ON_CPU)
     parts["output layer"] = float(tile + (4 * shape.embedding if rank is None else 0) + 4 * shape.hidden * scored)
     return parts
+
+
+def _moments(trained: int, embeddings: int, eight_bit: bool) -> float:
+    """Bytes of AdamW's two moments for `trained` weights, `embeddings` of them in embeddings."""
+    return 8.0 * embeddings + (_MOMENTS_IN_8_BITS if eight_bit else 8.0) * (trained - embeddings)
 
 
 def _kept_by_a_layer(shape: Shape, mixed: bool, rank: int | None) -> float:

@@ -15,6 +15,7 @@ from itscale.testtime.rewards import REWARDS
 
 ALGORITHMS = ("grpo", "rloo", "ppo", "sft")
 PRECISIONS = ("float32", "mixed")
+OPTIMIZERS = ("adamw", "adamw_8bit")
 
 
 def _ttrl() -> dict[str, Any]:
@@ -55,8 +56,9 @@ class RunSettings:
     `critic_learning_rate` are PPO's.
 
     `precision: mixed` computes in bfloat16 (autocast) with float32 weights and moments. `gradient_checkpointing` computes
-    activations twice in place of keeping them. `lora` trains adapters in place of all weights. `weights_folder` is where weights
-    pass from the trainer to the engine; memory (/dev/shm) where that has room, if it is not said.
+    activations twice in place of keeping them. `lora` trains adapters in place of all weights. `optimizer: adamw_8bit` keeps
+    AdamW's moments in 8 bits (bitsandbytes). `weights_folder` is where weights pass from the trainer to the engine; memory
+    (/dev/shm) where that has room, if it is not said.
     """
 
     algorithm: str = "grpo"
@@ -76,6 +78,7 @@ class RunSettings:
     precision: str = "float32"
     gradient_checkpointing: bool = False
     lora: Lora | None = None
+    optimizer: str = "adamw"
     weights_folder: str | None = None
     gae_lambda: float = 0.95
     value_clip: float = 0.2
@@ -89,6 +92,7 @@ class RunSettings:
             ("reward", self.reward, tuple(REWARDS)),
             ("retain", self.retain, ("first", "all")),
             ("precision", self.precision, PRECISIONS),
+            ("optimizer", self.optimizer, OPTIMIZERS),
         ):
             if value not in known:
                 raise UserError(f"{name} of a test-time training run is {value!r}: choose one of {', '.join(known)}.")

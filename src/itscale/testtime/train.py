@@ -41,6 +41,7 @@ from itscale.policies.calibration import Calibration
 from itscale.progress import progress
 from itscale.testtime import checkpoints
 from itscale.testtime.evaluation import METRICS, EvaluationSettings, averages, evaluate, merged
+from itscale.testtime.optimisers import make_optimizer
 from itscale.testtime.ppo import Critic, CriticGradient, VotePPO
 from itscale.testtime.processes import ALONE, Processes
 from itscale.testtime.rewards import NEED_TYPES
@@ -215,7 +216,8 @@ class Run:
         groups = [{"params": [p for p in self.model.parameters() if p.requires_grad], "lr": settings.learning_rate}]
         if self.critic is not None:
             groups.append({"params": list(self.critic.parameters()), "lr": settings.critic_learning_rate})
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+        models = [self.model] if self.critic is None else [self.model, self.critic]
+        self.optimizer = make_optimizer(settings.optimizer, groups, models)
         if step:
             checkpoint = checkpoints.step_folder(folder, step)
             checkpoints.load_weights(self.model, checkpoint)
