@@ -1,4 +1,4 @@
-"""Peak memory of a training step beside what `itscale plan` states: five small shapes on the CPU, real ones on a GPU.
+"""Peak memory of a training step beside what `itscale plan` states: six small shapes on the CPU, real ones on a GPU.
 
 A step is the real trainer's, on given rollouts of random tokens, all of the same length. Of two steps the second holds all:
 moments are there when activations are. On a GPU the peak is torch's count of allocated bytes; on a CPU the process's highest
@@ -52,6 +52,7 @@ ON_CPU = [
     Case("512 wide, checkpointing", 512, intermediate=1536, checkpointing=True, rows_per_pass=8, **SMALL),
     Case("768 wide, LoRA", 768, intermediate=2304, lora=16, **SMALL),
     Case("768 wide, moments in 8 bits", 768, intermediate=2304, optimizer="adamw_8bit", rows_per_pass=2, **SMALL),
+    Case("512 wide, SFT", 512, intermediate=1536, algorithm="sft", **SMALL),
     Case("512 wide, no KL, long", 512, intermediate=1536, kl=0.0, completion=960, **SMALL),
 ]
 LONG = {"precision": "mixed", "prompt": 256, "completion": 3072}

@@ -100,6 +100,8 @@ PLAIN = {"mixed": False, "checkpointing": False}
         (NARROW, {**STEPS, **PLAIN, "gpu": False}, 3.82),
         (NARROW, {**STEPS, **PLAIN, "rows": 8, "checkpointing": True, "gpu": False}, 5.22),
         (WIDE, {**STEPS, **PLAIN, "rank": 16, "gpu": False}, 3.56),
+        (NARROW, {**STEPS, **PLAIN, "algorithm": "sft", "gpu": False}, 3.45),
+        (WIDE, {**STEPS, **PLAIN, "rows": 2, "eight_bit": True, "gpu": False}, 2.99),
         (NARROW, {**STEPS, **PLAIN, "completion": 960, "reference": False, "gpu": False}, 6.53),
     ],
 )

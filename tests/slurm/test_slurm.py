@@ -1,4 +1,4 @@
-"""The whole workflow through a real Slurm on this machine, with the profile that a cluster gets, and what goes wrong on one."""
+"""A comparison through a real Slurm on this machine, with the profile that a cluster gets, and what goes wrong on one."""
 
 import os
 import shutil

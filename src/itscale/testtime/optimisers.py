@@ -1,7 +1,6 @@
 """What steps the weights that are trained: AdamW, its moments in 32 bits or in 8."""
 
 import importlib.util
-import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,9 +25,6 @@ def make_optimizer(name: str, groups: list[dict[str, Any]], models: Iterable[tor
             f"optimizer of a test-time training run is {name}, and bitsandbytes is not installed: pip install "
             "'bitsandbytes>=0.49', or take adamw."
         )
-    logging.getLogger("bitsandbytes").setLevel(
-        logging.ERROR
-    )  # on a CPU it warns of a kernel for 4-bit weights, which are not used
     import bitsandbytes
 
     # One list for the whole process: what an earlier run put there is not meant.
