@@ -159,9 +159,12 @@ def test_minutes_and_memory_by_hand():
     }
     config["models"] = {**CONFIG["models"], "backbone": {"path": "b", "tokens_per_second": 500}}
     assert minutes_to_train_predictor(read_choices(config)) == 2 * 120 + 30
-    # 20 questions by two methods and their fixed N of 16, by one engine: 3.84 million tokens at 1,000 a second are 64 minutes.
-    config["live"] = {"problems": 20, "budget": 16, "methods": ["a", "b"], "engines": ["vllm"]}
+    # 20 questions by two methods of different families and a fixed N of 16 beside each, by one engine: 3.84 million tokens at
+    # 1,000 a second are 64 minutes.
+    config["live"] = {"problems": 20, "budget": 16, "methods": ["asc", "Pandora"], "engines": ["vllm"]}
     assert minutes_to_run_live(read_choices(config)) == 2 * 64 + 30
+    config["live"]["methods"] = ["asc", "vote_lead"]  # one fixed N stands beside both
+    assert minutes_to_run_live(read_choices(config)) == 2 * 48 + 30
 
 
 def test_amounts_double_up_to_what_a_partition_gives():

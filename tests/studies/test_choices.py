@@ -43,6 +43,8 @@ def test_a_broken_promise_and_the_end_of_a_grid_are_sentences():
     found = sentences(pd.DataFrame([broken, unsure, kept]))
     assert len(found) == 3 and "widen it" in found[0] and "30.0 % [20.0, 40.0]" in found[1]
     assert "the interval holds the promise" in found[2] and "the interval" not in found[1]
+    (both,) = sentences(pd.DataFrame([kept | {"edge": "s_min, alpha", "chosen": "s_min=0.8 alpha=0.8"}]))
+    assert both == "M (n_max=8): s_min, alpha are at ends of their grids (s_min=0.8 alpha=0.8): widen them."
 
 
 @pytest.mark.parametrize(

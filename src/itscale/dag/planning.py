@@ -20,6 +20,7 @@ from snakemake.utils import update_config
 from itscale.dag.choices import Choices
 from itscale.errors import UserError
 from itscale.models.footprint import Shape, training_memory
+from itscale.policies import find_rule
 
 # A sample's text lies in a shard, in the gathered samples and in the pool, zstd-compressed: about 1.5 bytes a token each.
 _BYTES_PER_TOKEN = 3 * 1.5
@@ -152,9 +153,10 @@ def _mean_run(config: dict[str, Any], runs: int, tokens: Callable[[Mapping[str, 
 
 
 def live_tokens(config: Mapping[str, Any]) -> int:
-    """Tokens at most of the live study: each of its methods, and the fixed N beside them, draws the whole budget."""
+    """Tokens at most of the live study: each of its methods, and each family's fixed N, draws the whole budget."""
     live, benchmark = config["live"], config["compare"]["benchmarks"][0]
-    answers = live["problems"] * live["budget"] * (len(live["methods"]) + 1) * len(live["engines"])
+    families = {rule.policy.family for name in live["methods"] if (rule := find_rule(name))}
+    answers = live["problems"] * live["budget"] * (len(live["methods"]) + len(families)) * len(live["engines"])
     return answers * config["datasets"].get(benchmark, {}).get("answer_tokens", 0)
 
 

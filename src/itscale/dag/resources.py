@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from itscale.dag.choices import Choices
-from itscale.dag.planning import PROMPT_TOKENS, run_tokens, samples_of
+from itscale.dag.planning import PROMPT_TOKENS, live_tokens, run_tokens, samples_of
 
 # Four bytes a token; Arrow, pandas and Python each have a copy.
 _BYTES_PER_TOKEN = 16
@@ -78,13 +78,8 @@ def minutes_to_train_predictor(choices: Choices) -> int:
 
 
 def minutes_to_run_live(choices: Choices) -> int:
-    """Run time of the live study: each method and its fixed N draw the whole budget, by every engine."""
-    if choices.toy:
-        return _TOY
-    live, benchmark = choices.config["live"], choices.config["compare"]["benchmarks"][0]
-    answers = live["problems"] * live["budget"] * 2 * len(live["methods"]) * len(live["engines"])
-    length = choices.config["datasets"].get(benchmark, {}).get("answer_tokens", 0)
-    return minutes_at(answers * length, choices.generator)
+    """Run time of the live study."""
+    return _TOY if choices.toy else minutes_at(live_tokens(choices.config), choices.generator)
 
 
 def text_mb(choices: Choices, benchmark: str, kind: str, least: int) -> int:

@@ -64,7 +64,9 @@ def sentences(table: pd.DataFrame) -> list[str]:
             f"a loss of 1 point (it excludes {points.min():.1f} to {points.max():.1f}); the settings fixed beforehand were kept."
         )
     for _, row in table[table["edge"].astype(bool) & (table["verdict"] != str(Verdict.TOO_FEW))].iterrows():
-        found.append(f"{row['method']} ({row['settings']}): {row['edge']} is at an end of its grid ({row['chosen']}): widen it.")
+        several = "," in row["edge"]
+        where, widen = ("are at ends of their grids", "them") if several else ("is at an end of its grid", "it")
+        found.append(f"{row['method']} ({row['settings']}): {row['edge']} {where} ({row['chosen']}): widen {widen}.")
     for _, row in table[table["measured_error"] > table["promised_error"]].iterrows():
         measured = [100 * row[f"measured_error{end}"] for end in ("", "_low", "_high")]
         open_ = "" if row["measured_error_low"] > row["promised_error"] else " (the interval holds the promise)"
