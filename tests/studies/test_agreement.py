@@ -88,6 +88,13 @@ def test_the_command_prints_each_row_and_exits_with_1(folders):
     assert other.output.endswith(f"1 of 3 numbers differ between {rerun} and {reference}.\n")
 
 
+def test_a_folder_without_any_of_the_tables_does_not_agree_in_nothing(folders, tmp_path):
+    reference, rerun = folders(REFERENCE, REFERENCE)
+    with pytest.raises(UserError, match=r"holds no table of .*: give the folder of the run's tables, results/tables"):
+        agreement(reference, tmp_path / "elsewhere")
+    assert agreement(reference, rerun).compared
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [([], "holds no CSV tables"), (["x\n1"], "has none of the columns"), (["method,a\nm,1\nm,2"], "two rows for m")],

@@ -40,11 +40,13 @@ def agreement(reference: Path, tables: Path) -> Agreement:
     """Compare every CSV under `reference` with the one of the same name under `tables`.
 
     Raises:
-        UserError: there is no CSV table under `reference`, or a table cannot be compared.
+        UserError: there is no CSV table under `reference`, none of them under `tables`, or a table cannot be compared.
     """
     files = sorted(Path(reference).rglob("*.csv"))
     if not files:
         raise UserError(f"{reference} holds no CSV tables: give the folder of the reference tables, docs/reference.")
+    if not any((Path(tables) / file.relative_to(reference)).exists() for file in files):
+        raise UserError(f"{tables} holds no table of {reference}: give the folder of the run's tables, results/tables.")
     found = Agreement()
     for file in files:
         name = file.relative_to(reference)
