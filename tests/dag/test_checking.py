@@ -35,6 +35,24 @@ def test_the_configurations_of_the_repository_are_right(tmp_path, files):
         ("seed: -1", "seed in the configuration is -1: give at least 0."),
         ("engine: {name: vlm}", "engine.name in the configuration is 'vlm': choose auto, transformers, vllm"),
         ("predictor: {dropout: [1.5]}", "predictor.dropout.0 in the configuration is 1.5: give less than 1."),
+        (
+            "testtime: {settings: {rowsperpass: 4}}",
+            "testtime.settings.rowsperpass is no key of the configuration: did you mean 'rows_per_pass'?",
+        ),
+        (
+            "testtime: {runs: {optpo: {optimizer: sgd}}}",
+            "testtime.runs.optpo.optimizer in the configuration is 'sgd': choose adamw, adamw_8bit.",
+        ),
+        (
+            "testtime: {runs: {optpo: {lora: {rank: 0}}}}",
+            "testtime.runs.optpo.lora.rank in the configuration is 0: give at least 1.",
+        ),
+        ("methods: {reservation: null}", "policy 'reservation' is now called 'pandora': rename it."),
+        (
+            "methods: {ascc: null}",
+            "methods.ascc in the configuration is null, to leave the method out: there is no policy 'ascc'",
+        ),
+        ("live: {methods: [gate]}", "policy 'gate' is now called 'markovscale_gate': rename it."),
         ("methods: {mine: {policy: strek}}", "methods.mine in the configuration: there is no policy 'strek': choose one of"),
         (
             "methods: {vote_lead: {settings: {led: 3}}}",

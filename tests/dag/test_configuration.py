@@ -16,5 +16,13 @@ def test_an_old_key_is_an_error_that_names_the_new_one(old, new, value):
         refuse_renamed(config)
 
 
+def test_an_old_key_of_a_run_is_an_error_too():
+    config = {"testtime": {"runs": {"optpo": {"steps": 3}, "ttrl_0.5": {"look_ahead": 3}}}}
+    with pytest.raises(
+        UserError, match=r"^testtime\.runs\.ttrl_0\.5\.look_ahead in the configuration is now called prefetch: rename it"
+    ):
+        refuse_renamed(config)
+
+
 def test_new_keys_and_sections_that_are_empty_pass():
     refuse_renamed({"toy_task": None, "live": {"prefetch": 0}, "markovscale": None, "compare": {"orders": 4}})

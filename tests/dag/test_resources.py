@@ -16,9 +16,15 @@ from itscale.dag.choices import (
     published_on,
     rate_settings,
     read_choices,
+    said_of_shard,
+    trained_runs,
 )
 from itscale.dag.resources import (
+    cpus_beside,
     doubled,
+    mb_to_run_live,
+    mb_to_train,
+    mb_to_train_predictor,
     minutes_at,
     minutes_to_copy,
     minutes_to_draw,
@@ -75,6 +81,8 @@ CONFIG = {
             "optpo": {"vote": {"n_max": 48}},
             "untrained": {"steps": 0},
         },
+        "seeds": [1, 2],
+        "default": ["optpo"],
         "baseline": "ttrl",
         "learning_rate_steps": 20,
     },
@@ -165,6 +173,37 @@ def test_minutes_and_memory_by_hand():
     assert minutes_to_run_live(read_choices(config)) == 2 * 64 + 30
     config["live"]["methods"] = ["asc", "vote_lead"]  # one fixed N stands beside both
     assert minutes_to_run_live(read_choices(config)) == 2 * 48 + 30
+
+
+def test_memory_of_models_that_lie_side_by_side():
+    toy, real = Choices(changed("datasets", value={})), read_choices(CONFIG)
+    assert (mb_to_train(toy), mb_to_train_predictor(toy), mb_to_run_live(toy)) == (4000, 4000, 6000)
+    # Where nothing is stated: 4,000 MB of a model, 16,000 of a backbone.
+    assert (mb_to_train(real), mb_to_run_live(real), mb_to_train_predictor(real)) == (8000, 8000, 32_000)
+    sized = {
+        **CONFIG["models"],
+        "generators": {"big": {"path": "m", "mem_mb": 20_000}},
+        "verifier": {"path": "r", "mem_mb": 9000},
+    }
+    real = read_choices(changed("models", value=sized))
+    assert (mb_to_train(real), mb_to_train_predictor(real), mb_to_run_live(real)) == (40_000, 40_000, 29_000)
+    real = read_choices(changed("models", value={**sized, "backbone": {"path": "b"}}))
+    assert mb_to_train_predictor(real) == 32_000
+    assert cpus_beside(4) == 6
+
+
+def test_what_is_trained_and_what_a_shard_says():
+    choices = read_choices(CONFIG)
+    runs = CONFIG["testtime"]["runs"]
+    assert trained_runs(choices, full=True) == ([*runs], [1, 2])
+    assert trained_runs(choices, full=False) == (["optpo"], [1])
+    assert said_of_shard(choices, "math", "parallel", 1) == "math, shard 2 of 4: 64 samples a question"
+    assert said_of_shard(choices, "gpqa", "chain", 0) == "gpqa: 2 chains of 8 rounds a question"
+    one = changed("pools", "math", value={"parallel": {"samples": 1, "shards": 1}})
+    assert said_of_shard(read_choices(one), "math", "parallel", 0) == "math: 1 sample a question"
+    assert choices.predicted == ("calibration", "math", "gpqa") and choices.trains
+    served = changed("models", value={**CONFIG["models"], "generators": {"big": {"url": "http://there", "model": "m"}}})
+    assert not read_choices({**served, "predictor": None}).trains
 
 
 def test_amounts_double_up_to_what_a_partition_gives():

@@ -32,6 +32,8 @@ DEFAULTS_OF = {
     "sampling": "itscale.engines.protocol:Sampling",
     "testtime.evaluation": "itscale.testtime.evaluation:EvaluationSettings",
 }
+# Mappings that may hold any key of another, which is documented there, and what they have besides.
+ANY_OF = {"testtime.runs.{run}": "testtime.settings", "model.training": "testtime.settings"}
 WILDCARDS = {"published": "benchmark", "runs": "run", "sweep": "setting", "grid": "setting"}
 
 
@@ -46,6 +48,11 @@ def schema_keys(node: dict[str, Any], path: str = "", required: bool = False) ->
         yield from ((f"{path}.{f.name}", annotation_words(type_of(cls, f.name)), False) for f in fields(cls))
         return
     below = node.get("properties", {})
+    if path in ANY_OF:
+        shared = {f.name for f in fields(resolve_name(READ_BY[ANY_OF[path]]))}
+        assert shared <= below.keys(), path
+        yield path, words(node), required
+        below, node = {key: child for key, child in below.items() if key not in shared}, {"type": "object", "properties": {}}
     free = "additionalProperties" not in node
     if nullable or free or not (below or isinstance(node.get("additionalProperties"), dict)):
         if path:

@@ -26,8 +26,10 @@ from itscale.dag.choices import (
     repeated,
     run_evaluation,
     run_settings,
+    said_of_shard,
     served_model,
     source_of,
+    trained_runs,
     verifiers_of,
 )
 from itscale.dag.rerun import command_files, files_of
@@ -41,7 +43,6 @@ except UserError as error:
 
 TOY, RESULTS, GPUS, ENGINE = CHOICES.toy, CHOICES.results, CHOICES.gpus, CHOICES.engine
 GENERATOR, VERIFIER = CHOICES.generator, CHOICES.verifier
-BACKBONE = config["models"].get("backbone", GENERATOR)
 # A real model that transformers draws from, without a GPU.
 ON_CPU = not TOY and config["engine"]["name"] == "transformers"
 ENV = "../../envs/cpu.yaml" if TOY else "../../envs/vllm.yaml"
@@ -55,7 +56,7 @@ SCORED, PREDICTS = CHOICES.scored, CHOICES.predicts
 SCORING_MODEL = "language_model" if CHOICES.asked else "reward_model"
 # The priority of jobs that the end of a run waits for: trainings fill the cores that they leave.
 FIRST = 1
-TRAINS = CHOICES.draws and not CHOICES.served and PARALLEL
+TRAINS = CHOICES.trains
 # Released and imported pools come with what they have; imported problems lie beside their samples.
 IMPORTED = [
     name
@@ -206,22 +207,6 @@ def other_scores(benchmark):
     )
 
 
-# Whose questions are predicted: what rules are tuned on, and what they are compared on.
-PREDICTED = (
-    list(
-        dict.fromkeys(
-            (
-                "calibration",
-                *config["compare"]["benchmarks"],
-                *config["markovscale"]["benchmarks"],
-            )
-        )
-    )
-    if PREDICTS
-    else []
-)
-
-
 def predictions(benchmark):
     if not PREDICTS:
         return []
@@ -249,12 +234,8 @@ def figures(*names):
 
 
 def training_runs(wildcards):
-    full = wildcards.set == "optpo_full"
-    return expand(
-        f"{RESULTS}/testtime/{{run}}-{{seed}}/run.json",
-        run=list(config["testtime"]["runs"]) if full else config["testtime"]["default"],
-        seed=config["testtime"]["seeds"] if full else config["testtime"]["seeds"][:1],
-    )
+    runs, seeds = trained_runs(CHOICES, full=wildcards.set == "optpo_full")
+    return expand(f"{RESULTS}/testtime/{{run}}-{{seed}}/run.json", run=runs, seed=seeds)
 
 
 def folders_of_runs(wildcards, input):
@@ -265,12 +246,9 @@ def folders_of_runs(wildcards, input):
 
 
 def drawing(wildcards):
-    of = config["pools"].get(wildcards.benchmark, {}).get(wildcards.kind, {})
-    count = CHOICES.shards(wildcards.benchmark, wildcards.kind)
-    part = f", shard {int(wildcards.shard) + 1} of {count}" if count > 1 else ""
-    names = ("samples",) if wildcards.kind == "parallel" else ("chains", "rounds")
-    counts = [f"{of.get(n)} {n if of.get(n) != 1 else n[:-1]}" for n in names]
-    return f"{wildcards.benchmark}{part}: {' of '.join(counts)} a question"
+    return said_of_shard(
+        CHOICES, wildcards.benchmark, wildcards.kind, int(wildcards.shard)
+    )
 
 
 # Options of commands.
@@ -374,11 +352,13 @@ def in_pieces(needed):
 
 
 def on_gpus(count):
-    """GPUs of one node, and cores for the engine's processes (vLLM: two, and one for each GPU).
+    """GPUs of one node, and cores for the engine's processes.
 
     Partitions tell jobs without GPUs by their `tasks`, of which these have none (profiles/slurm/partitions.yaml).
     """
-    return dict(gpu=count, tasks=0, cpus_per_task=2 + count) if count else dict(gpu=0)
+    if not count:
+        return dict(gpu=0)
+    return dict(gpu=count, tasks=0, cpus_per_task=resources.cpus_beside(count))
 
 
 def of_pool(needed, *least):

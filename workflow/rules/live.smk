@@ -1,5 +1,5 @@
 # Nothing is drawn of imported samples, and a model that a server runs has no clock of its own.
-LIVE = CHOICES.draws and not CHOICES.served and PARALLEL
+LIVE = CHOICES.trains
 # Whether a model scores while samples are drawn; the map of a confidence is in the calibration.
 LIVE_VERIFIER = SCORED and CHOICES.confidence is None
 if LIVE:
@@ -15,10 +15,6 @@ rule live:
     input:
         f"{RESULTS}/tables/live.csv",
         figures("live_saving", "arrival_order"),
-
-
-# Generator and verifier lie in memory together.
-LIVE_MEMORY = GENERATOR.get("mem_mb", 4000) + VERIFIER.get("mem_mb", 4000)
 
 
 # On a GPU the clock is read, and nothing else ought to run meanwhile: a machine's cores are all taken. On the CPU the time of
@@ -51,7 +47,7 @@ rule live_run:
     threads: (workflow.resource_settings.cores or 2) if LIVE_ALONE else 1  # a cluster job has cores of its own
     resources:
         **on_gpus(max(GPUS, 1) if LIVE_ALONE else 0),
-        mem_mb=more(6000 if TOY else LIVE_MEMORY),
+        mem_mb=more(resources.mb_to_run_live(CHOICES)),
         runtime=longer(resources.minutes_to_run_live(CHOICES)),
     params:
         options=json.dumps(config["live"]),

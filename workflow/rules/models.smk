@@ -31,7 +31,7 @@ else:
     FETCHED = {
         "language_model": None if CHOICES.served else GENERATOR,
         "reward_model": config["models"].get("verifier"),
-        "backbone": BACKBONE,
+        "backbone": CHOICES.backbone,
     }
     FETCHED = {
         name: source for name, source in FETCHED.items() if "path" in (source or {})

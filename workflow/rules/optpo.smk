@@ -126,7 +126,7 @@ rule train_on_votes:
             lambda wildcards: resources.minutes_to_train(CHOICES, wildcards.get("run"))
         ),
         **on_gpus(0 if TOY or ON_CPU else 1),
-        mem_mb=more(4000 if TOY else 2 * GENERATOR.get("mem_mb", 4000)),
+        mem_mb=more(resources.mb_to_train(CHOICES)),
     params:
         name=lambda wildcards: wildcards.run,
         choices=options_of(CHOICES, TESTTIME["trained"]),

@@ -19,7 +19,7 @@ rule predictor:
         ENV
     resources:
         **on_gpus(0 if TOY or ON_CPU else 1),
-        mem_mb=more(4000 if TOY else 2 * BACKBONE.get("mem_mb", 16000)),
+        mem_mb=more(resources.mb_to_train_predictor(CHOICES)),
         runtime=longer(resources.minutes_to_train_predictor(CHOICES)),
     params:
         settings=json.dumps(config["predictor"]),
@@ -43,13 +43,13 @@ rule predictions:
     input:
         command("predict"),
         model=rules.predictor.output[0],
-        problems=problems(*PREDICTED),
+        problems=problems(*CHOICES.predicted),
     output:
         tables=expand(
-            f"{RESULTS}/predictions/{{benchmark}}.parquet", benchmark=PREDICTED
+            f"{RESULTS}/predictions/{{benchmark}}.parquet", benchmark=CHOICES.predicted
         ),
         manifests=expand(
-            f"{RESULTS}/predictions/{{benchmark}}.json", benchmark=PREDICTED
+            f"{RESULTS}/predictions/{{benchmark}}.json", benchmark=CHOICES.predicted
         ),
     log:
         f"{RESULTS}/logs/predictions.log",
@@ -60,7 +60,7 @@ rule predictions:
         ENV
     resources:
         **on_gpus(0 if TOY or ON_CPU else 1),
-        mem_mb=more(4000 if TOY else 2 * BACKBONE.get("mem_mb", 16000)),
+        mem_mb=more(resources.mb_to_train_predictor(CHOICES)),
         runtime=longer(20 if TOY else 60),
     params:
         files=lambda wildcards, input, output: [

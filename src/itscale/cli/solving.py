@@ -442,7 +442,8 @@ def live(
     names = {slug: name for name, slug in slugs.items()}
     stored = read_pool(pool, Unit.SAMPLE)
     budget = min(values["budget"], stored.size)
-    asked = {names.get(name, name) for name in values["methods"]}
+    called = {key.casefold(): name for slug, name in names.items() for key in (slug, name)}
+    asked = {called.get(name.casefold(), name) for name in values["methods"]}
     own = live_score(record, None) if verifier is None else None
     scored = verifier is not None or own is not None
     frozen = [(name, policy) for name, policy in frozen_policies(record) if scored or not policy.needs_scores]

@@ -11,7 +11,7 @@ from jsonschema.exceptions import ValidationError
 
 from itscale.errors import UserError
 from itscale.grading.settings import Grading
-from itscale.policies import make_policy
+from itscale.policies import RENAMED, make_policy, named_rule
 from itscale.studies.methods import Method, read_methods
 
 _TYPES = {
@@ -118,6 +118,8 @@ def _refuse_strangers(methods: Iterable[Method], config: Mapping[str, Any]) -> N
     known = {name: method for method in methods for name in (method.slug, method.name.casefold())}
     for name in config["live"]["methods"]:
         if name.casefold() not in known:
+            if name in RENAMED:
+                named_rule(name)  # says what it is called now
             near = get_close_matches(name, known, n=1)
             raise UserError(
                 f"live.methods in the configuration names {name!r}, which is not among methods"

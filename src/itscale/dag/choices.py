@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import PurePath
 from typing import Any
 
@@ -62,6 +63,11 @@ class Choices:
         return self.generator if self.asked else self.config["models"].get("verifier", {})
 
     @property
+    def backbone(self) -> Mapping[str, Any]:
+        """The entry of the model that the predictor begins with."""
+        return self.config["models"].get("backbone", self.generator)
+
+    @property
     def forced(self) -> bool:
         """Whether chains go on by budget forcing, beside a run that draws the same questions' samples and re-answers."""
         return self.config["engine"].get("prompt") == "forced"
@@ -101,6 +107,17 @@ class Choices:
     def predicts(self) -> bool:
         """Whether a predictor is trained."""
         return self.draws and self.config["predictor"] is not None and "parallel" in self.kinds
+
+    @property
+    def trains(self) -> bool:
+        """Whether a model is here that votes can train, and whose samples a live run can stop: none of a server's."""
+        return self.draws and not self.served and "parallel" in self.kinds
+
+    @property
+    def predicted(self) -> tuple[str, ...]:
+        """Whose questions are predicted: what rules are tuned on, and what they are compared on."""
+        sections = (self.config[section]["benchmarks"] for section in ("compare", "markovscale"))
+        return tuple(dict.fromkeys(("calibration", *chain(*sections)))) if self.predicts else ()
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -147,6 +164,23 @@ class Choices:
     def evaluated(self) -> tuple[str, ...]:
         """What is evaluated; training splits keep clear of it."""
         return (*self.config["compare"]["benchmarks"], "calibration", *(("shifted",) if self.toy else ()))
+
+
+def trained_runs(choices: Choices, full: bool) -> tuple[list[str], list[int]]:
+    """Runs of test-time training and their seeds: all (`snakemake optpo_full`), or the default's with the first seed."""
+    testtime = choices.config["testtime"]
+    if full:
+        return list(testtime["runs"]), list(testtime["seeds"])
+    return list(testtime["default"]), list(testtime["seeds"][:1])
+
+
+def said_of_shard(choices: Choices, benchmark: str, kind: str, shard: int) -> str:
+    """What a job says that draws a shard, counted from 0: `test, shard 2 of 4: 64 samples a question`."""
+    of, count = choices.config["pools"].get(benchmark, {}).get(kind, {}), choices.shards(benchmark, kind)
+    part = f", shard {shard + 1} of {count}" if count > 1 else ""
+    names = ("samples",) if kind == "parallel" else ("chains", "rounds")
+    counts = [f"{of.get(name)} {name if of.get(name) != 1 else name[:-1]}" for name in names]
+    return f"{benchmark}{part}: {' of '.join(counts)} a question"
 
 
 def read_choices(config: Mapping[str, Any]) -> Choices:

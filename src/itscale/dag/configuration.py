@@ -12,8 +12,11 @@ RENAMED = {
     "toy_task.benchmarks": "toy_task.problems",
     "toy_task.trial_seeds": "toy_task.training_seeds",
     "live.look_ahead": "live.prefetch",
+    "testtime.settings.look_ahead": "testtime.settings.prefetch",
     "markovscale.orders": "compare.orders",
 }
+# The same of the settings of any run of test-time training.
+RENAMED_IN_RUNS = {"look_ahead": "prefetch"}
 
 
 def refuse_renamed(config: Mapping[str, Any]) -> None:
@@ -29,3 +32,9 @@ def refuse_renamed(config: Mapping[str, Any]) -> None:
             part = part.get(name) if isinstance(part, Mapping) else None
         if isinstance(part, Mapping) and key in part:
             raise UserError(f"{old} in the configuration is now called {new}: rename it.")
+    testtime = config.get("testtime")
+    runs = testtime.get("runs") if isinstance(testtime, Mapping) else None
+    for name, run in runs.items() if isinstance(runs, Mapping) else ():
+        for old, new in RENAMED_IN_RUNS.items():
+            if isinstance(run, Mapping) and old in run:
+                raise UserError(f"testtime.runs.{name}.{old} in the configuration is now called {new}: rename it.")

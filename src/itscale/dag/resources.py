@@ -58,6 +58,26 @@ def minutes_to_score(choices: Choices, benchmark: str, kind: str) -> int:
     return minutes_at(read, choices.verifier)
 
 
+def mb_to_train_predictor(choices: Choices) -> int:
+    """Memory of the predictor's training, and of its use: the backbone and, in training, as much again."""
+    return 4000 if choices.toy else 2 * choices.backbone.get("mem_mb", 16000)
+
+
+def mb_to_train(choices: Choices) -> int:
+    """Memory of test-time training: the model that learns, and the engine's."""
+    return 4000 if choices.toy else 2 * choices.generator.get("mem_mb", 4000)
+
+
+def mb_to_run_live(choices: Choices) -> int:
+    """Memory of the live study: generator and verifier together."""
+    return 6000 if choices.toy else choices.generator.get("mem_mb", 4000) + choices.verifier.get("mem_mb", 4000)
+
+
+def cpus_beside(gpus: int) -> int:
+    """Cores of a job with GPUs: for the engine's processes, of which vLLM has two and one for each GPU."""
+    return 2 + gpus
+
+
 def minutes_to_grade(choices: Choices, benchmark: str, kind: str) -> int:
     """Run time of grading a pool: 2,000 answers a minute are graded by one core, hard ones included."""
     return _LOADING + stated_samples(choices, benchmark, kind) // 2000
@@ -74,7 +94,7 @@ def minutes_to_train_predictor(choices: Choices) -> int:
         return _TOY
     questions = choices.config["datasets"].get("predictor_train", {}).get("questions", 0)
     read = 3 * questions * PROMPT_TOKENS * (choices.config["predictor"] or {}).get("epochs", 0)
-    return minutes_at(read, choices.config["models"].get("backbone", choices.generator))
+    return minutes_at(read, choices.backbone)
 
 
 def minutes_to_run_live(choices: Choices) -> int:

@@ -85,19 +85,28 @@ def merged_entries(entries: Mapping[str, Any]) -> dict[str, Any]:
     A method that is null is left out.
 
     Raises:
-        UserError: an entry is no mapping.
+        UserError: an entry is no mapping, or null for what is no method.
     """
     merged: dict[str, Any] = {}
     for key, entry in entries.items():
         rule = find_rule(key)
         slug = rule.slug if rule else key
         if entry is None:
-            merged.pop(slug, None)
+            if merged.pop(slug, None) is None and rule is None:
+                _refuse_leaving_out(key)
         elif not isinstance(entry, dict):
             raise UserError(f"methods.{key} in the configuration is {entry!r}: give its settings, sweep and grid.")
         else:
             merged[slug] = _overlaid(merged.get(slug, {}), entry)
     return merged
+
+
+def _refuse_leaving_out(key: str) -> None:
+    """Refuse to leave out what is no method: a misspelt or an old name would leave nothing out, and say nothing."""
+    try:
+        named_rule(key)
+    except UserError as error:
+        raise UserError(f"methods.{key} in the configuration is null, to leave the method out: {error}") from None
 
 
 def _overlaid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
