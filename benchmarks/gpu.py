@@ -14,6 +14,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,12 +29,17 @@ NO_TESTS = 5  # pytest's status where none was chosen
 Row = tuple[str, str]
 # What a piece imports beside torch and transformers.
 TRAINER = ("trl", "peft", "datasets")
-NEEDS = {"tests": ("pytest", "hypothesis"), "memory": TRAINER, "training": TRAINER, "study": ("snakemake", "datasets")}
+NEEDS = {
+    "tests": ("pytest", "hypothesis"),
+    "memory": TRAINER,
+    "training": TRAINER,
+    "study": ("snakemake", "datasets", "matplotlib"),
+}
 STUDY = ("config.yaml", "laptop.yaml", "one_gpu_gsm8k.yaml")
 ENGINE = ("pandas", "pyarrow", "sklearn", "math_verify")
 
 
-def tests(model: str, out: Path) -> list[Row]:
+def tests(model: str, out: Path, limit: int) -> list[Row]:
     """The tests that need CUDA; those of what is not installed skip themselves and say so."""
     folders = ["tests/engines", "tests/testtime", "tests/drivers", "tests/models"]
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *folders]
@@ -47,7 +53,7 @@ def tests(model: str, out: Path) -> list[Row]:
     return [("tests that need a GPU", failed + last + why)]
 
 
-def sampling(model: str, out: Path) -> list[Row]:
+def sampling(model: str, out: Path, limit: int) -> list[Row]:
     """The engine's speed by batch."""
     import torch
 
@@ -83,7 +89,7 @@ def sampling(model: str, out: Path) -> list[Row]:
     return rows
 
 
-def memory(model: str, out: Path) -> list[Row]:
+def memory(model: str, out: Path, limit: int) -> list[Row]:
     """Peaks of training steps beside what is stated."""
     from training_memory import ON_GPU, measured, predicted
 
@@ -99,7 +105,7 @@ def memory(model: str, out: Path) -> list[Row]:
     return rows
 
 
-def training(model: str, out: Path) -> list[Row]:
+def training(model: str, out: Path, limit: int) -> list[Row]:
     """One OptPO run on word problems that are made here: bfloat16 with float32 weights, checkpointing, votes of 16 to 32."""
     import tempfile
 
@@ -174,32 +180,43 @@ def training(model: str, out: Path) -> list[Row]:
     return rows
 
 
-def study(model: str, out: Path) -> list[Row]:
-    """The samples, tables and figures of both sampling papers on all of GSM8K, broken off in time to be taken up again."""
+def study(model: str, out: Path, limit: int) -> list[Row]:
+    """The samples, tables and figures of both sampling papers on all of GSM8K, interrupted in time to be taken up again."""
     engine = "vllm" if importlib.util.find_spec("vllm") else "transformers"
     settings = [f"engine={{name: {engine}}}", f"models={{generators: {{qwen_coder_0_5b: {{path: '{model}'}}}}}}"]
     if folder := os.environ.get("ITSCALE_GSM8K"):
         names = ("gsm8k", "calibration", "predictor_train", "predictor_validation")
         settings.append(f"datasets={{{', '.join(f'{name}: {{path: {folder!r}}}' for name in names)}}}")
     files = [str(ROOT / "config" / name) for name in STUDY]
-    command = [sys.executable, "-m", "snakemake", "optscale", "markovscale", "--cores", "all", "--resources", "gpu=1"]
-    command += ["--rerun-incomplete", "--configfile", *files, "--config", *settings]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    # Jobs of the transformers engine ask for no GPU, which only one of them may fill. A killed call leaves a lock behind.
+    cores = "all" if engine == "vllm" else "1"
+    command = [sys.executable, "-m", "snakemake", "optscale", "markovscale", "--cores", cores, "--resources", "gpu=1"]
+    command += ["--nolock", "--rerun-incomplete", "--configfile", *files, "--config", *settings]
     begun, log = time.perf_counter(), out / "gpu_study.log"
-    with log.open("w") as lines, subprocess.Popen(command, cwd=ROOT, env=environment, stdout=lines, stderr=lines) as process:
+    status = run_for(command, log, limit - 90)
+    end = "ended" if status == 0 else f"failed with status {status}" if status else "the next call goes on"
+    reached = re.findall(r"^ *(\d+ %) ", log.read_text(), re.M)
+    print(log.read_text()[-3000:])
+    share = f", {reached[-1]} of what was left" if reached else ""
+    return [(f"laptop.yaml at full size, {engine}", f"{end} (after {time.perf_counter() - begun:.0f} s{share}; {log})")]
+
+
+def run_for(command: list[str], log: Path, limit: float, grace: float = 45) -> int | None:
+    """The exit status of a command, or None after `limit` seconds: then it and what it began get Ctrl-C, to keep what they have.
+
+    This process must lead their group; whoever began it kills what is left of the group.
+    """
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with log.open("w") as lines:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=lines, stderr=lines)
         try:
-            process.wait(LIMIT - 60)
+            return process.wait(limit)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)  # its jobs end, and keep what they have
-            process.wait()
-            end = "broken off, the next call goes on"
-        else:
-            end = "ended" if process.returncode == 0 else f"failed with status {process.returncode}"
-    said = log.read_text()
-    furthest = re.findall(r"^ *(\d+ %) ", said, re.M)
-    print(said[-3000:])
-    reached = f", {furthest[-1]} of the work that was left" if furthest else ""
-    return [(f"laptop.yaml at full size, {engine}", f"{end} after {time.perf_counter() - begun:.0f} s{reached} ({log})")]
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # for this process alone: the others are there already
+            os.killpg(os.getpgrp(), signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(grace)
+            return None
 
 
 PIECES = {"tests": tests, "sampling": sampling, "memory": memory, "training": training, "study": study}
@@ -222,12 +239,21 @@ def left_out(name: str, model: str) -> list[Row]:
         return [(name, f"left out: not installed: {', '.join(lacking)}")]
     if name in ("sampling", "training", "study") and not Path(model, "config.json").exists():
         return [(name, "left out: ITSCALE_REAL_MODEL names no model folder")]
+    if name == "study" and not os.environ.get("ITSCALE_GSM8K") and not hub_answers():
+        return [(name, "left out: the hub cannot be reached, and ITSCALE_GSM8K names no folder with the dataset's files")]
     return []
+
+
+def hub_answers() -> bool:
+    """Whether datasets can be fetched."""
+    with suppress(OSError), socket.create_connection(("huggingface.co", 443), timeout=5):
+        return True
+    return False
 
 
 def piece(name: str, model: str, out: Path, limit: int) -> list[Row]:
     """A piece in a process of its own, so that one that hangs or fails takes no other with it."""
-    command = [sys.executable, __file__, "--only", name, "--out", str(out)]
+    command = [sys.executable, __file__, "--only", name, "--out", str(out), "--limit", str(limit)]
     environment = {**os.environ, "ITSCALE_REAL_MODEL": model, "PYTHONPATH": f"{ROOT / 'src'}:{os.environ.get('PYTHONPATH', '')}"}
     result = out / f"gpu_{name}.json"
     result.unlink(missing_ok=True)
@@ -255,7 +281,7 @@ def main() -> None:
     if importlib.util.find_spec("torch") is None:
         sys.exit("torch is not installed: install it for this machine's CUDA first")
     if chosen.only:
-        rows = PIECES[chosen.only](model, out)
+        rows = PIECES[chosen.only](model, out, chosen.limit)
         (out / f"gpu_{chosen.only}.json").write_text(json.dumps(rows, indent=1))
         return
     import torch

@@ -1,4 +1,4 @@
-"""Peak memory of a training step beside what `itscale plan` states: six small shapes on the CPU, real ones on a GPU.
+"""Peak memory of a training step beside what `itscale plan` states: seven small steps on the CPU, real ones on a GPU.
 
 A step is the real trainer's, on given rollouts of random tokens, all of the same length. Of two steps the second holds all:
 moments are there when activations are. On a GPU the peak is torch's count of allocated bytes; on a CPU the process's highest
@@ -51,9 +51,13 @@ ON_CPU = [
     Case("512 wide, all weights", 512, intermediate=1536, **SMALL),
     Case("512 wide, checkpointing", 512, intermediate=1536, checkpointing=True, rows_per_pass=8, **SMALL),
     Case("768 wide, LoRA", 768, intermediate=2304, lora=16, **SMALL),
-    Case("768 wide, moments in 8 bits", 768, intermediate=2304, optimizer="adamw_8bit", rows_per_pass=2, **SMALL),
     Case("512 wide, SFT", 512, intermediate=1536, algorithm="sft", **SMALL),
     Case("512 wide, no KL, long", 512, intermediate=1536, kl=0.0, completion=960, **SMALL),
+]
+_BARE = {"rows_per_pass": 1, "checkpointing": True, "kl": 0.0, **SMALL}
+ON_CPU += [
+    Case("768 wide, little but weights", 768, intermediate=2304, **_BARE),
+    Case("768 wide, little but weights, moments in 8 bits", 768, intermediate=2304, optimizer="adamw_8bit", **_BARE),
 ]
 LONG = {"precision": "mixed", "prompt": 256, "completion": 3072}
 ON_GPU = [

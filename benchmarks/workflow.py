@@ -17,8 +17,8 @@ def measure(options: Options) -> list[Measurement]:
         raise UserError(f"{folder} holds no benchmark files: run the workflow first.")
     wall = jobs["end"].max() - (jobs["end"] - jobs["seconds"]).min()
     return [
-        Measurement("from the first job's start to the last one's end", wall / 60, "min", "at most 20"),
-        Measurement("peak resident memory of a job", jobs["memory_gb"].max(), "GB", "at most 4"),
+        Measurement("from the first job's start to the last one's end", wall / 60, "min", "at most 6"),
+        Measurement("peak resident memory of a job", jobs["memory_gb"].max(), "GB", "at most 2.5"),
         *(
             Measurement(f"rule {r.Index}: all its jobs", r.seconds, "s", None, {"jobs": r.jobs, "peak_memory_gb": r.memory_gb})
             for r in by_rule(jobs).itertuples()

@@ -137,6 +137,8 @@ def test_a_schedule_has_every_problem_as_often_and_none_twice_in_a_step():
         ({"vote": {"policy": "asc", "n_max": 32}}, "may stop at 1: raise n_min"),
         ({"vote": {"policy": "esc", "n_max": 32, "window": 5}}, "may stop at 5"),
         ({"vote": {"policy": "dsc", "n_max": 32}}, "does not count votes"),
+        ({"reward": "certified"}, "'self_consistency' never does: nothing would be learnt"),
+        ({"reward": "certified", "vote": {"policy": "vote_lead", "lead": 2, "n_min": 32, "n_max": 32}}, "never does"),
     ],
 )
 def test_a_wrong_run_is_named(settings, message):
@@ -347,7 +349,11 @@ def test_a_ppo_step_has_the_gradients_of_policy_and_critic(small, tmp_path, pass
     drawn = by_hand(build_tokenizer(), GROUPS, None)
     run, trainer = make_trainer(small, tmp_path, drawn, 5, algorithm="ppo", kl=0.0, rows_per_pass=10 // passes)
     torch.nn.init.normal_(run.critic.head.weight)
+    read = []
+    watched = run.critic.register_forward_hook(lambda critic, given, values: read.append(len(values)))
     got = trainer_gradient(trainer, passes)
+    watched.remove()
+    assert max(read) == 10 // passes  # also where it only looks: a draw at once would not fit where its passes do
     learnt = torch.cat([p.grad.ravel() for p in run.critic.parameters()])
     run.critic.zero_grad()
     values, logps, weights = [], [], []
@@ -853,6 +859,9 @@ def test_tables_compare_runs_as_pairs():
     for gain in ("trained_last_gain", "untouched_best_gain"):  # without a step, last and best are the untrained model itself
         assert table.loc["untrained", [gain, f"{gain}_low", f"{gain}_high"]].tolist() == [0, 0, 0]
     assert table.loc["ttrl", "trained_last_gain"] == pytest.approx(0.1)
+    more = np.mean(base + 0.15 > 0.5) - np.mean(base > 0.5)  # of votes that are right
+    for benchmark in ("trained", "untouched"):
+        assert table.loc["optpo", f"{benchmark}_last_majority_change"] == pytest.approx(more) != 0
     assert table.loc["optpo", "tokens"] == 4 * 16 * 100
     curves = report.curves(steps, evaluations)
     assert table.loc["untrained", ["against_baseline", "token_share"]].tolist() == pytest.approx([-0.1, 0])

@@ -114,7 +114,7 @@ def training_memory(
         parts["reference"] = float(half * shape.parameters)
     critic = shape.parameters - (0 if shape.tied else shape.embedding)
     if algorithm == "ppo":
-        parts["critic"] = 8.0 * critic + _moments(critic, shape.embedding, eight_bit)
+        parts["critic"] = 8.0 * critic + _moments(critic, shape.embedding, eight_bit) + (2.0 * critic if mixed else 0)
     if mixed and rank is None:
         parts["weights in bfloat16"] = 2.0 * linear
     one = tokens * _kept_by_a_layer(shape, mixed, rank)

@@ -15,7 +15,7 @@ from scipy import special
 
 from itscale.data.records import Pool, Unit
 from itscale.data.tables import NONE, OWN, interval_cells
-from itscale.drivers.expectation import replayed
+from itscale.drivers.expectation import question_means, replayed
 from itscale.drivers.limits import Limits, limit_setting, with_limit
 from itscale.drivers.replay import replay
 from itscale.policies import POLICIES, Rule, make_policy
@@ -239,7 +239,8 @@ def at_budget(
         if pool is None or each.policy.limit > pool.size:
             continue
         outcomes = replay(each.policy, pool, orders=orders, seed=seed)
-        means = replayed(outcomes, len(pool.problem_ids))
+        # The expectation where a rule has one; differences are of replays in the same orders, which cancel.
+        means, ordered = question_means(each.policy, pool, outcomes), replayed(outcomes, len(pool.problem_ids))
         beside = plain(each.answers)
         spent = mean_interval(means.ledger.completion)
         rows.append(
@@ -262,7 +263,7 @@ def at_budget(
                 **{kind: float(getattr(outcomes, kind).mean()) for kind in ("unanswered", "cut_off")},
                 **mean_interval(means.accuracy, SHARE).columns("accuracy"),
                 **(
-                    paired_difference(means.accuracy, beside, SHARE).columns("difference")
+                    paired_difference(ordered.accuracy, beside, SHARE).columns("difference")
                     if beside is not None
                     else dict.fromkeys(("difference", "difference_low", "difference_high"), np.nan)
                 ),

@@ -3,4 +3,4 @@
 import logging
 
 # PEFT loads bitsandbytes where that is installed, which on a CPU warns of a kernel for 4-bit weights: there are none here.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -94,7 +94,9 @@ class VotePPO(VoteGRPO):
         rewards = [r for group in self._padded_rewards() for r in group]
         mask = (output["completion_mask"] * (output["tool_mask"] > 0)).to(output["tool_mask"].dtype)
         with torch.no_grad():
-            values = self._values(output)
+            # As many rows at once as a pass of the update has: of a whole draw the activations would be the run's highest point.
+            starts = range(0, len(output["prompt_ids"]), self.args.per_device_train_batch_size)
+            values = torch.cat([self._values(self._rows_of(output, start)) for start in starts])
             reward = torch.tensor(rewards, dtype=values.dtype, device=values.device)
             advantage, returns = advantages_and_returns(reward, values, mask, self.gae_lambda)
         output["advantages"] = whiten(advantage, output["completion_mask"] * output["tool_mask"])
@@ -103,6 +105,10 @@ class VotePPO(VoteGRPO):
     def _padded_rewards(self) -> list[list[float]]:
         drawn, slots = self.roller.last, self.roller.slots
         return [reward.tolist() + [0.0] * (slots - len(reward)) for reward in drawn.rewards]
+
+    def _rows_of(self, batch: dict[str, Any], start: int) -> dict[str, torch.Tensor]:
+        names = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
+        return {name: batch[name][start : start + self.args.per_device_train_batch_size] for name in names}
 
     def _values(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)

@@ -109,9 +109,10 @@ def summary(steps: pd.DataFrame, evaluations: pd.DataFrame, runs: pd.DataFrame, 
             for name in ("last", "best"):
                 mean = _values(own[name], "mean") if (own[name]["step"] > 0).any() else untrained
                 row |= difference_over_seeds(mean, untrained, SHARE).columns(f"{benchmark}_{name}_gain")
-            passed = _values(own["before"], "pass")
-            after = _values(own["last"], "pass") if (own["last"]["step"] > 0).any() else passed
-            row |= difference_over_seeds(after, passed, SHARE).columns(f"{benchmark}_last_pass_change")
+            for metric in ("majority", "pass"):
+                first = _values(own["before"], metric)
+                after = _values(own["last"], metric) if (own["last"]["step"] > 0).any() else first
+                row |= difference_over_seeds(after, first, SHARE).columns(f"{benchmark}_last_{metric}_change")
         mine, other = (last[last["run"] == name] for name in (run, baseline))
         shared = sorted(set(mine["seed"]) & set(other["seed"]))
         if shared and run != baseline:
@@ -187,10 +188,10 @@ def comparison_markdown(table: pd.DataFrame) -> str:
     shown["tokens"] = [f"{100 * share:.0f} %" for share in table["token_share"]]
     return f"""{pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)}
 
-mean@k: one sample's accuracy; majority@k: of a vote of k samples; pass@k: any of k is right. Changes are against one sample (a
-vote of k) of the model as it is. Tokens: of all rollouts of the training, or of the k samples without it, as a share of the
-baseline's. The best step is chosen by the answers: a bound, which a run without labels cannot know. Intervals of 95 % hold
-the choice of questions and of seeds.
+mean@k: one sample's accuracy; majority@k: of a vote of k samples; pass@k: any of k is right. Changes are against the model as it
+is: one sample, and a vote of as many samples as the first row without training has. Tokens: of all rollouts of the training
+(what its updates read is not among them), or of the k samples without it, as a share of the baseline's. The best step is chosen
+by the answers: a bound, which a run without labels cannot know. Intervals of 95 % hold the choice of questions and of seeds.
 """
 
 
@@ -246,10 +247,12 @@ def markdown(table: pd.DataFrame) -> str:
                 "against baseline (points)": cell("against_baseline"),
                 "best step": cell("trained_best_mean"),
                 "majority@k last": cell("trained_last_majority"),
+                "majority@k: change (points)": cell("trained_last_majority_change"),
                 "pass@k last": cell("trained_last_pass"),
                 "pass@k: change (points)": cell("trained_last_pass_change"),
                 "pass@k against baseline": cell("pass_against_baseline"),
                 "untouched: change (points)": cell("untouched_last_gain"),
+                "untouched majority@k: change (points)": cell("untouched_last_majority_change"),
                 "untouched against baseline": cell("untouched_against_baseline"),
                 "questions rewarded": percent("rewarded_share"),
                 "labels right among them": percent("rewarded_label_accuracy"),

@@ -108,7 +108,7 @@ class RunSettings:
         """The stopping rule, bound to what the calibration split says.
 
         Raises:
-            UserError: the rule counts rounds, or may stop before the training group is full.
+            UserError: the rule counts rounds, may stop before the training group is full, or never stops where that is rewarded.
         """
         name = self.vote.get("policy")
         if name is None:
@@ -116,6 +116,11 @@ class RunSettings:
         policy = make_policy(name, **{k: v for k, v in self.vote.items() if k != "policy"}).bind(known)
         if policy.unit is not Unit.SAMPLE or policy.needs_scores or policy.needs_features:
             raise UserError(f"vote of a test-time training run is {name!r}, which does not count votes: choose one that does.")
+        if self.reward == "certified" and first_look(policy) >= policy.limit:
+            raise UserError(
+                f"reward certified pays votes that stop before their limit, and {name!r} never does: nothing would be learnt. "
+                "Choose a vote that stops (itscale policies), or another reward."
+            )
         earliest = first_look(policy)
         if self.group > earliest:
             raise UserError(

@@ -260,7 +260,7 @@ class Run:
         with ExitStack() as stack:
             written = None
             if self.processes.first:
-                written = stack.enter_context(passing_folder(self.job.settings.weights_folder, need))
+                written = stack.enter_context(passing_folder(self.job.settings.weights_folder, need, self.folder))
                 write_model(self.model, written, dtype)
             self.engine.reload(self.processes.gather(written)[0])
             self.processes.gather(None)  # all have read them

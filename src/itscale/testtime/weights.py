@@ -15,6 +15,7 @@ from peft.tuners.lora import LoraLayer
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from itscale.data.journal import fingerprint
 from itscale.errors import UserError
 from itscale.models.precision import precision
 from itscale.testtime.settings import RunSettings
@@ -102,8 +103,10 @@ def _say_once(sentence: str) -> None:
 
 
 @contextmanager
-def passing_folder(chosen: str | None, need: int) -> Iterator[Path]:
+def passing_folder(chosen: str | None, need: int, run: Path) -> Iterator[Path]:
     """A folder for `need` bytes of weights on their way to an engine: below `chosen`, or in memory (/dev/shm), or temporary.
+
+    It is named after the folder of the run, so that what a killed run left in memory goes when the run is taken up again.
 
     Raises:
         UserError: `chosen` does not exist, or has too little room.
@@ -122,5 +125,10 @@ def passing_folder(chosen: str | None, need: int) -> Iterator[Path]:
             f"weights_folder of a test-time training run is {chosen}, which has less room than the weights take "
             f"({need / 1e9:.1f} GB): enlarge it, or leave it out."
         )
-    with tempfile.TemporaryDirectory(dir=place, prefix="itscale-") as folder:
-        yield Path(folder)
+    folder = Path(place or tempfile.gettempdir(), f"itscale-{fingerprint(str(run.resolve()))[:16]}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
