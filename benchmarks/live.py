@@ -1,7 +1,7 @@
 """Live runs: what stopping early saves in tokens and on the clock, on vLLM and on transformers, and what the driver costs.
 
 Needs results with models, problems/test.parquet, the test pool and calibration.json (--results). Per engine: every adaptive
-method at its largest budget against the fixed budget of its family, same questions, same seeds; milliseconds per decision and
+method at its largest budget against the fixed N of its family, same questions, same seeds; milliseconds per decision and
 per abort; and a fixed pool of N samples drawn as the released code does it, one call per sample index that waits for all
 questions, against the driver. The order of arrival, and how full the driver keeps an engine, are studied on the stored pool.
 """

@@ -28,7 +28,7 @@ def rooms() -> nx.DiGraph:
 
 
 def picture() -> str:
-    svg = draw(rooms(), {})
+    svg = draw(rooms(), {}, "rooms of the package and who imports whom")
     return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(">", f"><style>{STYLE}</style>", 1) + "\n"
 
 

@@ -14,8 +14,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Settings of whoever runs the tests are not theirs: profiles of Snakemake, the job of a cluster that they run in, colours that
 # a terminal or a service is asked for.
 for name in list(os.environ):
-    if name.startswith(("SNAKEMAKE_", "SLURM_")) or name in ("GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "CLICOLOR_FORCE"):
+    colours = ("GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "CLICOLOR_FORCE")
+    if name.startswith(("SNAKEMAKE_", "SLURM_", "HF_", "OPENAI_")) or name in colours:
         del os.environ[name]
+
+# Servers of the tests are here, whatever proxy is set.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 # A busy machine is slow now and then; time is measured in benchmarks/.
 settings.register_profile("itscale", deadline=None)

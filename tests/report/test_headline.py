@@ -9,8 +9,6 @@ from typer.testing import CliRunner
 from itscale.cli import app
 from itscale.data.tables import markdown as main_page
 from itscale.data.tables import saved
-from itscale.figures.style import LOOKS, look_of
-from itscale.policies import POLICIES
 from itscale.report.headline import headline, markdown, table
 from itscale.studies.chains.comparison import equal_tokens
 
@@ -108,14 +106,6 @@ def test_the_command_writes_the_page_for_people(tmp_path):
     done = CliRunner().invoke(app, ["step", "summary", *map(str, tables), "--page", "r.html", "--out", str(out)])
     assert done.exit_code == 0, done.output
     assert "Open r.html" in out.read_text()
-
-
-def test_every_rule_has_one_look_that_no_other_has():
-    looks = [look_of(slug) for slug in POLICIES]
-    assert set(LOOKS) >= set(POLICIES) - {"mine"}
-    assert len({(look["color"], look["marker"]) for look in looks}) == len(POLICIES)
-    assert all(look_of(rule.name) == look_of(rule.slug) for rule in POLICIES.values())
-    assert look_of("a rule of one's own") == look_of("a rule of one's own")
 
 
 def test_rounds_stand_beside_equal_tokens_before_other_rounds(main, rounds):

@@ -24,7 +24,7 @@ def markovscale(
     """Hold the two-state chain against labelled chains, and replay every sequential method beside parallel ones.
 
     Writes to the folder OUT: methods.csv (accuracy, tokens, and parallel methods at as many tokens), stops.csv, tokens.csv
-    (both kinds), rounds.csv (observed and predicted accuracy per round and level), chain_fits.csv (a, b, p0, pi and the
+    (both kinds), rounds.csv (observed and predicted accuracy per round and level), chain_fits.csv (the chain's rates and the
     tests), questions.csv, forecasts.csv, reliability.csv and traces.csv. Labels are read for measuring only: every rule was
     frozen before.
     """

@@ -153,7 +153,7 @@ def _mean_run(config: dict[str, Any], runs: int, tokens: Callable[[Mapping[str, 
 
 
 def live_tokens(config: Mapping[str, Any]) -> int:
-    """Tokens at most of the live study: each of its methods, and each family's fixed N, draws the whole budget."""
+    """Tokens at most of the live study: each of its methods, and each family's fixed N, draws up to the limit."""
     live, benchmark = config["live"], config["compare"]["benchmarks"][0]
     families = {rule.policy.family for name in live["methods"] if (rule := find_rule(name))}
     answers = live["problems"] * live["budget"] * (len(live["methods"]) + len(families)) * len(live["engines"])

@@ -43,7 +43,7 @@ class Run:
 
     @property
     def saved(self) -> float:
-        """About how many completion tokens the policy's whole budget would have cost beyond what was drawn (an estimate)."""
+        """About how many completion tokens a fixed N at the limit would have cost beyond what was drawn (an estimate)."""
         return sum(row.saved(self.limit) for row in self.rows)
 
     @property
@@ -67,13 +67,13 @@ class Run:
         return {row.problem.problem_id: row.answer for row in self.rows if row.chain == 0}
 
     def summary(self) -> str:
-        """What was drawn, about what the whole budget would have cost, what failed, and what is not exact."""
+        """What was drawn, about what a fixed N would have cost, what failed, and what is not exact."""
         ledger, used = self.ledger, sum(len(row.samples) for row in self.rows)
         share = 100 * self.saved / max(ledger.drawn + self.saved, 1)
         return (
             f"{len(self.rows)} rows, {used} samples drawn of at most {len(self.rows) * self.limit}, {self.clock.total:.1f} s\n"
             f"{ledger.drawn} completion tokens drawn ({ledger.prefetched} finished unused, {ledger.aborted} cut short), "
-            f"about {self.saved:.0f} saved ({share:.0f} % of the whole budget; an estimate, from the samples that were drawn)"
+            f"about {self.saved:.0f} saved ({share:.0f} % of a fixed N of {self.limit}; an estimate, from the samples drawn)"
             + (f"\n{self.failures.summary()}" if self.failures else "")
             + (f"\nthe tokens of {self.estimated} samples are estimates: the server did not count them" if self.estimated else "")
         )

@@ -11,7 +11,7 @@ from itscale.figures.style import COLOURS, figure, legend_below
 CAPTION = (
     "Accuracy per round of sequential re-answering on the {benchmark} benchmark. {where}Points with bars: "
     "observed, 95 % intervals over questions. Line and band: a two-state chain for each question, fitted to these"
-    " chains, and where 95 % of data sets lie that follow it; a point outside the band is a round that the theory does not "
+    " chains, and where 95 % of datasets lie that follow it; a point outside the band is a round that the theory does not "
     "explain (p: goodness of fit over all rounds, parametric bootstrap). Dotted: forecast without any label, from first "
     "scores and the calibration split's rates. Dashed: bounds, the means over questions of the best and the worst that "
     "re-answering can come to.{levels}"

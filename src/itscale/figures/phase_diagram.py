@@ -16,7 +16,10 @@ _LOOK = {"helps": (COLOURS[2], "^"), "undecided": (COLOURS[7], "o"), "harms": (C
 
 
 def draw(questions: pd.DataFrame, benchmark: str, out: Path) -> None:
-    """`questions`: columns benchmark, problem_id, effect, p0 and pi with _low and _high; writes PDF and PNG."""
+    """`questions`: columns benchmark, problem_id, effect, p_first_correct and stationary_accuracy with _low and _high.
+
+    Writes PDF and PNG.
+    """
     rows = questions[questions["benchmark"] == benchmark].reset_index(drop=True)
     with figure(out, CAPTION.format(benchmark=benchmark), width=5.6, height=5.2) as (_, (axis,)):
         axis.plot([0, 1], [0, 1], color="0.3", lw=1)

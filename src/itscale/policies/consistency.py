@@ -71,7 +71,7 @@ def check_majority(name: str, threshold: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DifficultyAdaptive:
-    """DSC (Wang et al. 2025): one sample for easy questions, the whole budget for hard ones, ASC between.
+    """DSC (Wang et al. 2025): one sample for easy questions, all up to the limit for hard ones, ASC between.
 
     A question's difficulty is known before its first sample: one minus its predicted mean score. The borders come from the
     calibration questions in order of difficulty by binary search. Easy: all of a window of `judge_window` questions satisfy ASC

@@ -1,4 +1,4 @@
-"""Fixed budgets: best-of-N, self-consistency, and re-answering for a fixed number of rounds."""
+"""Fixed N: best-of-N, self-consistency, and re-answering for a fixed number of rounds."""
 
 from dataclasses import dataclass, fields
 from typing import ClassVar, Self

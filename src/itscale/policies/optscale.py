@@ -1,4 +1,4 @@
-"""OptScale (arXiv 2506.22376), and the rules over scores that it must beat: threshold and reservation."""
+"""OptScale (arXiv 2506.22376), and the rules over scores that it must beat: score threshold and Pandora."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -319,7 +319,7 @@ class Pandora(_Fitted):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PandoraByData(_BestScored):
-    """The reservation rule without a distribution (ours): the expected excess over the best score is read off scores.
+    """Pandora without a distribution (ours): the expected excess over the best score is read off scores.
 
     They are those of the calibration split, with the weight of n0 samples, and those seen, which never exceed the best. Go on
     while mean + bonus * sd / sqrt(n0 + n) of the excess is above `cost`, which is in units of the score: any scale will do.

@@ -31,7 +31,7 @@ class Reason(StrEnum):
     CONFIDENT = "vote confident enough"
     SHARE = "share of the votes reached"
     EASY = "easy question, one sample"
-    HARD = "hard question, whole budget"
+    HARD = "hard question, up to the limit"
     KEPT_FIRST = "first answer kept"
     ALL_ROUNDS = "all rounds run"
     DEPTH = "best depth reached"

@@ -28,8 +28,8 @@ def merged(graph: nx.DiGraph, prefix: str, name: str) -> nx.DiGraph:
     return one
 
 
-def draw(graph: nx.DiGraph, notes: dict[str, str]) -> str:
-    """SVG of an acyclic graph, edges that others imply left out; `notes` is a second line of some boxes."""
+def draw(graph: nx.DiGraph, notes: dict[str, str], label: str = "rules of the workflow") -> str:
+    """SVG of an acyclic graph, edges that others imply left out; `notes` is a second line of some boxes, `label` its title."""
     reduced = nx.DiGraph()
     reduced.add_nodes_from(graph)
     reduced.add_edges_from(sorted(nx.transitive_reduction(graph).edges))  # in an order of its own from run to run
@@ -39,7 +39,7 @@ def draw(graph: nx.DiGraph, notes: dict[str, str]) -> str:
     width = max(p.x + p.width / 2 for p in places.values())
     height = len(layers) * (_BOX[1] + _GAP[1]) - _GAP[1]
     size = f'viewBox="-4 -4 {width + 8:.0f} {height + 8}" style="max-width: {width + 8:.0f}px"'
-    parts = [f'<svg class="rules" {size} role="img" aria-label="rules of the workflow">']
+    parts = [f'<svg class="rules" {size} role="img" aria-label="{html.escape(label)}">']
     parts += [_edge([places[node] for node in chain]) for chain in chains]
     for node in graph:
         place, note = places[node], notes.get(node, "")

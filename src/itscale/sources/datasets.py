@@ -124,7 +124,7 @@ def _rows(source: DatasetSource, label: str, wanted: list[str]) -> list[dict[str
         try:
             with hub_errors(what, f"datasets/{source.path}"):
                 if name is not None and not distant and get_dataset_config_names(source.path) == ["default"]:
-                    # Plain files in place of the hub's data set: all of them, once.
+                    # Plain files in place of the hub's dataset: all of them, once.
                     return _rows(replace(source, name=None), label, wanted)
                 table = load_dataset(source.path, name=name, split=source.split, **options)
         except (ValueError, FileNotFoundError) as error:

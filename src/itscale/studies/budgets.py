@@ -26,7 +26,7 @@ from itscale.studies.methods import Method, within_pools
 from itscale.theory.intervals import SHARE, mean_interval, paired_difference
 
 ANSWERS = (1, 2, 4, 8)
-# What a search may spend beyond the budget: a fixed N is the whole budget, but for the lengths of its samples.
+# What a search may spend beyond the budget: a fixed N spends all of it, but for the lengths of its samples.
 _ABOVE = 0.01
 # Below this it is tried with a lower limit.
 _BELOW = 0.02

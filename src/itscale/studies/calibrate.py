@@ -32,7 +32,7 @@ from itscale.theory.intervals import SHARE, Interval, paired_difference
 
 # Ends of a grid beyond which there is nothing, or one sample.
 _ENDS = {"cost": 0.0, "tau": 1.0, "share": 1.0, "lead": 2, "threshold": 0.8, "window": 2}
-# What "the whole budget" means in each family, and the setting that holds the budget.
+# The fixed N of each family, and the setting that holds its limit.
 REFERENCES = {"best_of_n": "n", "self_consistency": "n", "mr_thinking": "rounds"}
 
 

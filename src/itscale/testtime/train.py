@@ -383,7 +383,7 @@ class Run:
             "seed": self.job.seed,
             "run_name": f"{self.job.name}-{self.job.seed}",
         }
-        # SFT reads no rows of a data set: its only row is drawn again and again.
+        # SFT reads no rows of a dataset: its only row is drawn again and again.
         given = {"args": None, "model": self.model, "processing_class": self.tokenizer, "callbacks": [callback]}
         given["optimizers"] = (self.optimizer, self._schedule())
         if settings.algorithm == "sft":

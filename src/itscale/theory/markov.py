@@ -81,7 +81,7 @@ class Bounds:
     upper: np.ndarray
 
     def mean(self) -> "Bounds":
-        """The bounds of a data set: the means over its questions."""
+        """The bounds of a dataset: the means over its questions."""
         return Bounds(*(np.mean(v) for v in (self.lower, self.neutral, self.upper)))
 
 

@@ -19,7 +19,7 @@ from itscale.theory.intervals import SHARE, Interval, mean_interval, paired_diff
 from itscale.theory.rates import ChainFit, Estimate, fit_chains
 
 ALL = "all"
-# Simulated data sets of the forecasts: each is fitted as the data are, levels and strengths included.
+# Simulated datasets of the forecasts: each is fitted as the data are, levels and strengths included.
 FORECASTS = 40
 # Chains that are traced, and how much (in all) a posterior moves that is worth a look.
 _TRACES, _MOVED = 6, 0.1
@@ -82,7 +82,7 @@ def validation_tables(
 
 
 def label_free(chains: Pool, known: Calibration) -> np.ndarray:
-    """Forecast accuracy [Q, K] from the first answers' scores and the calibration split's rates, as `zero` estimates them."""
+    """Forecast accuracy [Q, K] from the first answers' scores and the calibration split's rates, as MarkovScale^0 has them."""
     p0 = known.first_score.of(chains.score[:, 0], chains.cluster[:, 0])
     stratum = known.strata.of(chains.score[:, 0])
     rates = forecast.Rates(p0, known.strata.a[stratum], known.strata.b[stratum])

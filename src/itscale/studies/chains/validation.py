@@ -20,7 +20,7 @@ from itscale.theory.rates import ChainFit, Rates
 class Fit:
     """A theory's accuracy per round for G groups of questions beside the observed one, each [G, K]; p-values [G].
 
-    95 % of data sets that follow the theory lie between `low` and `high` (each round by itself).
+    95 % of datasets that follow the theory lie between `low` and `high` (each round by itself).
     """
 
     observed: np.ndarray
