@@ -1,8 +1,7 @@
-# Nothing is drawn of imported samples, and a model that a server runs has no clock of its own.
-LIVE = CHOICES.trains
 # Whether a model scores while samples are drawn; the map of a confidence is in the calibration.
 LIVE_VERIFIER = SCORED and CHOICES.confidence is None
-if LIVE:
+# Nothing is drawn of imported samples, and a model that a server runs has no clock of its own.
+if TRAINS:
     TABLE_OF |= {"live_saving": "live", "arrival_order": "arrival"}
 
 

@@ -1,11 +1,11 @@
 """Checks of the configuration that its schema cannot say well."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from itscale.errors import UserError
 
-# Keys that had another name, most general first: what they are called now.
+# Keys that had another name, most general first: what they are called now. A star is any name.
 RENAMED = {
     "world": "toy_task",
     "benchmarks": "datasets",
@@ -13,10 +13,9 @@ RENAMED = {
     "toy_task.trial_seeds": "toy_task.training_seeds",
     "live.look_ahead": "live.prefetch",
     "testtime.settings.look_ahead": "testtime.settings.prefetch",
+    "testtime.runs.*.look_ahead": "prefetch",
     "markovscale.orders": "compare.orders",
 }
-# The same of the settings of any run of test-time training.
-RENAMED_IN_RUNS = {"look_ahead": "prefetch"}
 
 
 def refuse_renamed(config: Mapping[str, Any]) -> None:
@@ -27,14 +26,20 @@ def refuse_renamed(config: Mapping[str, Any]) -> None:
     """
     for old, new in RENAMED.items():
         *sections, key = old.split(".")
-        part: Any = config
-        for name in sections:
-            part = part.get(name) if isinstance(part, Mapping) else None
-        if isinstance(part, Mapping) and key in part:
-            raise UserError(f"{old} in the configuration is now called {new}: rename it.")
-    testtime = config.get("testtime")
-    runs = testtime.get("runs") if isinstance(testtime, Mapping) else None
-    for name, run in runs.items() if isinstance(runs, Mapping) else ():
-        for old, new in RENAMED_IN_RUNS.items():
-            if isinstance(run, Mapping) and old in run:
-                raise UserError(f"testtime.runs.{name}.{old} in the configuration is now called {new}: rename it.")
+        for names, part in _parts(config, sections):
+            if key in part:
+                raise UserError(f"{'.'.join([*names, key])} in the configuration is now called {new}: rename it.")
+
+
+def _parts(
+    part: Any, sections: Sequence[str], names: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """The mappings that lie at a path, each with its names."""
+    if not isinstance(part, Mapping):
+        return
+    if not sections:
+        yield names, part
+        return
+    first, *rest = sections
+    for name in part if first == "*" else [first]:
+        yield from _parts(part.get(name), rest, (*names, name))
